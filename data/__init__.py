@@ -1,0 +1,1 @@
+"""Images, labels and boxes: everything that is read or written."""

@@ -1,0 +1,14 @@
+"""The one exception that speaks to the user."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Input or options that cannot be used; the message is one line that names what was wrong and what was expected.
+
+    The command line prints it without a traceback and ends with status 2.
+    """
+
+
+class ImageError(InputError):
+    """An image file that cannot be read; the message names the file. A batch goes on past it."""

@@ -1,0 +1,1 @@
+"""The SPP-net detector: features, training, detection."""

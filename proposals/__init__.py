@@ -1,0 +1,1 @@
+"""Where objects might be: selective search and other sources of windows."""

@@ -1,0 +1,1 @@
+"""The sppnet command and its sub-commands."""
