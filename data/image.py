@@ -1,0 +1,202 @@
+"""Images in and out: whatever the file holds, RGB uint8 (H, W, 3) as a viewer shows it.
+
+One rule for each kind of file:
+
+- EXIF (and TIFF) orientation is applied, so boxes are those of the displayed image.
+- Grey becomes three equal channels, a palette its colours, CMYK is converted.
+- Transparent pixels are laid on white, the page most people see them on.
+- 16 bit becomes 8 bit by keeping the high byte, which undoes both usual ways of widening (x 256 and x 257).
+- Of an animation the first frame is taken.
+"""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import ImageError, InputError
+from .store import atomic_path
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+_ORIENTATION = 0x0112
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
+
+Source = str | os.PathLike[str] | IO[bytes]
+
+
+def read_image(source: Source) -> NDArray[np.uint8]:
+    """Read an image file (JPEG, PNG, WebP, BMP, TIFF) as RGB uint8 (H, W, 3).
+
+    Parameters
+    ----------
+    source : str, Path or binary file
+        The file; a path is preferred, since errors name it.
+
+    Raises
+    ------
+    ImageError
+        When the file is missing, empty, cut short or no image; the message names it.
+
+    Notes
+    -----
+    Orientation, alpha, grey, CMYK and 16 bit are described at the head of this module.
+    """
+    name = _name(source)
+    data = _bytes(source, name)
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+            return _rgb(image)
+    except UnidentifiedImageError:
+        if data[:4] in _TIFF_SIGNATURES:
+            return _read_with_opencv(data, name)
+        raise ImageError(f"{name}: not an image; expected JPEG, PNG, WebP, BMP or TIFF") from None
+    except (
+        Exception
+    ) as error:  # Pillow's plugins raise anything (OSError, SyntaxError, struct.error...) on damaged files.
+        raise ImageError(f"{name}: cannot be decoded, perhaps damaged or cut short ({error})") from error
+
+
+def image_size(source: Source) -> tuple[int, int]:
+    """Height and width of the displayed image, from the file's head alone.
+
+    Raises
+    ------
+    ImageError
+        When the file is missing or no image.
+    """
+    name = _name(source)
+    try:
+        with Image.open(_seekable(source)) as image:
+            width, height = image.size
+            # Pillow's TIFF reader has already turned the size.
+            if image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+                width, height = height, width
+            return height, width
+    except Exception:
+        # What has no readable head is read as a whole, which finds the right words for what is wrong.
+        return read_image(source).shape[:2]  # type: ignore[return-value]
+
+
+def as_image(image: Any) -> NDArray[np.uint8]:
+    """An image however the caller has it, as RGB uint8 (H, W, 3).
+
+    Parameters
+    ----------
+    image : str, Path, PIL image or uint8 array
+        A file, an opened image, RGB of shape (H, W, 3) or grey of shape (H, W).
+        A colour array is returned as it is, without a copy where it is contiguous.
+
+    Raises
+    ------
+    ImageError
+        When a file cannot be read.
+    ValueError
+        When an array has another shape or type, or no pixels.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return _rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image must be a path, a PIL image or a uint8 array, not {type(image).__name__}")
+    if image.dtype != np.uint8:
+        raise ValueError(f"image must be uint8 (0 to 255), not {image.dtype}")
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ValueError(f"image must have shape (H, W, 3), RGB, or (H, W), grey, not {image.shape}")
+    if image.size == 0:
+        raise ValueError(f"image must have at least one pixel, not shape {image.shape}")
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(image)
+
+
+def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92) -> None:
+    """Write RGB uint8 (H, W, 3) in the format that the suffix names, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        When the suffix is none of ``IMAGE_SUFFIXES``.
+    ValueError
+        When ``image`` is no RGB uint8 array.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{path}: cannot write {path.suffix or 'a file without suffix'}; expected one of {', '.join(IMAGE_SUFFIXES)}"
+        )
+    options = {"quality": quality} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    with atomic_path(path) as temporary:
+        Image.fromarray(as_image(image)).save(temporary, **options)
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "image"))
+
+
+def _seekable(source: Source) -> Source:
+    """The source itself, a file object wound back to its start."""
+    if not isinstance(source, str | os.PathLike):
+        source.seek(0)
+    return source
+
+
+def _bytes(source: Source, name: str) -> bytes:
+    try:
+        if isinstance(source, str | os.PathLike):
+            data = Path(source).read_bytes()
+        else:
+            source.seek(0)
+            data = source.read()
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name}: is a folder, expected an image file") from None
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror or error})") from error
+    if not data:
+        raise ImageError(f"{name}: empty file, expected an image")
+    return data
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """A Pillow image of any mode as RGB uint8 (H, W, 3), turned as its EXIF says."""
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = _narrow(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; expected 8 or 16 bit")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.new("RGBA", rgba.size, "white")
+        image.alpha_composite(rgba)
+    return np.array(image.convert("RGB"))
+
+
+def _narrow(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bit (modes I;16, I;16B and, in older Pillows, I) in 8 bit."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError(f"pixels from {values.min()} to {values.max()}; expected 8 or 16 bit")
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _read_with_opencv(data: bytes, name: str) -> NDArray[np.uint8]:
+    """TIFFs of kinds that Pillow does not know, such as 16-bit RGB in separate planes."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{name}: a TIFF that cannot be decoded; expected 8 or 16 bit")
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return np.ascontiguousarray(pixels[:, :, ::-1])
