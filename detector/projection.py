@@ -1,4 +1,4 @@
-"""From a window in the image to the cells of the feature map that stand for it (the paper's section 4.1 and appendix A).
+"""From a window in the image to the cells of the feature map that stand for it (paper: section 4.1, appendix A).
 
 The corner formulas are written, as in the paper, for 1-based inclusive pixels:
 the only coordinate that changes on the way from our half-open boxes is the left
@@ -22,7 +22,7 @@ _MARGIN = 6.5 / 16
 
 
 def default_offset(stride: int) -> float:
-    """The margin in pixels by which the reference's rule pulls corners inwards: 6.5 at stride 16, in proportion else."""
+    """The margin in pixels by which the reference pulls corners inwards: 6.5 at stride 16, else in proportion."""
     return _MARGIN * stride
 
 

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 ScaleRule = Literal["area", "reference"]
 
 MAX_ASPECT = 4.0
-"""The long side grows to at most this many times ``s``. VOC's photographs stay below; a strip of 1 x 10,000 does not."""
+"""The long side is at most this many times ``s``: VOC's photographs stay below, a strip of 1 x 10,000 does not."""
 
 MIN_SIDE = 64
 """No scaled image is narrower, in pixels: every backbone of stride 16 finds at least one cell in it."""

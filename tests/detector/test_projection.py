@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference.projection import project as slow_project
-
 from sppnet.detector.projection import default_offset, project
 
 # Sixteenths of a pixel: every sum in the formulas is then exact in float64, also at exact halves.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sppnet.data import boxes as bx
 from sppnet.detector.pyramid import MAX_ASPECT, MIN_SIDE, choose_scale, resize, scale_boxes, scaled_size
 
