@@ -72,7 +72,6 @@ def image_size(source: Source) -> tuple[int, int]:
     ImageError
         When the file is missing or no image.
     """
-    name = _name(source)
     try:
         with Image.open(_seekable(source)) as image:
             width, height = image.size
@@ -130,9 +129,7 @@ def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92) -
     """
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(
-            f"{path}: cannot write {path.suffix or 'a file without suffix'}; expected one of {', '.join(IMAGE_SUFFIXES)}"
-        )
+        raise InputError(f"{path}: no image suffix; expected one of {', '.join(IMAGE_SUFFIXES)}")
     options = {"quality": quality} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     with atomic_path(path) as temporary:
         Image.fromarray(as_image(image)).save(temporary, **options)

@@ -1,0 +1,72 @@
+"""What readers of annotations tolerate, and how they say so: counted, with an example, never in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .boxes import clip
+
+Array = NDArray[Any]
+
+
+class Tally:
+    """Counts of what was tolerated while reading, with the first place where each kind was met.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        How often each kind was met; a kind is a phrase such as "box without area, dropped".
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._first: dict[str, str] = {}
+
+    def add(self, kind: str, place: str, number: int = 1) -> None:
+        """Count ``number`` more of ``kind``, met at ``place`` (a file name)."""
+        if number:
+            self.counts[kind] = self.counts.get(kind, 0) + number
+            self._first.setdefault(kind, place)
+
+    def lines(self) -> list[str]:
+        """One line for each kind: how many, what, and the first example."""
+        return [f"{count} x {kind} (first in {self._first[kind]})" for kind, count in self.counts.items()]
+
+
+def usable_boxes(
+    boxes: Array, height: int, width: int, tally: Tally, place: str, smallest: float = 0.0
+) -> tuple[Array, Array]:
+    """Annotated boxes cut to their image, and which of them can be used.
+
+    Parameters
+    ----------
+    boxes : (N, 4) array
+        x1, y1, x2, y2, half-open.
+    height, width : int
+        The displayed image's size.
+    tally : Tally
+        Where dropped and cut boxes are counted.
+    place : str
+        The annotation's name, for the tally.
+    smallest : float
+        A box with a side of at most this many pixels is one without area.
+
+    Returns
+    -------
+    boxes : float32 (M, 4)
+        The usable boxes, inside the image.
+    usable : bool (N,)
+        Which of the boxes given they are.
+    """
+    has_area = ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(axis=1)
+    inside = clip(boxes, height, width)
+    meets_image = ((inside[:, 2:] - inside[:, :2]) > 0).all(axis=1)
+    usable = has_area & meets_image
+    cut = usable & (inside != boxes).any(axis=1)
+    tally.add("box without area, dropped", place, int((~has_area).sum()))
+    tally.add("box outside the image, dropped", place, int((has_area & ~meets_image).sum()))
+    tally.add("box partly outside the image, cut to it", place, int(cut.sum()))
+    return inside[usable].astype(np.float32), usable

@@ -1,0 +1,350 @@
+"""PASCAL VOC's layout: ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/SET.txt``.
+
+Reading is forgiving where annotation tools differ (fields left out, coordinates with
+fractions, other image formats, boxes over the edge; all of it counted) and strict where
+a guess would spoil the training (files that are missing or are no XML, ids that leave
+the folder, numbers that are none).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .boxes import from_voc, to_voc
+from .cleaning import Tally, usable_boxes
+from .errors import ImageError, InputError
+from .image import IMAGE_SUFFIXES, image_size
+from .sample import Sample, SampleList, checked_classes
+from .store import atomic_path
+
+_PARTS = ("JPEGImages", "Annotations", "ImageSets/Main")
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """What one annotation file says.
+
+    Attributes
+    ----------
+    filename : str
+        The image's name as written, '' where it is left out.
+    size : (height, width) or None
+        As written; None where it is left out or not positive.
+    names : tuple of str
+        The objects' classes.
+    boxes : float64 array (N, 4)
+        x1, y1, x2, y2, 0-based, half-open, exactly as written (not cut to the image).
+    difficult : bool array (N,)
+    """
+
+    filename: str
+    size: tuple[int, int] | None
+    names: tuple[str, ...]
+    boxes: NDArray[Any]
+    difficult: NDArray[Any]
+
+
+class VOCDataset(SampleList):
+    """The photographs of one image set in VOC's layout, with their labelled objects.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder that holds ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/``, or the
+        folder above it, when one such folder lies there (``VOCdevkit`` above ``VOC2007``).
+    image_set : str
+        The name of a list in ``ImageSets/Main``, without ``.txt``.
+    classes : sequence of str, optional
+        The classes wanted, in this order; objects of others are left out. By default all
+        that the set's annotations hold, sorted.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    root : Path
+        The folder that holds the three folders.
+    image_set : str
+    warnings : dict of str to int
+        What was tolerated, and how often; :meth:`warning_lines` gives an example of each.
+
+    Raises
+    ------
+    InputError
+        When the layout, the set, an annotation or an image is missing or cannot be used.
+
+    Notes
+    -----
+    Everything but the pixels is read here, so mistakes show at once. A box is taken to be
+    one of the displayed image. A box whose corners fall on the same column or row of pixels
+    is what a click without a drag leaves behind, and is dropped with the boxes without area.
+
+    Examples
+    --------
+    >>> data = VOCDataset("VOCdevkit/VOC2007", "trainval")          # doctest: +SKIP
+    >>> data[0].image.shape, data[0].boxes.shape, data.class_names  # doctest: +SKIP
+    """
+
+    def __init__(self, root: str | Path, image_set: str, classes: Sequence[str] | None = None) -> None:
+        self.root = find_voc_root(root)
+        self.image_set = image_set
+        tally = Tally()
+        ids = _read_image_set(self.root, image_set, tally)
+        annotations = [read_annotation(self.root / "Annotations" / f"{id}.xml") for id in ids]
+        class_names = tuple(sorted({name for annotation in annotations for name in annotation.names}))
+        if classes is not None:
+            class_names = checked_classes(classes)
+        files = _ImageFiles(self.root / "JPEGImages")
+        samples = [
+            _sample(id, files.find(id, annotation.filename), annotation, class_names, tally)
+            for id, annotation in zip(ids, annotations, strict=True)
+        ]
+        super().__init__(samples, class_names, tally)
+
+
+def find_voc_root(root: str | Path) -> Path:
+    """The folder in VOC's layout: ``root`` itself or the only one right below it.
+
+    Raises
+    ------
+    InputError
+        When there is none, or more than one (they are listed).
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected a dataset in VOC layout ({', '.join(_PARTS)})")
+    if _has_voc_layout(root):
+        return root
+    found = sorted(child for child in root.iterdir() if child.is_dir() and _has_voc_layout(child))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{root}: holds several datasets, name one of them: {', '.join(str(path) for path in found)}")
+    lacking = [part for part in _PARTS if not (root / part).is_dir()]
+    raise InputError(f"{root}: not in VOC layout; no {', '.join(lacking)} here nor in a folder right below")
+
+
+def image_sets(root: str | Path) -> list[str]:
+    """The names of the image sets that a folder in VOC layout has, sorted."""
+    return sorted(path.stem for path in (find_voc_root(root) / "ImageSets/Main").glob("*.txt"))
+
+
+def read_annotation(path: str | Path) -> Annotation:
+    """Read one VOC annotation file.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or no VOC annotation; the message names it.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: annotation cannot be read ({error.strerror or error})") from None
+    # An entity can unfold into gigabytes, and no annotation tool writes one. (UTF-16 puts zeros between the letters.)
+    if b"<!ENTITY" in data.replace(b"\0", b""):
+        raise InputError(f"{path}: declares XML entities; expected a plain VOC annotation")
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: not XML ({error}); expected a VOC annotation") from None
+    if root.tag != "annotation":
+        raise InputError(f"{path}: root element is <{root.tag}>; expected <annotation>")
+    objects = root.findall("object")
+    corners = [_corners(element, path) for element in objects]
+    return Annotation(
+        filename=(root.findtext("filename") or "").strip(),
+        size=_declared_size(root),
+        names=tuple(_class_name(element, path) for element in objects),
+        boxes=from_voc(np.array(corners, np.float64).reshape(-1, 4), np.float64),
+        difficult=np.array([_is_true(element.findtext("difficult")) for element in objects], bool),
+    )
+
+
+def write_annotation(
+    path: str | Path,
+    filename: str,
+    size: tuple[int, int],
+    boxes: NDArray[Any],
+    names: Sequence[str],
+    difficult: Sequence[bool] | NDArray[Any] | None = None,
+) -> None:
+    """Write one VOC annotation file; :func:`read_annotation` gives back the same boxes.
+
+    Parameters
+    ----------
+    path : str or Path
+        The ``.xml`` file.
+    filename : str
+        The image's name.
+    size : (height, width)
+        The displayed image's size.
+    boxes : (N, 4) array
+        x1, y1, x2, y2, 0-based, half-open.
+    names : sequence of N str
+        The objects' classes.
+    difficult : sequence of N bool, optional
+        None are, by default.
+    """
+    corners = to_voc(boxes, np.float64)
+    difficult = [False] * len(corners) if difficult is None else difficult
+    root = ElementTree.Element("annotation")
+    _add(root, "filename", filename)
+    size_element = _add(root, "size")
+    for tag, value in zip(("width", "height", "depth"), (size[1], size[0], 3), strict=True):
+        _add(size_element, tag, str(value))
+    for name, is_difficult, box in zip(names, difficult, corners.tolist(), strict=True):
+        element = _add(root, "object")
+        _add(element, "name", name)
+        _add(element, "difficult", str(int(is_difficult)))
+        box_element = _add(element, "bndbox")
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+            _add(box_element, tag, str(int(value)) if value.is_integer() else repr(value))
+    ElementTree.indent(root, "\t")
+    with atomic_path(path) as temporary:
+        ElementTree.ElementTree(root).write(temporary, encoding="utf-8")
+
+
+def _add(parent: ElementTree.Element, tag: str, text: str | None = None) -> ElementTree.Element:
+    element = ElementTree.SubElement(parent, tag)
+    element.text = text
+    return element
+
+
+def _has_voc_layout(folder: Path) -> bool:
+    return all((folder / part).is_dir() for part in _PARTS)
+
+
+def _read_image_set(root: Path, image_set: str, tally: Tally) -> list[str]:
+    """The ids of an image set, in the file's order."""
+    path = root / "ImageSets/Main" / f"{image_set}.txt"
+    if not path.is_file():
+        known = ", ".join(image_sets(root)) or "none"
+        raise InputError(f"{root}: no image set {image_set!r}; its ImageSets/Main has: {known}")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except ValueError:
+        raise InputError(f"{path}: not UTF-8 text; expected one image id a line") from None
+    ids = [_id_of_line(line, root, path) for line in lines if line]
+    unique = list(dict.fromkeys(ids))
+    tally.add("image listed more than once, taken once", str(path), len(ids) - len(unique))
+    return unique
+
+
+def _id_of_line(line: str, root: Path, path: Path) -> str:
+    """The id that a line names; sets of one class put ``1``, ``-1`` or ``0`` behind it."""
+    flagged = re.fullmatch(r"(.*\S)\s+(?:-1|0|\+?1)", line)
+    # "cup 1" may be a flagged "cup" or a name with a blank in it: the annotation decides.
+    if flagged and not (root / "Annotations" / f"{line}.xml").is_file():
+        line = flagged[1]
+    pure = PurePosixPath(line)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in line or re.match("[A-Za-z]:", line):
+        raise InputError(f"{path}: id {line!r} leaves the dataset's folder; expected the name of an image")
+    return line
+
+
+class _ImageFiles:
+    """Finds the image of an id; a folder is listed once, not asked about each suffix of each image."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listings: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, id: str, filename: str) -> Path:
+        """The id's ``.jpg``, else the file the annotation names, else the id with any image suffix."""
+        folder = (self._folder / id).parent
+        stem = PurePosixPath(id).name
+        by_stem = self._listing(folder)
+        candidates = sorted(by_stem.get(stem, []), key=_suffix_rank)
+        named = re.split(r"[/\\]", filename)[-1]
+        if candidates and _suffix_rank(candidates[0]) == 0:
+            return folder / candidates[0]
+        if named in by_stem.get(Path(named).stem, []):
+            return folder / named
+        if candidates:
+            return folder / candidates[0]
+        raise InputError(f"{folder / stem}.jpg: image not found, nor with another suffix ({', '.join(IMAGE_SUFFIXES)})")
+
+    def _listing(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._listings:
+            by_stem: dict[str, list[str]] = {}
+            for name in os.listdir(folder) if folder.is_dir() else []:
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in IMAGE_SUFFIXES:
+                    by_stem.setdefault(stem, []).append(name)
+            self._listings[folder] = by_stem
+        return self._listings[folder]
+
+
+def _suffix_rank(name: str) -> int:
+    return IMAGE_SUFFIXES.index(Path(name).suffix.lower())
+
+
+def _sample(id: str, path: Path, annotation: Annotation, class_names: tuple[str, ...], tally: Tally) -> Sample:
+    place = f"{id}.xml"
+    size = _true_size(path, annotation.size, tally, place)
+    index = {name: label for label, name in enumerate(class_names)}
+    wanted = np.array([name in index for name in annotation.names], bool)
+    labels = np.array([index.get(name, -1) for name in annotation.names], np.int64)[wanted]
+    boxes, usable = usable_boxes(annotation.boxes[wanted], *size, tally, place, smallest=1.0)
+    return Sample(id, path, boxes, labels[usable], annotation.difficult[wanted][usable])
+
+
+def _true_size(path: Path, declared: tuple[int, int] | None, tally: Tally, place: str) -> tuple[int, int]:
+    """Height and width of the displayed image; the annotation's word where the image cannot tell."""
+    try:
+        size = image_size(path)
+    except ImageError:
+        # A batch goes on past a damaged image, so it is no reason to refuse the whole set here.
+        tally.add("image that cannot be read", path.name)
+        if declared is None:
+            raise
+        return declared
+    if declared not in (None, size):
+        tally.add("annotated size that is not the image's", place)
+    return size
+
+
+def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    try:
+        height, width = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))
+    except (ValueError, OverflowError):
+        return None
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _is_true(text: str | None) -> bool:
+    return (text or "").strip().lower() in ("1", "true", "yes")
+
+
+def _class_name(element: ElementTree.Element, path: str | Path) -> str:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise InputError(f"{path}: an <object> has no <name>")
+    return name
+
+
+def _corners(element: ElementTree.Element, path: str | Path) -> list[float]:
+    """xmin, ymin, xmax, ymax as written."""
+    box = element.find("bndbox")
+    if box is None:
+        raise InputError(f"{path}: an <object> has no <bndbox>")
+    corners = []
+    for tag in ("xmin", "ymin", "xmax", "ymax"):
+        text = box.findtext(tag)
+        try:
+            value = float(text or "")
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            raise InputError(f"{path}: <{tag}> is {text!r}; expected a number")
+        corners.append(value)
+    return corners
