@@ -1,0 +1,166 @@
+"""What a detector found in one image."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .boxes import as_boxes
+from .errors import InputError
+from .nms import class_nms
+from .store import atomic_path, write_json
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Boxes with their scores and classes; indexing selects, as with an array.
+
+    Parameters
+    ----------
+    boxes : (N, 4) array
+        x1, y1, x2, y2 in pixels of the displayed image, 0-based, half-open; kept as float32.
+    scores : (N,) array
+        Higher is better; kept as float32.
+    labels : (N,) integer array
+        Indices into ``class_names``; kept as int64.
+    class_names : sequence of str
+
+    Raises
+    ------
+    ValueError
+        When shapes do not agree or a label names no class.
+
+    Examples
+    --------
+    >>> found = Detections([[0, 0, 10, 20], [5, 5, 9, 9]], [0.9, 0.2], [1, 0], ("cat", "dog"))
+    >>> found[found.scores > 0.5].to_records()
+    [{'label': 'dog', 'score': 0.9, 'box': [0.0, 0.0, 10.0, 20.0]}]
+    """
+
+    boxes: Array
+    scores: Array
+    labels: Array
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        boxes = as_boxes(self.boxes)
+        names = (self.class_names,) if isinstance(self.class_names, str) else tuple(self.class_names)
+        scores = np.asarray(self.scores, np.float32)
+        labels = np.asarray(self.labels)
+        if scores.shape != (len(boxes),):
+            raise ValueError(f"scores must have shape ({len(boxes)},), one for each box, not {scores.shape}")
+        if labels.shape != (len(boxes),):
+            raise ValueError(f"labels must have shape ({len(boxes)},), one for each box, not {labels.shape}")
+        if labels.size and labels.dtype.kind not in "iu":
+            raise ValueError(f"labels must be integers, not {labels.dtype}")
+        labels = labels.astype(np.int64)
+        if labels.size and not (0 <= labels.min() and labels.max() < len(names)):
+            raise ValueError(
+                f"labels must be from 0 to {len(names) - 1}, as there are {len(names)} classes, "
+                f"not from {labels.min()} to {labels.max()}"
+            )
+        for field, value in (("boxes", boxes), ("scores", scores), ("labels", labels), ("class_names", names)):
+            object.__setattr__(self, field, value)
+
+    @classmethod
+    def empty(cls, class_names: Sequence[str]) -> Detections:
+        """No detections of these classes."""
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), tuple(class_names))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
+        """All detections of several results over the same classes.
+
+        Raises
+        ------
+        ValueError
+            When there is no part, or the parts' classes differ.
+        """
+        if not parts:
+            raise ValueError("concatenate needs at least one Detections, to know the classes")
+        for part in parts:
+            if part.class_names != parts[0].class_names:
+                raise ValueError(f"classes must agree: {parts[0].class_names} and {part.class_names}")
+        return cls(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            parts[0].class_names,
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | slice | ArrayLike) -> Detections:
+        """The detections at a mask, indices, slice or single index, as Detections of their own."""
+        if not isinstance(index, slice):
+            index = np.atleast_1d(np.asarray(index))
+            index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], self.class_names)
+
+    def nms(self, threshold: float) -> Detections:
+        """Those that survive greedy non-maximum suppression within their class, best first."""
+        return self[class_nms(self.boxes, self.scores, self.labels, threshold)]
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One ``{"label", "score", "box"}`` for each detection, in plain Python types.
+
+        Numbers are the shortest decimals that read back as the same float32.
+        """
+        return [
+            {"label": self.class_names[label], "score": decimal(score), "box": [decimal(value) for value in box]}
+            for label, score, box in zip(self.labels, self.scores, self.boxes, strict=True)
+        ]
+
+    @classmethod
+    def from_records(cls, records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> Detections:
+        """The inverse of :meth:`to_records`.
+
+        Raises
+        ------
+        ValueError
+            When a record lacks a key or its label is none of ``class_names``.
+        """
+        names = tuple(class_names)
+        try:
+            labels = [names.index(record["label"]) for record in records]
+            scores = [record["score"] for record in records]
+            boxes = [record["box"] for record in records]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a detection must have label, score and box; missing {error}") from None
+        return cls(np.array(boxes, np.float32), np.array(scores), np.array(labels, np.int64), names)
+
+    def save(self, path: str | Path) -> None:
+        """Write as ``.json`` (``classes`` and ``detections``) or ``.csv`` (label, score, x1, y1, x2, y2).
+
+        Raises
+        ------
+        InputError
+            When the suffix is another.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            write_json(path, {"classes": list(self.class_names), "detections": self.to_records()})
+        elif path.suffix == ".csv":
+            with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["label", "score", "x1", "y1", "x2", "y2"])
+                writer.writerows([record["label"], record["score"], *record["box"]] for record in self.to_records())
+        else:
+            raise InputError(f"{path}: detections are saved as .json or .csv, not {path.suffix or 'without suffix'}")
+
+
+def decimal(value: np.floating[Any]) -> float:
+    """A float32 as the Python float with the fewest digits that rounds to it: 1.27, not 1.2699999809."""
+    return float(str(value))
