@@ -1,0 +1,67 @@
+"""What a measurement was made on: a figure without its machine means nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# OpenCV comes under four names; whichever is installed provides the same cv2.
+_OPENCV = (
+    "opencv-contrib-python-headless",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-python",
+)
+_PACKAGES = ("sppnet", "torch", "torchvision", "numpy", "numba", "scikit-learn", *_OPENCV)
+
+
+def cpu_model() -> str:
+    """The processor's own name, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """Cores this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpu_model() -> str | None:
+    """The first CUDA device's name; None without one, and when this process has not needed torch so far."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name(0))
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that decide speed and results."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_machine() -> dict[str, object]:
+    """Processor, cores, GPU, system and versions, ready for JSON."""
+    return {
+        "cpu": cpu_model(),
+        "cores": cpu_count(),
+        "gpu": gpu_model(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": package_versions(),
+    }

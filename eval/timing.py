@@ -1,0 +1,160 @@
+"""Timing that can be believed: warmed up, synchronised, repeated, both sides in one run.
+
+A single time on a shared machine says little. Here every figure is a median with
+its quartiles, taken after a warm-up (compilation, caches, lazy imports), and two
+ways of doing a job are timed in turns, so that a slow minute of the machine falls
+on both.
+
+Examples
+--------
+>>> times = interleave({"ours": lambda: sum(range(100)), "theirs": lambda: sum(range(300))}, repeats=5)
+>>> sorted(times)
+['ours', 'theirs']
+>>> timer = StageTimer()
+>>> with timer.stage("decode"):
+...     pass
+>>> len(timer.times()["decode"].seconds)
+1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Times:
+    """Repeated times of one job.
+
+    Attributes
+    ----------
+    seconds : tuple of float
+        One entry for each repeat, in the order they were taken; at least one.
+    """
+
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.seconds:
+            raise ValueError("Times needs at least one time, got none")
+
+    @property
+    def median(self) -> float:
+        """Seconds that half of the repeats stayed under."""
+        return median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Seconds that a quarter and three quarters of the repeats stayed under: the spread."""
+        if len(self.seconds) == 1:
+            return self.seconds[0], self.seconds[0]
+        first, _, third = quantiles(self.seconds, n=4, method="inclusive")
+        return first, third
+
+    def to_dict(self) -> dict[str, Any]:
+        """Median, quartiles and the single times, in seconds, ready for JSON."""
+        low, high = self.quartiles
+        return {"median": self.median, "quartiles": [low, high], "seconds": list(self.seconds)}
+
+    def __str__(self) -> str:
+        low, high = self.quartiles
+        return f"{1e3 * self.median:.1f} ms ({1e3 * low:.1f} to {1e3 * high:.1f})"
+
+
+def synchroniser(device: str = "cpu") -> Callable[[], None]:
+    """A function that returns once ``device`` has done all the work it was given.
+
+    Work on a GPU is only queued when a call returns; a clock stopped before this
+    function returns has measured the queueing. On the CPU there is nothing to wait for.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return lambda: torch.cuda.synchronize(device)
+    return lambda: None
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], Any]],
+    repeats: int = 10,
+    warmup: int = 1,
+    synchronise: Callable[[], None] = synchroniser("cpu"),  # noqa: B008 - a constant: waits for nothing
+) -> dict[str, Times]:
+    """Time several functions in turns: every round calls each of them once.
+
+    Parameters
+    ----------
+    functions : mapping of name to function without arguments
+        What to compare; each call must do the same work as the one before.
+    repeats : int
+        Timed rounds, at least 1.
+    warmup : int
+        Rounds before them that are not timed.
+    synchronise : function
+        Called before each clock reading; :func:`synchroniser` makes the one for a device.
+
+    Returns
+    -------
+    dict of name to Times
+        In the order of ``functions``; the i-th times of all were taken in the same round.
+    """
+    if repeats < 1 or warmup < 0:
+        raise ValueError(f"expected repeats >= 1 and warmup >= 0, got {repeats} and {warmup}")
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for round_number in range(warmup + repeats):
+        for name, function in functions.items():
+            synchronise()
+            start = perf_counter()
+            function()
+            synchronise()
+            if round_number >= warmup:
+                seconds[name].append(perf_counter() - start)
+    return {name: Times(tuple(taken)) for name, taken in seconds.items()}
+
+
+def ratios(slow: Times, fast: Times) -> Times:
+    """How many times longer ``slow`` took than ``fast``, round by round, for two results of one :func:`interleave`.
+
+    The median of these is steadier than the ratio of two medians: whatever slowed
+    the machine during a round slowed both sides.
+    """
+    if len(slow.seconds) != len(fast.seconds):
+        raise ValueError(f"expected the same rounds on both sides, got {len(slow.seconds)} and {len(fast.seconds)}")
+    return Times(tuple(a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)))
+
+
+class StageTimer:
+    """Collects the times of the stages of a job that is done again and again.
+
+    Parameters
+    ----------
+    device : str
+        Where the stages run; on ``"cuda"`` each stage waits for its own work to end.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self._synchronise = synchroniser(device)
+        self._seconds: dict[str, list[float]] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block under it; a block that raises is not counted."""
+        self._synchronise()
+        start = perf_counter()
+        yield
+        self._synchronise()
+        self._seconds.setdefault(name, []).append(perf_counter() - start)
+
+    def reset(self) -> None:
+        """Forget everything so far: call it after the warm-up."""
+        self._seconds.clear()
+
+    def times(self) -> dict[str, Times]:
+        """The stages in the order of their first appearance."""
+        return {name: Times(tuple(taken)) for name, taken in self._seconds.items()}

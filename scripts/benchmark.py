@@ -1,0 +1,45 @@
+"""``sppnet benchmark``: timings and comparisons, both sides in one run, with the machine they were made on.
+
+A benchmark is a module ``bench_<name>`` of this package with ``HELP``,
+``add_arguments(parser)``, ``measure(args)`` that returns a JSON-like dict, and
+``table(result)`` that makes the text of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from .parser import CommandParser
+
+HELP = "Time this package against the alternatives on this machine. The table goes to stdout."
+
+BENCHMARKS = {
+    "proposals": "our selective search against OpenCV's: time, recall, MABO",
+    "pooling": "SPP pooling of windows against torchvision's roi_pool",
+    "detect": "a whole detection, stage by stage, from decoding to drawn boxes",
+}
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """One sub-command for each benchmark; :func:`run` finds its name in ``args.benchmark``."""
+    parser.add_commands(BENCHMARKS, dest="benchmark", module_prefix="bench_", shared=_add_shared_arguments)
+
+
+def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and the machine they belong to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table, write the JSON file if one was asked for."""
+    from ..data.store import write_json
+    from ..eval.machine import describe_machine
+
+    module = import_module(f".bench_{args.benchmark}", __package__)
+    result = module.measure(args)
+    print(module.table(result))
+    if args.json is not None:
+        report = {"benchmark": args.benchmark, "command": args.command_line, "machine": describe_machine()}
+        write_json(args.json, {**report, "result": result})
+    return 0

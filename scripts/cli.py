@@ -1,0 +1,72 @@
+"""The program ``sppnet``: picks the command, runs it, turns its end into an exit status.
+
+0: all done. 1: finished, but some inputs failed. 2: the call was wrong, and one
+line on stderr says what was expected. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .. import __version__
+from ..data.errors import InputError
+from .parser import CommandParser
+
+COMMANDS = {
+    "detect": "find objects in photographs",
+    "train": "train a detector on labelled photographs",
+    "evaluate": "measure a detector's average precision on a labelled set",
+    "propose": "find windows that may hold objects; with a dataset, how many objects they cover",
+    "benchmark": "time this package against the alternatives on this machine",
+    "info": "show what is in a model file",
+    "scenes": "draw a labelled set of generated scenes to try things on",
+}
+
+
+def build_parser() -> CommandParser:
+    """The parser of the whole program; commands load their options when they are called."""
+    parser = CommandParser(
+        prog="sppnet",
+        description="SPP-net object detection (He et al., ECCV 2014): train on photographs, find objects in others.",
+        epilog="'sppnet COMMAND --help' shows the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"sppnet {__version__}")
+    parser.add_commands(COMMANDS, dest="command")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``sppnet`` with ``argv`` (default: the process's own arguments) and return its exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = build_parser().parse_args(argv)
+        args.command_line = shlex.join(["sppnet", *argv])
+        status = int(import_module(f".{args.command}", __package__).run(args))
+        sys.stdout.flush()
+        return status
+    except SystemExit as end:  # argparse has answered: --help, --version, or a wrong call
+        return end.code if isinstance(end.code, int) else 2
+    except InputError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        print("sppnet: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output, `head` say, has left. Python flushes stdout once more at exit: give it a sink.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a folder that cannot be written, a full disk, a failed download: no fault of the code
+        return _complain(str(error))
+
+
+def _complain(message: str) -> int:
+    print(f"sppnet: error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Command lines with lazily loaded sub-commands, one-line errors and the options that all commands share.
+
+A command is a module of this package with
+
+- ``HELP``: what ``--help`` says first,
+- ``add_arguments(parser)``: its own options,
+
+and, for those the program runs itself, ``run(args) -> int``. The module is imported
+when its command is called, so that ``sppnet --help`` loads none of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NoReturn
+
+Shared = Callable[[argparse.ArgumentParser], None]
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose arguments may come from a command's module, on first use.
+
+    Parameters
+    ----------
+    command_module : str, optional
+        Name of a module of this package that describes the command.
+    shared : function, optional
+        Adds the arguments that this command has in common with its neighbours.
+    **options
+        Passed on to :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, command_module: str | None = None, shared: Shared | None = None, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+        self._command_module = command_module
+        self._shared = shared
+        self._commands: Mapping[str, str] | None = None
+        self._kind = "command"
+
+    def add_commands(
+        self, commands: Mapping[str, str], dest: str, module_prefix: str = "", shared: Shared | None = None
+    ) -> None:
+        """Make this parser choose between commands.
+
+        Parameters
+        ----------
+        commands : mapping of str to str
+            Command names with the line that the list of commands shows.
+        dest : str
+            Where the chosen name is stored; in capitals, what the usage calls it.
+        module_prefix : str
+            The command ``x`` lives in the module ``<module_prefix>x``.
+        shared : function, optional
+            Adds the arguments that all these commands have in common.
+        """
+        self._commands = commands
+        self._kind = dest
+        group = self.add_subparsers(
+            dest=dest, metavar=dest.upper(), required=True, title=f"{dest}s", parser_class=CommandParser
+        )
+        for name, line in commands.items():
+            group.add_parser(name, help=line, command_module=module_prefix + name, shared=shared)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse like argparse, after loading the command's module; what a command does not know is an error."""
+        self._load()
+        if self._commands is not None and args is not None:
+            self._check_command(args)
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on stderr and leave with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+
+    def _load(self) -> None:
+        if self._command_module is None:
+            return
+        module = import_module(f".{self._command_module}", __package__)
+        self._command_module = None
+        self.description = module.HELP
+        module.add_arguments(self)
+        if self._shared is not None:
+            self._shared(self)
+        if self._commands is None:
+            add_common_arguments(self)
+
+    def _check_command(self, args: Sequence[str]) -> None:
+        """Refuse an unknown command with the nearest known one; a parser with commands has no options with values."""
+        assert self._commands is not None
+        given = next((argument for argument in args if not argument.startswith("-")), None)
+        if given is None or given in self._commands:
+            return
+        near = get_close_matches(given, self._commands, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(self._commands)}"
+        self.error(f"unknown {self._kind} '{given}'; {hint}")
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--device``, ``--seed`` and ``--quiet``, which every command takes."""
+    group = parser.add_argument_group("common options")
+    group.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute; auto takes a CUDA device when there is one (default: auto)",
+    )
+    group.add_argument(
+        "--seed", type=_seed, default=0, metavar="INT", help="seed of everything that is random (default: 0)"
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if seed < 0:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 up, got '{text}'")
+    return seed
