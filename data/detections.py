@@ -62,7 +62,7 @@ class Detections:
         if labels.size and labels.dtype.kind not in "iu":
             raise ValueError(f"labels must be integers, not {labels.dtype}")
         labels = labels.astype(np.int64)
-        if labels.size and not (0 <= labels.min() and labels.max() < len(names)):
+        if labels.size and (labels.min() < 0 or labels.max() >= len(names)):
             raise ValueError(
                 f"labels must be from 0 to {len(names) - 1}, as there are {len(names)} classes, "
                 f"not from {labels.min()} to {labels.max()}"

@@ -72,8 +72,8 @@ def _keep(boxes: Array, labels: Array, threshold: float) -> Array:
             height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
             if width <= 0.0 or height <= 0.0:
                 continue
+            # Boxes that share pixels have area, so the union is not zero.
             overlap = width * height
-            # Without this form a union of zero would divide by zero.
             if overlap / (area[i] + area[j] - overlap) > threshold:
                 keep[j] = False
     return keep

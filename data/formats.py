@@ -1,0 +1,218 @@
+"""What a detector found in many images, in the formats that other tools read.
+
+``detections.json`` is ours and complete; CSV, VOC's comp4 lists and COCO's results are
+made of the same :class:`Results`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from .. import __version__
+from .boxes import to_voc
+from .detections import Detections, decimal
+from .errors import InputError
+from .store import atomic_path, write_json
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDetections:
+    """What was found in one image.
+
+    Attributes
+    ----------
+    file : str
+        The image file as it is to be named in results.
+    width, height : int
+        Of the displayed image, in pixels.
+    detections : Detections
+    id : str
+        What VOC's lists and COCO's results call the image (``Sample.id``); by default the file's name without suffix.
+    """
+
+    file: str
+    width: int
+    height: int
+    detections: Detections
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", PurePath(self.file).stem)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a model found in many images.
+
+    Attributes
+    ----------
+    model : str
+        The model's name or file.
+    class_names : tuple of str
+        The model's classes; those of every image's detections.
+    images : sequence of ImageDetections
+    failed : mapping of str to str
+        The files that could not be read, each with the error.
+    version : str
+        The sppnet that made them.
+    """
+
+    model: str
+    class_names: tuple[str, ...]
+    images: Sequence[ImageDetections]
+    failed: Mapping[str, str]
+    version: str = __version__
+
+    def __post_init__(self) -> None:
+        for image in self.images:
+            if image.detections.class_names != self.class_names:
+                raise ValueError(
+                    f"{image.file}: its classes must be the results' {self.class_names}, "
+                    f"not {image.detections.class_names}"
+                )
+
+
+def write_detections_json(path: str | Path, results: Results) -> None:
+    """Write ``detections.json``: model, version, classes, images with their detections, failed files."""
+    write_json(
+        path,
+        {
+            "model": results.model,
+            "version": results.version,
+            "classes": list(results.class_names),
+            "images": [
+                {
+                    "file": image.file,
+                    "width": image.width,
+                    "height": image.height,
+                    "detections": image.detections.to_records(),
+                }
+                for image in results.images
+            ],
+            "failed": [{"file": file, "error": error} for file, error in results.failed.items()],
+        },
+    )
+
+
+def read_detections_json(path: str | Path) -> Results:
+    """Read a ``detections.json`` back.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or is no ``detections.json``.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    try:
+        names = tuple(value["classes"])
+        images = [
+            ImageDetections(
+                item["file"], item["width"], item["height"], Detections.from_records(item["detections"], names)
+            )
+            for item in value["images"]
+        ]
+        failed = {item["file"]: item["error"] for item in value["failed"]}
+        return Results(value["model"], names, images, failed, value["version"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a detections.json of sppnet ({type(error).__name__}: {error})") from None
+
+
+def write_csv(path: str | Path, results: Results) -> None:
+    """Write one line for each detection: file, label, score, x1, y1, x2, y2."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "score", "x1", "y1", "x2", "y2"])
+        for image in results.images:
+            for record in image.detections.to_records():
+                writer.writerow([image.file, record["label"], record["score"], *record["box"]])
+
+
+def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> list[Path]:
+    """Write VOC's competition 4 lists, ``comp4_det_SET_CLASS.txt``, one for each class, empty ones too.
+
+    A line is ``id score xmin ymin xmax ymax``, with VOC's 1-based inclusive corners.
+
+    Returns
+    -------
+    list of Path
+        The files written, in the order of the classes.
+
+    Raises
+    ------
+    InputError
+        When a class name cannot be part of a file name.
+    """
+    paths = []
+    for label, name in enumerate(results.class_names):
+        if re.search(r"[/\\\0]", name):
+            raise InputError(f"class {name!r} cannot be part of a file name, as VOC's results need")
+        lines = [
+            " ".join([image.id, *(str(decimal(value)) for value in (score, *corners))]) + "\n"
+            for image in results.images
+            for part in [image.detections[image.detections.labels == label]]
+            for score, corners in zip(part.scores, to_voc(part.boxes), strict=True)
+        ]
+        path = Path(folder) / f"comp4_det_{image_set}_{name}.txt"
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def write_coco(
+    path: str | Path,
+    results: Results,
+    image_ids: Mapping[str, int] | None = None,
+    category_ids: Sequence[int] | None = None,
+) -> None:
+    """Write COCO's results: a list of ``image_id``, ``category_id``, ``bbox`` (x, y, width, height) and ``score``.
+
+    Parameters
+    ----------
+    path : str or Path
+    results : Results
+    image_ids : mapping of str to int, optional
+        From ``ImageDetections.id`` to COCO's number (``COCODataset.image_ids``); by default images are
+        numbered from 1 in their order.
+    category_ids : sequence of int, optional
+        For each class COCO's number (``COCODataset.category_ids``); by default from 1 in the classes' order.
+
+    Raises
+    ------
+    ValueError
+        When an image has no number, or classes and category numbers differ in count.
+    """
+    if category_ids is None:
+        category_ids = range(1, len(results.class_names) + 1)
+    if len(category_ids) != len(results.class_names):
+        raise ValueError(f"category_ids must be {len(results.class_names)} numbers, not {len(category_ids)}")
+    rows: list[dict[str, Any]] = []
+    for number, image in enumerate(results.images, 1):
+        if image_ids is not None and image.id not in image_ids:
+            raise ValueError(f"image_ids has no number for image {image.id!r}")
+        image_id = number if image_ids is None else image_ids[image.id]
+        found = image.detections
+        sizes = found.boxes[:, 2:] - found.boxes[:, :2]
+        for label, score, box, size in zip(found.labels, found.scores, found.boxes, sizes, strict=True):
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "category_id": category_ids[label],
+                    "bbox": [decimal(value) for value in (*box[:2], *size)],
+                    "score": decimal(score),
+                }
+            )
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(rows) + "\n", encoding="utf-8")
