@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import clip
+from .errors import ImageError, InputError
+from .image import image_size
 
 Array = NDArray[Any]
 
@@ -70,3 +74,38 @@ def usable_boxes(
     tally.add("box outside the image, dropped", place, int((has_area & ~meets_image).sum()))
     tally.add("box partly outside the image, cut to it", place, int(cut.sum()))
     return inside[usable].astype(np.float32), usable
+
+
+def true_size(image: Path, declared: tuple[int, int] | None, tally: Tally, place: str) -> tuple[int, int]:
+    """Height and width of the displayed image; the annotation's word where the image cannot tell.
+
+    Raises
+    ------
+    ImageError
+        When the image cannot be read and no size is declared.
+    """
+    try:
+        size = image_size(image)
+    except ImageError:
+        # A batch goes on past a damaged image, so it is no reason to refuse the whole set here.
+        if declared is None:
+            raise
+        tally.add("image that cannot be read", image.name)
+        return declared
+    if declared not in (None, size):
+        tally.add("annotated size that is not the image's", place)
+    return size
+
+
+def inside_folder(folder: Path, name: str, source: Path) -> Path:
+    """``folder / name``, for a name that another file gave.
+
+    Raises
+    ------
+    InputError
+        When the name leads out of the folder; the message names ``source``.
+    """
+    pure = PurePosixPath(name)
+    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or re.match("[A-Za-z]:", name):
+        raise InputError(f"{source}: {name!r} leaves the folder {folder}; expected the name of an image in it")
+    return folder / pure

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import from_voc, to_voc
-from .cleaning import Tally, usable_boxes
-from .errors import ImageError, InputError
-from .image import IMAGE_SUFFIXES, image_size
+from .cleaning import Tally, inside_folder, true_size, usable_boxes
+from .errors import InputError
+from .image import IMAGE_SUFFIXES
 from .sample import Sample, SampleList, checked_classes
 from .store import atomic_path
 
@@ -245,9 +245,7 @@ def _id_of_line(line: str, root: Path, path: Path) -> str:
     # "cup 1" may be a flagged "cup" or a name with a blank in it: the annotation decides.
     if flagged and not (root / "Annotations" / f"{line}.xml").is_file():
         line = flagged[1]
-    pure = PurePosixPath(line)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in line or re.match("[A-Za-z]:", line):
-        raise InputError(f"{path}: id {line!r} leaves the dataset's folder; expected the name of an image")
+    inside_folder(root / "JPEGImages", line, path)
     return line
 
 
@@ -290,27 +288,12 @@ def _suffix_rank(name: str) -> int:
 
 def _sample(id: str, path: Path, annotation: Annotation, class_names: tuple[str, ...], tally: Tally) -> Sample:
     place = f"{id}.xml"
-    size = _true_size(path, annotation.size, tally, place)
+    size = true_size(path, annotation.size, tally, place)
     index = {name: label for label, name in enumerate(class_names)}
     wanted = np.array([name in index for name in annotation.names], bool)
     labels = np.array([index.get(name, -1) for name in annotation.names], np.int64)[wanted]
     boxes, usable = usable_boxes(annotation.boxes[wanted], *size, tally, place, smallest=1.0)
     return Sample(id, path, boxes, labels[usable], annotation.difficult[wanted][usable])
-
-
-def _true_size(path: Path, declared: tuple[int, int] | None, tally: Tally, place: str) -> tuple[int, int]:
-    """Height and width of the displayed image; the annotation's word where the image cannot tell."""
-    try:
-        size = image_size(path)
-    except ImageError:
-        # A batch goes on past a damaged image, so it is no reason to refuse the whole set here.
-        tally.add("image that cannot be read", path.name)
-        if declared is None:
-            raise
-        return declared
-    if declared not in (None, size):
-        tally.add("annotated size that is not the image's", place)
-    return size
 
 
 def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:

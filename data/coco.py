@@ -1,0 +1,145 @@
+"""COCO's layout: one JSON file of images, categories and annotations, beside a folder of images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cleaning import Tally, inside_folder, true_size, usable_boxes
+from .errors import InputError
+from .sample import Sample, SampleList, checked_classes
+
+
+class COCODataset(SampleList):
+    """The photographs of a COCO annotation file, with their labelled objects.
+
+    Parameters
+    ----------
+    annotations : str or Path
+        The JSON file.
+    images : str or Path
+        The folder that the file's ``file_name`` entries are relative to.
+    classes : sequence of str, optional
+        The categories wanted, in this order; objects of others are left out. By default all
+        categories of the file, in the order of their ids.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    image_ids : dict of str to int
+        From ``Sample.id`` to COCO's image id.
+    category_ids : tuple of int
+        COCO's category id of each class; what results are written with.
+    warnings : dict of str to int
+        What was tolerated, and how often; :meth:`warning_lines` gives an example of each.
+
+    Raises
+    ------
+    InputError
+        When the file is no COCO annotation file, an image is missing or its name leaves the
+        folder, or a class asked for is none of the categories.
+
+    Notes
+    -----
+    Crowds (``iscrowd``) become difficult objects; segmentations are not read. A sample's id
+    is COCO's image id as text.
+    """
+
+    def __init__(self, annotations: str | Path, images: str | Path, classes: Sequence[str] | None = None) -> None:
+        path, folder = Path(annotations), Path(images)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; expected the images of {path}")
+        names, entries = _read(path)
+        self.category_ids = _category_ids(names, classes, path)
+        self.image_ids = {str(entry.id): entry.id for entry in entries}
+        label_of = {category: label for label, category in enumerate(self.category_ids)}
+        tally = Tally()
+        samples = [_sample(entry, inside_folder(folder, entry.file_name, path), label_of, tally) for entry in entries]
+        super().__init__(samples, tuple(names[category] for category in self.category_ids), tally)
+
+
+@dataclass
+class _Entry:
+    """An image of the file with its annotations, as written."""
+
+    id: int
+    file_name: str
+    size: tuple[int, int] | None
+    boxes: list[list[float]] = field(default_factory=list)
+    categories: list[int] = field(default_factory=list)
+    crowds: list[bool] = field(default_factory=list)
+
+
+def _read(path: Path) -> tuple[dict[int, str], list[_Entry]]:
+    """Category names by id, and the images."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); expected a COCO annotation file") from None
+    try:
+        names = {int(item["id"]): str(item["name"]) for item in content["categories"]}
+        entries: dict[int, _Entry] = {}
+        for item in content["images"]:
+            entry = _Entry(int(item["id"]), str(item["file_name"]), _declared_size(item))
+            if entry.id in entries:
+                raise ValueError(f"two images have the id {entry.id}")
+            entries[entry.id] = entry
+        for item in content["annotations"]:
+            _add_annotation(item, entries, names)
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path}: not a COCO annotation file ({problem})") from None
+    return names, list(entries.values())
+
+
+def _add_annotation(item: dict[str, Any], entries: dict[int, _Entry], names: dict[int, str]) -> None:
+    box = [float(value) for value in item["bbox"]]
+    if len(box) != 4 or not np.isfinite(box).all():
+        raise ValueError(f"bbox is {item['bbox']}; expected x, y, width, height")
+    image, category = int(item["image_id"]), int(item["category_id"])
+    if image not in entries:
+        raise ValueError(f"an annotation is of image {image}, which is not listed")
+    if category not in names:
+        raise ValueError(f"an annotation is of category {category}, which is not listed")
+    entries[image].boxes.append(box)
+    entries[image].categories.append(category)
+    entries[image].crowds.append(bool(item.get("iscrowd", 0)))
+
+
+def _declared_size(item: dict[str, Any]) -> tuple[int, int] | None:
+    height, width = int(item.get("height") or 0), int(item.get("width") or 0)
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _category_ids(names: dict[int, str], classes: Sequence[str] | None, path: Path) -> tuple[int, ...]:
+    """COCO's ids of the classes wanted, in their order."""
+    ids = {name: id for id, name in names.items()}
+    if len(ids) < len(names):
+        raise InputError(f"{path}: two categories share a name; expected different names")
+    if classes is None:
+        return tuple(sorted(names))
+    wanted = checked_classes(classes)
+    unknown = [name for name in wanted if name not in ids]
+    if unknown:
+        raise InputError(f"{path}: no category {', '.join(unknown)}; it has: {', '.join(sorted(ids))}")
+    return tuple(ids[name] for name in wanted)
+
+
+def _sample(entry: _Entry, image: Path, label_of: dict[int, int], tally: Tally) -> Sample:
+    if not image.is_file():
+        raise InputError(f"{image}: image not found")
+    height, width = true_size(image, entry.size, tally, entry.file_name)
+    labels = np.array([label_of.get(category, -1) for category in entry.categories], np.int64)
+    wanted = labels >= 0
+    corners = np.array(entry.boxes, np.float64).reshape(-1, 4)[wanted]
+    corners[:, 2:] += corners[:, :2]
+    boxes, usable = usable_boxes(corners, height, width, tally, entry.file_name)
+    difficult = np.array(entry.crowds, bool)[wanted]
+    return Sample(str(entry.id), image, boxes, labels[wanted][usable], difficult[usable])

@@ -1,0 +1,93 @@
+"""Photographs without labels: files, folders and patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError
+from .image import IMAGE_SUFFIXES
+from .sample import Sample, SampleList
+
+
+def find_images(patterns: Iterable[str | Path]) -> list[Path]:
+    """The image files that names, folders and glob patterns stand for.
+
+    Parameters
+    ----------
+    patterns : iterable of str or Path
+        A file (of any suffix), a folder (searched to any depth for ``IMAGE_SUFFIXES``; hidden
+        files and folders are passed over) or a pattern such as ``photos/*.jpg``, ``**`` included.
+
+    Returns
+    -------
+    list of Path
+        In the order of the patterns, sorted within one, none twice.
+
+    Raises
+    ------
+    InputError
+        When a pattern stands for no image.
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        paths = list(_images_of(Path(pattern)))
+        if not paths:
+            raise InputError(f"{pattern}: {_what_is_missing(Path(pattern))}")
+        for path in paths:
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+class FolderDataset(SampleList):
+    """Photographs without labels, in the form of a dataset.
+
+    Parameters
+    ----------
+    patterns : str, Path or sequence of them
+        As in :func:`find_images`. A sample's id is its path as found.
+
+    Raises
+    ------
+    InputError
+        When a pattern stands for no image.
+    """
+
+    def __init__(self, patterns: str | Path | Sequence[str | Path]) -> None:
+        if isinstance(patterns, str | Path):
+            patterns = [patterns]
+        super().__init__([_unlabelled(path) for path in find_images(patterns)], class_names=())
+
+
+def _unlabelled(path: Path) -> Sample:
+    return Sample(str(path), path, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
+
+
+def _images_of(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from _images_below(path)
+    elif path.exists():
+        yield path
+    else:
+        # A file whose name holds a bracket was found above; here only patterns are left.
+        for match in sorted(Path(name) for name in glob.glob(str(path), recursive=True)):
+            if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES:
+                yield match
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield Path(parent, name)
+
+
+def _what_is_missing(path: Path) -> str:
+    if path.is_dir():
+        return f"no image in this folder; expected files with {', '.join(IMAGE_SUFFIXES)}"
+    return "no such image; expected a file, a folder or a pattern"

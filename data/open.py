@@ -1,0 +1,54 @@
+"""Opening what the command line calls DATASET."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .coco import COCODataset
+from .errors import InputError
+from .voc import VOCDataset, image_sets
+
+
+def open_dataset(
+    dataset: str | Path,
+    image_set: str | None = None,
+    images: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> VOCDataset | COCODataset:
+    """A folder in VOC's layout or a COCO annotation file as a dataset.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        The folder (or the one above it), or the ``.json`` file.
+    image_set : str, optional
+        Which of the folder's image sets; a COCO file is one set by itself and takes none.
+    images : str or Path, optional
+        The image folder of a COCO file.
+    classes : sequence of str, optional
+        The classes wanted, in this order.
+
+    Raises
+    ------
+    InputError
+        When there is no such dataset, or the set or the image folder is missing or out of place.
+    """
+    path = Path(dataset)
+    if not path.exists():
+        raise InputError(f"{path}: no such dataset; expected a folder in VOC layout or a COCO annotation file (.json)")
+    if path.is_dir():
+        if images is not None:
+            raise InputError(
+                f"{path}: an image folder ({images}) goes with a COCO annotation file, not with a VOC folder"
+            )
+        if not image_set:
+            raise InputError(
+                f"{path}: which image set? its ImageSets/Main has: {', '.join(image_sets(path)) or 'none'}"
+            )
+        return VOCDataset(path, image_set, classes)
+    if path.suffix.lower() != ".json":
+        raise InputError(f"{path}: expected a folder in VOC layout or a COCO annotation file (.json)")
+    if images is None:
+        raise InputError(f"{path}: where are its images? a COCO annotation file needs the folder (--images)")
+    return COCODataset(path, images, classes)
