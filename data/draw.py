@@ -1,0 +1,98 @@
+"""Detections drawn on their image."""
+
+from __future__ import annotations
+
+import colorsys
+import unicodedata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from .detections import Detections
+from .image import as_image
+
+# Each next hue is this part of the circle further, so that any first few lie far apart.
+_GOLDEN = 0.618033988749895
+
+
+def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
+    """The RGB colour of a class: the same in every image, and distinct from its neighbours'."""
+    label = int(label)
+    hue = (0.02 + label * _GOLDEN) % 1.0
+    # Later rounds through the circle are told apart by their brightness as well.
+    value = (1.0, 0.75, 0.9)[label // 12 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_detections(image: Any, detections: Detections) -> NDArray[np.uint8]:
+    """A copy of the image with a box and a tag (class and score) for each detection.
+
+    Parameters
+    ----------
+    image : path, PIL image or uint8 array
+        As :func:`sppnet.data.image.as_image` takes it.
+    detections : Detections
+        Drawn from the worst to the best, so that the best lies on top.
+
+    Returns
+    -------
+    RGB uint8 array (H, W, 3)
+        Line width and text grow with the image; tags are kept inside it.
+    """
+    canvas = Image.fromarray(as_image(image))
+    draw = ImageDraw.Draw(canvas)
+    side = (canvas.width * canvas.height) ** 0.5
+    line = max(2, round(side / 200))
+    font = ImageFont.load_default(size=max(11, round(side / 36)))
+    order = np.argsort(detections.scores, kind="stable")
+    boxes = [_pixels(box, canvas.size) for box in detections.boxes]
+    for i in order:
+        draw.rectangle(boxes[i], outline=class_colour(detections.labels[i]), width=line)
+    # Tags come after all boxes, so that no line runs through a word.
+    for i in order:
+        name = detections.class_names[detections.labels[i]]
+        text = f"{_plain(name)} {detections.scores[i]:.2f}"
+        _draw_tag(draw, text, boxes[i], class_colour(detections.labels[i]), font, canvas.size)
+    return np.array(canvas)
+
+
+def _pixels(box: NDArray[Any], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """First and last column and row of a half-open box inside the image, as Pillow draws them."""
+    width, height = size
+    x1, y1 = np.clip(np.round(box[:2]), 0, (width - 1, height - 1))
+    x2, y2 = np.clip(np.round(box[2:]) - 1, (x1, y1), (width - 1, height - 1))
+    return int(x1), int(y1), int(x2), int(y2)
+
+
+def _plain(name: str) -> str:
+    """The name in the letters that Pillow's font has: accents are dropped, other scripts become question marks."""
+    letters = unicodedata.normalize("NFKD", name)
+    return (
+        "".join(letter for letter in letters if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
+    )
+
+
+def _draw_tag(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    box: tuple[int, int, int, int],
+    colour: tuple[int, int, int],
+    font: Any,
+    size: tuple[int, int],
+) -> None:
+    """Text on a filled strip: above the box where there is room, otherwise just inside its top."""
+    margin = max(2, round(font.size / 5))
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    # The strip is as high for "ace" as for "High", so tags line up.
+    ascent, descent = font.getmetrics()
+    width, height = round(right - left) + 2 * margin, ascent + descent + margin
+    x = max(0, min(box[0], size[0] - width))
+    y = box[1] - height if box[1] >= height else box[1]
+    y = max(0, min(y, size[1] - height))
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    red, green, blue = colour
+    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
+    draw.text((x + margin - left, y + margin // 2), text, fill=ink, font=font)
