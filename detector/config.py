@@ -1,0 +1,182 @@
+"""Options as frozen values: what a detector is made of and how it is trained."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from ..data.errors import InputError
+
+Options = TypeVar("Options", bound="_Options")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Values to and from JSON-like dictionaries; unknown keys are refused."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON-like values; tuples become lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[Options], values: Mapping[str, Any]) -> Options:
+        """The options that :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        InputError
+            For a key that is no option; the message names the nearest known one.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                nearest = difflib.get_close_matches(key, known, n=1) or known
+                raise InputError(f"unknown option {key!r} for {cls.__name__}; did you mean {nearest[0]!r}?")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+@dataclass(frozen=True)
+class FeatureOptions(_Options):
+    """From image to window features (paper, sections 2.2 and 4.1).
+
+    Attributes
+    ----------
+    scales : tuple of int
+        Lengths of the image's shorter side in pixels.
+    levels : tuple of int
+        Pyramid levels; level n pools n x n bins.
+    scale_rule : {"area", "reference"}
+        How a window's scale is chosen (see :func:`sppnet.detector.pyramid.choose_scale`).
+    projection_rule : {"reference", "paper"}
+        How a window's corners become feature cells (see :func:`sppnet.detector.projection.project`).
+    features : {"pool5"}
+        The layer that the SVMs see.
+    """
+
+    scales: tuple[int, ...] = (688,)
+    levels: tuple[int, ...] = (1, 2, 3, 6)
+    scale_rule: str = "area"
+    projection_rule: str = "reference"
+    features: str = "pool5"
+
+    def __post_init__(self) -> None:
+        if not self.scales or any(scale < 1 for scale in self.scales):
+            raise InputError(f"scales must be positive side lengths in pixels, not {self.scales}")
+        if not self.levels or any(level < 1 for level in self.levels):
+            raise InputError(f"pyramid levels must be positive, not {self.levels}")
+        if self.features != "pool5":
+            raise InputError(f"features must be 'pool5', not {self.features!r}")
+
+
+@dataclass(frozen=True)
+class DetectOptions(_Options):
+    """From scores to detections (reference, ``spp_detect``; R-CNN's ``rcnn_test``).
+
+    Attributes
+    ----------
+    proposals : str
+        Method of :func:`sppnet.proposals.backends.make_proposer`.
+    max_windows : int
+        Windows scored in an image.
+    keep_above : float
+        Windows of a class that score lower are dropped before suppression.
+    nms : float
+        IoU above which the lower-scoring of two boxes of a class goes; applied before and after the regression.
+    max_per_class : int
+        Detections kept for an image and class.
+    show_above : float
+        Threshold of a detection when the caller gives none.
+    """
+
+    proposals: str = "fast"
+    max_windows: int = 2000
+    keep_above: float = -1.5
+    nms: float = 0.3
+    max_per_class: int = 100
+    show_above: float = -0.5
+
+
+@dataclass(frozen=True)
+class SVMOptions(_Options):
+    """Linear SVMs and their hard negatives (reference: ``-s 3 -c 0.001 -w1 2 -B 10``; paper, section 4.1).
+
+    Attributes
+    ----------
+    C : float
+        Weight of the hinge loss.
+    positive_weight : float
+        Factor on C for positives.
+    bias : float
+        Value of the constant feature.
+    tolerance : float
+        liblinear's stopping rule: spread of the projected gradient.
+    max_epochs : int
+        Bound on passes over the data of one solution.
+    negative_iou : float
+        A window is a negative of a class when its IoU with every object of the class is lower.
+    duplicate_iou : float
+        Of two negatives that overlap by more only the higher-scoring is kept.
+    hard_above : float
+        A negative that scores lower is easy and not collected.
+    easy_below : float
+        A collected negative that scores lower after a solution is dropped.
+    retrain_after : int
+        New negatives of a class that make its SVM be solved again.
+    start_negatives : int
+        Random negatives of a class to begin with, spread over the images.
+    max_gigabytes : float
+        Memory for pooled windows.
+    """
+
+    C: float = 0.001
+    positive_weight: float = 2.0
+    bias: float = 10.0
+    tolerance: float = 0.01
+    max_epochs: int = 300
+    negative_iou: float = 0.3
+    duplicate_iou: float = 0.7
+    hard_above: float = -1.0
+    easy_below: float = -1.2
+    retrain_after: int = 2000
+    start_negatives: int = 2000
+    max_gigabytes: float = 2.5
+
+
+@dataclass(frozen=True)
+class BoxOptions(_Options):
+    """Bounding-box regression (R-CNN, appendix C; reference SPP-net).
+
+    Attributes
+    ----------
+    min_iou : float
+        Windows with a higher IoU with an object of the class teach its regressor.
+    ridge : float
+        Weight of the squared norm.
+    max_windows : int
+        Windows taken for a class, spread evenly over its images.
+    """
+
+    min_iou: float = 0.5
+    ridge: float = 4000.0
+    max_windows: int = 4000
+
+
+@dataclass(frozen=True)
+class TrainOptions(_Options):
+    """What a training run does besides the options of its parts.
+
+    Attributes
+    ----------
+    held_out : float
+        Part of the images on which the detector is scored before they join the training.
+    norm : float
+        Mean L2 norm that the features are scaled to (reference: 20).
+    seed : int
+        Seed of every random choice.
+    """
+
+    held_out: float = 0.1
+    norm: float = 20.0
+    seed: int = 0

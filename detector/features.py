@@ -1,0 +1,141 @@
+"""Features of many windows from one pass over the image (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .backbone import Backbone
+from .config import FeatureOptions
+from .projection import project
+from .pyramid import choose_scale, resize, scale_boxes, scaled_size
+from .spp import bins, spp_pool
+
+Array = NDArray[Any]
+
+#: Windows pooled at a time; what is pooled then fits a core's cache until it has been scored.
+CHUNK = 128
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMaps:
+    """The convolutional maps of one image.
+
+    Attributes
+    ----------
+    image_size : (height, width) of the image, pixels.
+    maps : tuple of tensors (C, h, w), one for each scale, channels last in memory.
+    """
+
+    image_size: tuple[int, int]
+    maps: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Windows on the maps, equal ones counted once.
+
+    Attributes
+    ----------
+    scale : int64 array (U,)
+        Index of the scale that each distinct window is pooled from, in ascending order.
+    cells : int32 array (U, 4)
+        x0, y0, x1, y1 in cells of that scale's map, inclusive.
+    inverse : int64 array (N,)
+        The distinct window that each window asked for falls on.
+    """
+
+    scale: Array
+    cells: Array
+    inverse: Array
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, rows: Array) -> Cells:
+        """Some of the distinct windows, in ascending order, as a set of their own."""
+        return Cells(self.scale[rows], self.cells[rows], np.arange(len(rows)))
+
+
+class WindowFeatures:
+    """Maps of images and pooled features of windows on them, for one backbone and set of options.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    options : FeatureOptions
+    """
+
+    def __init__(self, backbone: Backbone, options: FeatureOptions):
+        self.backbone, self.options = backbone, options
+
+    @property
+    def width(self) -> int:
+        """Numbers in a window's feature."""
+        return self.backbone.channels * bins(self.options.levels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the maps are computed."""
+        return next(self.backbone.parameters()).device
+
+    def map_at(self, image: Array, scale: int) -> Tensor:
+        """The map (C, h, w) of an RGB uint8 image (H, W, 3) whose shorter side becomes ``scale``."""
+        with torch.inference_mode():
+            batch = self.backbone.preprocess(resize(image, scale)[0]).to(self.device)
+            return self.backbone(batch)[0]
+
+    def maps(self, image: Array) -> FeatureMaps:
+        """All maps of an RGB uint8 image (H, W, 3): the convolutions run once for each scale."""
+        height, width = image.shape[:2]
+        return FeatureMaps((height, width), tuple(self.map_at(image, scale) for scale in self.options.scales))
+
+    def locate(self, maps: FeatureMaps, windows: Array) -> Cells:
+        """Choose each window's scale and project its corners onto that scale's map.
+
+        Parameters
+        ----------
+        maps : FeatureMaps
+        windows : float array (N, 4)
+            x1, y1, x2, y2 in pixels of the image, half-open.
+        """
+        options, backbone = self.options, self.backbone
+        chosen = choose_scale(windows, maps.image_size, options.scales, rule=options.scale_rule)
+        keyed = np.zeros((len(windows), 5), np.int32)
+        keyed[:, 0] = chosen
+        for index, scale in enumerate(options.scales):
+            here = chosen == index
+            scaled = scale_boxes(windows[here], maps.image_size, scaled_size(maps.image_size, scale))
+            size = tuple(maps.maps[index].shape[1:])
+            keyed[here, 1:] = project(scaled, size, backbone.stride, backbone.offset0, rule=options.projection_rule)
+        distinct, inverse = unique_rows(keyed)
+        return Cells(distinct[:, 0].astype(np.int64), distinct[:, 1:].copy(), inverse)
+
+    def pool(self, maps: FeatureMaps, cells: Cells) -> Tensor:
+        """Features (U, width) of distinct windows, on the maps' device."""
+        parts = [
+            spp_pool(level, cells.cells[cells.scale == index], self.options.levels)
+            for index, level in enumerate(maps.maps)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def chunks(self, maps: FeatureMaps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
+        """Features a few at a time: the slice of ``cells`` and its rows (n, width)."""
+        for start in range(0, len(cells), CHUNK):
+            part = slice(start, min(start + CHUNK, len(cells)))
+            yield part, self.pool(maps, cells[np.arange(part.start, part.stop)])
+
+
+def unique_rows(rows: Array) -> tuple[Array, Array]:
+    """Distinct rows of small non-negative integers, in ascending order, and for each row the number of its equal."""
+    packed = np.zeros(len(rows), np.int64)
+    for column in rows.T:
+        packed = packed * (int(rows.max(initial=0)) + 1) + column
+    _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
+    return rows[first], inverse.reshape(-1)

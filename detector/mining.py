@@ -1,0 +1,189 @@
+"""Hard-negative mining: one pass over the images for the SVMs of all classes (paper, section 4.1; reference, section 7)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data.nms import nms
+from .config import SVMOptions
+from .features import Cells, FeatureMaps
+from .sampling import TrainingImages
+from .svm import LinearSVM, RowStore, fit_all
+
+Array = NDArray[Any]
+
+
+class Miner:
+    """One SVM for each class, and the windows they learn from.
+
+    A window's row belongs to every class that uses it. Where a row came from is
+    remembered, so the state can be written down without the rows and they are pooled
+    again when it is read back.
+
+    Parameters
+    ----------
+    images : TrainingImages
+    classes : int
+    scale : float
+        Factor on the features.
+    options : SVMOptions
+    seed : int
+    report : callable
+        Receives a line of text at each solution.
+    """
+
+    def __init__(
+        self,
+        images: TrainingImages,
+        classes: int,
+        scale: float,
+        options: SVMOptions,
+        seed: int,
+        report: Callable[[str], None],
+    ):
+        self.images, self.options, self.seed, self.report = images, options, seed, report
+        width = images.features.width
+        capacity = max(1000, int(options.max_gigabytes * 1e9 / (2 * width)))
+        self.store = RowStore(width, capacity)
+        self.origin = np.zeros((capacity, 6), np.int32)
+        self.machines = [LinearSVM(self.store, options, scale, seed + label) for label in range(classes)]
+        self.visited = 0
+
+    def hyperplanes(self) -> tuple[Array, Array]:
+        """Weights float32 (classes, width) and intercepts (classes,) for unscaled features."""
+        planes = [machine.hyperplane() for machine in self.machines]
+        return np.stack([weights for weights, _ in planes]), np.array([b for _, b in planes], np.float32)
+
+    def start(self, indices: Iterable[int]) -> None:
+        """Add the objects of some images as positives, and some random negatives of each."""
+        chosen = list(indices)
+        random_windows = -(-self.options.start_negatives // max(1, len(self.images)))
+        for index in chosen:
+            rng = np.random.default_rng([self.seed, index])
+            boxes, labels = self.images.positives(index)
+            others = self.images.proposals[index]
+            others = others[rng.permutation(len(others))[:random_windows]]
+            maps = self.images.maps(index)
+            wanted = [(boxes[labels == label], label, 1) for label in range(len(self.machines))]
+            for label in range(len(self.machines)):
+                far = self.images.overlap(index, others, label) < self.options.negative_iou
+                wanted.append((others[far], label, -1))
+            self._add(index, maps, wanted)
+
+    def mine(self, indices: Iterable[int], after_image: Callable[[int], None] = lambda visited: None) -> None:
+        """Collect the hard negatives of some images, one after the other; solve again as they grow many, and at the end.
+
+        ``after_image`` is called with the number of images visited in all.
+        """
+        for index in indices:
+            self._visit(index)
+            self.visited += 1
+            due = [m for m in self.machines if m.fresh > self.options.retrain_after]
+            if due:
+                self.fit(due)
+            after_image(self.visited)
+        self.fit()
+
+    def fit(self, machines: list[LinearSVM] | None = None) -> None:
+        """Solve for some classes (all when absent), drop the negatives that became easy and the rows nobody uses."""
+        machines = self.machines if machines is None else machines
+        fit_all(machines, os.cpu_count() or 1)
+        for machine in machines:
+            machine.evict(self.options.easy_below)
+        used = self._release()
+        counts = " ".join(f"{int((m.signs > 0).sum())}+{int((m.signs < 0).sum())}" for m in self.machines)
+        self.report(f"after {self.visited} images: {used} rows; positives+negatives of each class: {counts}")
+
+    def _release(self) -> int:
+        used = np.unique(np.concatenate([machine.members for machine in self.machines]))
+        self.store.keep(used)
+        return len(used)
+
+    def _visit(self, index: int) -> None:
+        """Collect the hard negatives of one image for every class."""
+        images, options = self.images, self.options
+        maps = images.maps(index)
+        windows = images.windows(index)
+        cells = images.features.locate(maps, windows)
+        scores = self._scores(maps, cells)[cells.inverse]
+        wanted = []
+        for label in range(len(self.machines)):
+            hard = np.flatnonzero(scores[:, label] > options.hard_above)
+            hard = hard[images.overlap(index, windows[hard], label) < options.negative_iou]
+            kept = hard[nms(windows[hard], scores[hard, label], options.duplicate_iou)]
+            wanted.append((windows[kept], label, -1))
+        self._add(index, maps, wanted)
+
+    def _scores(self, maps: FeatureMaps, cells: Cells) -> Array:
+        weights, intercepts = (torch.from_numpy(part).to(self.images.features.device) for part in self.hyperplanes())
+        weights = weights.T.contiguous()
+        scores = torch.empty(len(cells), len(self.machines))
+        for part, rows in self.images.features.chunks(maps, cells):
+            scores[part] = torch.addmm(intercepts, rows, weights).cpu()
+        return scores.numpy()
+
+    def _add(self, index: int, maps: FeatureMaps, wanted: list[tuple[Array, int, int]]) -> None:
+        """Pool the (windows, label, sign) of an image, each distinct window once, and hand them to their classes."""
+        counts = [len(windows) for windows, _, _ in wanted]
+        if sum(counts) == 0:
+            return
+        cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in wanted]))
+        if len(cells) > self.store.room:
+            self._make_room(len(cells))
+        numbers = self.store.add(self.images.features.pool(maps, cells).cpu().numpy().astype(np.float16))
+        self.origin[numbers, 0] = index
+        self.origin[numbers, 1] = cells.scale
+        self.origin[numbers, 2:] = cells.cells
+        ends = np.cumsum(counts)
+        for (_, label, sign), start, end in zip(wanted, ends - counts, ends, strict=True):
+            self.machines[label].add(numbers[np.unique(cells.inverse[start:end])], sign)
+
+    def _make_room(self, needed: int) -> None:
+        """Drop easy negatives; when that is not enough, the easiest of the hard ones."""
+        self.fit()
+        keep = len(self.store.rows)
+        while self.store.room < needed and keep > 0:
+            keep = keep // 2
+            for machine in self.machines:
+                machine.shed(keep)
+            self.report(f"memory for pooled windows is full: keeping the hardest {keep} negatives of a class")
+            self._release()
+
+    def state(self) -> dict[str, Array]:
+        """Everything but the rows themselves, which :meth:`restore` pools again."""
+        # Unused rows go first, as they are lost in the file: memory must fill up alike with and without a stop.
+        self._release()
+        used = np.unique(np.concatenate([machine.members for machine in self.machines]))
+        arrays = {"origin": self.origin[used], "visited": np.array(self.visited)}
+        for label, machine in enumerate(self.machines):
+            arrays[f"members{label}"] = np.searchsorted(used, machine.members)
+            arrays[f"signs{label}"] = machine.signs
+            arrays[f"alpha{label}"] = machine.alpha
+            arrays[f"weights{label}"] = machine.weights_
+            arrays[f"fresh{label}"] = np.array(machine.fresh)
+        return arrays
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """Go back to a :meth:`state` of the same images and options; the miner must be new."""
+        origin = arrays["origin"]
+        self.visited = int(arrays["visited"])
+        numbers = self.store.add(np.zeros((len(origin), self.images.features.width), np.float16))
+        self.origin[numbers] = origin
+        for index in np.unique(origin[:, 0]):
+            here = np.flatnonzero(origin[:, 0] == index)
+            here = here[np.argsort(origin[here, 1], kind="stable")]
+            cells = Cells(origin[here, 1].astype(np.int64), origin[here, 2:].copy(), np.arange(len(here)))
+            pooled = self.images.features.pool(self.images.maps(int(index)), cells)
+            self.store.replace(numbers[here], pooled.cpu().numpy().astype(np.float16))
+        for label, machine in enumerate(self.machines):
+            machine.members = numbers[arrays[f"members{label}"]]
+            machine.signs = arrays[f"signs{label}"]
+            machine.alpha = arrays[f"alpha{label}"]
+            machine.weights_ = arrays[f"weights{label}"]
+            machine.fresh = int(arrays[f"fresh{label}"])

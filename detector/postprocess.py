@@ -1,0 +1,72 @@
+"""From scored windows to detections: threshold, suppression, caps, box regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.boxes import clip, decode
+from ..data.detections import Detections
+from ..data.nms import nms
+from .config import DetectOptions
+
+Array = NDArray[Any]
+
+
+def select(windows: Array, scores: Array, options: DetectOptions) -> tuple[Array, Array]:
+    """The windows (rows) and classes (labels) that survive each class's threshold, suppression and cap.
+
+    Parameters
+    ----------
+    windows : float32 array (N, 4)
+    scores : float32 array (N, classes)
+
+    Returns
+    -------
+    rows, labels : int64 arrays (M,), class after class, the best of a class first.
+    """
+    rows, labels = [], []
+    for label in range(scores.shape[1]):
+        above = np.flatnonzero(scores[:, label] > options.keep_above)
+        kept = above[nms(windows[above], scores[above, label], options.nms)[: options.max_per_class]]
+        rows.append(kept)
+        labels.append(np.full(len(kept), label, np.int64))
+    return np.concatenate([np.zeros(0, np.int64), *rows]), np.concatenate([np.zeros(0, np.int64), *labels])
+
+
+def finish(
+    windows: Array,
+    scores: Array,
+    image_size: tuple[int, int],
+    class_names: Sequence[str],
+    options: DetectOptions,
+    threshold: float,
+    regress: Callable[[Array, Array], Array] | None = None,
+) -> Detections:
+    """Detections of an image from its scored windows, the best first.
+
+    Parameters
+    ----------
+    windows : float32 array (N, 4)
+    scores : float32 array (N, classes)
+    image_size : (height, width)
+    threshold : float
+        Detections that do not score higher are left out.
+    regress : callable, optional
+        From rows (M,) and labels (M,) to deltas (M, 4).
+    """
+    rows, labels = select(windows, scores, options)
+    kept = scores[rows, labels] > threshold
+    rows, labels = rows[kept], labels[kept]
+    boxes = windows[rows].astype(np.float32)
+    if regress is not None and len(rows):
+        boxes = decode(boxes, regress(rows, labels)).astype(np.float32)
+    boxes = clip(boxes, *image_size)
+    solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    found = Detections(boxes[solid], scores[rows, labels][solid].astype(np.float32), labels[solid], tuple(class_names))
+    if regress is not None:
+        found = found.nms(options.nms)
+    return found[np.argsort(-found.scores, kind="stable")]

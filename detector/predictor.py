@@ -1,0 +1,177 @@
+"""The detector: one pass over the image, then any number of windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.boxes import as_boxes, clip
+from ..data.detections import Detections
+from ..data.image import as_image
+from ..proposals.backends import make_proposer
+from .backbone import Backbone
+from .bundle import Bundle
+from .features import Cells, FeatureMaps, WindowFeatures
+from .postprocess import finish
+
+Array = NDArray[Any]
+
+
+class SPPDetector:
+    """SPP-net detection (paper, section 4).
+
+    Make one with :meth:`load` or :func:`sppnet.train`. For one image with many sets
+    of windows call :meth:`set_image` once and :meth:`score_windows` as often as you like.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        What the labels of detections and the columns of scores stand for.
+    card : dict
+        Where the model comes from and how well it does.
+
+    Examples
+    --------
+    >>> detector = SPPDetector.load("animals.safetensors")      # doctest: +SKIP
+    >>> found = detector.detect("photo.jpg")                    # doctest: +SKIP
+    >>> found[found.scores > 0].save("photo.json")              # doctest: +SKIP
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu"):
+        self.bundle = bundle
+        backbone = Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions).to(device)
+        self.features = WindowFeatures(backbone, bundle.features)
+        self.class_names = bundle.class_names
+        self.card = bundle.card
+        self._weights = bundle.svm_weights.float().T.contiguous().to(device)
+        self._intercepts = bundle.svm_intercepts.float().to(device)
+        self._box_weights = None if bundle.box_weights is None else bundle.box_weights.float().to(device)
+        self._box_intercepts = None if bundle.box_intercepts is None else bundle.box_intercepts.float().to(device)
+        options = bundle.detection
+        self._proposer = make_proposer(options.proposals, options.max_windows, seed=0)
+        self._maps: FeatureMaps | None = None
+
+    @classmethod
+    def load(cls, model: str | Path, device: str = "cpu") -> SPPDetector:
+        """The detector in a model file.
+
+        Raises
+        ------
+        InputError
+            When the file is missing or is no model.
+        """
+        return cls(Bundle.load(model), device)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file that :meth:`load` reads."""
+        self.bundle.save(path)
+
+    def propose(self, image: Array) -> Array:
+        """The windows (N, 4) that :meth:`detect` looks at when it is given none, float32, best first."""
+        return self._proposer(image)[: self.bundle.detection.max_windows]
+
+    def set_image(self, image: Any) -> None:
+        """Run the convolutions over an image: a path, a PIL image, or RGB or grey uint8 (H, W[, 3]).
+
+        Raises
+        ------
+        InputError
+            When a file cannot be read.
+        ValueError
+            When an array has another shape or dtype.
+        """
+        self._maps = self.features.maps(as_image(image))
+
+    def score_windows(self, windows: ArrayLike) -> Array:
+        """Scores of windows on the image set last.
+
+        Parameters
+        ----------
+        windows : array (N, 4)
+            x1, y1, x2, y2 in pixels, 0-based, half-open.
+
+        Returns
+        -------
+        float32 array (N, classes)
+
+        Raises
+        ------
+        RuntimeError
+            Before :meth:`set_image`.
+        """
+        maps = self._current()
+        cells = self.features.locate(maps, as_boxes(windows))
+        return self.score_cells(maps, cells)[cells.inverse]
+
+    def score_cells(self, maps: FeatureMaps, cells: Cells) -> Array:
+        """Scores float32 (U, classes) of distinct windows on ``maps``."""
+        scores = torch.empty(len(cells), len(self.class_names))
+        with torch.inference_mode():
+            for part, rows in self.features.chunks(maps, cells):
+                scores[part] = torch.addmm(self._intercepts, rows, self._weights).cpu()
+        return scores.numpy()
+
+    def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
+        """Objects in an image, the best first.
+
+        Parameters
+        ----------
+        image : path, PIL image, or RGB or grey uint8 array
+        threshold : float, optional
+            Only detections that score higher; the model's own when absent.
+        windows : array (N, 4), optional
+            Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
+
+        Raises
+        ------
+        InputError
+            When a file cannot be read.
+        ValueError
+            When an array has another shape or dtype.
+        """
+        pixels = as_image(image)
+        looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
+        self.set_image(pixels)
+        return self.detect_on(self._current(), looked_at, threshold)
+
+    def detect_on(self, maps: FeatureMaps, windows: Array, threshold: float | None = None) -> Detections:
+        """Objects among ``windows`` (N, 4) on maps that are there already (see :meth:`detect`)."""
+        options = self.bundle.detection
+        cells = self.features.locate(maps, windows)
+        scores = self.score_cells(maps, cells)[cells.inverse]
+        level = options.show_above if threshold is None else threshold
+
+        def regress(rows: Array, labels: Array) -> Array:
+            return self._deltas(maps, cells, cells.inverse[rows], labels)
+
+        regressor = None if self._box_weights is None else regress
+        return finish(windows, scores, maps.image_size, self.class_names, options, level, regressor)
+
+    def _deltas(self, maps: FeatureMaps, cells: Cells, rows: Array, labels: Array) -> Array:
+        """Regression outputs (M, 4) of distinct windows ``rows`` (M,) for their classes."""
+        assert self._box_weights is not None and self._box_intercepts is not None
+        wanted, place = np.unique(rows, return_inverse=True)
+        deltas = np.empty((len(rows), 4), np.float32)
+        with torch.inference_mode():
+            pooled = self.features.pool(maps, cells[wanted])
+            for label in np.unique(labels):
+                here = np.flatnonzero(labels == label)
+                chosen = pooled[torch.from_numpy(place.reshape(-1)[here]).to(pooled.device)]
+                moved = torch.addmm(self._box_intercepts[label], chosen, self._box_weights[label])
+                deltas[here] = moved.cpu().numpy()
+        return deltas
+
+    def _current(self) -> FeatureMaps:
+        if self._maps is None:
+            raise RuntimeError("call set_image(image) before asking for scores")
+        return self._maps

@@ -1,0 +1,114 @@
+"""Which windows of which images teach what: the training images and their windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.boxes import encode, iou, unique
+from ..data.sample import Sample
+from .cache import MapCache
+from .features import FeatureMaps
+from .spp import bins
+
+Array = NDArray[Any]
+
+
+class TrainingImages:
+    """Samples with their proposals and cached maps.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    image_keys : sequence of str
+        Content keys of the image files.
+    sizes : sequence of (height, width)
+    proposals : sequence of float32 arrays (N, 4)
+    cache : MapCache
+        Holds the maps of every image.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        image_keys: Sequence[str],
+        sizes: Sequence[tuple[int, int]],
+        proposals: Sequence[Array],
+        cache: MapCache,
+    ):
+        self.samples, self.image_keys, self.sizes, self.proposals = samples, image_keys, sizes, proposals
+        self.cache, self.features = cache, cache.features
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def maps(self, index: int) -> FeatureMaps:
+        """The maps of image ``index``."""
+        return self.cache.load(self.image_keys[index], self.sizes[index])
+
+    def windows(self, index: int) -> Array:
+        """Objects and proposals of image ``index``, float32 (N, 4), without repeats, the objects first."""
+        return unique(np.concatenate([self.samples[index].boxes, self.proposals[index]]))
+
+    def overlap(self, index: int, windows: Array, label: int) -> Array:
+        """The best IoU (N,) of each window with an object of the class, difficult ones included."""
+        sample = self.samples[index]
+        return iou(windows, sample.boxes[sample.labels == label]).max(axis=1, initial=0)
+
+    def positives(self, index: int) -> tuple[Array, Array]:
+        """Boxes (N, 4) and labels (N,) of the objects that are positives: all that are not difficult."""
+        sample = self.samples[index]
+        return sample.boxes[~sample.difficult], sample.labels[~sample.difficult]
+
+
+def mean_norm(images: TrainingImages, seed: int, most_images: int = 200, most_windows: int = 200) -> float:
+    """Mean L2 norm of pooled features over some windows of some images (reference: 200 of 200)."""
+    rng = np.random.default_rng(seed)
+    norms = [np.zeros(0, np.float32)]
+    for index in np.sort(rng.permutation(len(images))[:most_images]):
+        windows = images.windows(int(index))
+        chosen = windows[np.sort(rng.permutation(len(windows))[:most_windows])]
+        maps = images.maps(int(index))
+        cells = images.features.locate(maps, chosen)
+        for _, rows in images.features.chunks(maps, cells):
+            norms.append(rows.norm(dim=1).cpu().numpy())
+    values = np.concatenate(norms)
+    return float(values.mean(dtype=np.float64)) if values.size else 1.0
+
+
+def regression_windows(
+    images: TrainingImages, label: int, min_iou: float, most: int, seed: int
+) -> tuple[Array, Array, Array]:
+    """Windows that teach the box regressor of one class, spread evenly over the images that show it.
+
+    Returns
+    -------
+    rows : float16 array (N, width)
+        Pooled features.
+    deltas : float32 array (N, 4)
+        Targets of :func:`sppnet.data.boxes.encode`.
+    owner : int64 array (N,)
+        The image of each window, ascending.
+    """
+    shown = [i for i in range(len(images)) if np.any(images.positives(i)[1] == label)]
+    quota = max(1, most // max(1, len(shown)))
+    width = images.features.backbone.channels * bins(images.features.options.levels)
+    rows, deltas, owner = [np.zeros((0, width), np.float16)], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+    for index in shown:
+        boxes, labels = images.positives(index)
+        objects = boxes[labels == label]
+        windows = images.windows(index)
+        overlaps = iou(windows, objects)
+        near = np.flatnonzero(overlaps.max(axis=1) > min_iou)
+        # The seed of an image is its own, so that the choice does not hang on the images before it.
+        chosen = np.sort(np.random.default_rng([seed, label, index]).permutation(near)[:quota])
+        maps = images.maps(index)
+        cells = images.features.locate(maps, windows[chosen])
+        pooled = images.features.pool(maps, cells).cpu().numpy().astype(np.float16)
+        rows.append(pooled[cells.inverse])
+        deltas.append(encode(windows[chosen], objects[overlaps[chosen].argmax(axis=1)]))
+        owner.append(np.full(len(chosen), index, np.int64))
+    return np.concatenate(rows), np.concatenate(deltas), np.concatenate(owner)

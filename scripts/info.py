@@ -1,0 +1,57 @@
+"""``sppnet info``: what is in a model file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+HELP = "Show what is in a model file: classes, backbone, pyramid, scales, training data, scores, versions."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet info``."""
+    parser.add_argument("model", type=Path, metavar="M", help="the model file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the card; only the file's header is read."""
+    from ..detector.bundle import read_header
+
+    print("\n".join(card_lines(read_header(args.model))))
+    return 0
+
+
+def card_lines(header: dict[str, Any]) -> list[str]:
+    """A model's header as text."""
+    features, card = header["features"], header["card"]
+    rows = {
+        "classes": ", ".join(header["classes"]),
+        "backbone": f"{header['backbone']}, layer {header['layer']}, weights {card.get('weights', 'unknown')}",
+        "pyramid": ", ".join(f"{n} x {n}" for n in features["levels"]),
+        "scales": ", ".join(str(scale) for scale in features["scales"]),
+        "features": features["features"],
+        "proposals": f"{header['detection']['proposals']}, {header['detection']['max_windows']} windows",
+        "trained on": f"{card.get('images', 'unknown')} images",
+        "made with": f"sppnet {card.get('version', 'unknown')}",
+    }
+    lines = [f"{name:<12}{value}" for name, value in rows.items()]
+    return lines + score_lines(card)
+
+
+def score_lines(card: dict[str, Any]) -> list[str]:
+    """The table of AP on held-out images, or nothing when none were held out."""
+    held_out = card.get("held_out")
+    if not held_out:
+        return []
+    from ..eval.report import table
+
+    objects = card["objects"]
+    rows = [[name, str(objects[name]), _percent(ap)] for name, ap in held_out["ap"].items()]
+    rows.append(["mean", str(sum(objects.values())), _percent(held_out["map"])])
+    title = f"AP ({held_out['metric']}) on {held_out['images']} held-out images, before they joined the training"
+    return [title, table(["class", "objects", "AP"], rows)]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

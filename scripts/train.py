@@ -1,0 +1,89 @@
+"""``sppnet train``: from labelled photographs to a model file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .common import resolve_device
+from .datasets import add_dataset_arguments, dataset_from, integers, names
+
+HELP = """Train a detector on labelled photographs and write one model file.
+
+The work is done in stages (proposals, feature maps, SVMs with hard negatives, box regressors) whose results are
+kept under --work: a run that was stopped goes on where it was, and more photographs cost only their own part."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet train``."""
+    add_dataset_arguments(parser, default_set="trainval")
+    parser.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help="the model file to write")
+    parser.add_argument(
+        "--classes", type=names, metavar="A,B", help="learn these only (default: all that are labelled)"
+    )
+    parser.add_argument(
+        "--backbone",
+        default="squeezenet1_1",
+        metavar="NAME",
+        help="a torchvision classification network, or zf5, the paper's (default: squeezenet1_1)",
+    )
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="torchvision's weights (downloaded once), untrained, or a state dict (.safetensors, .pth) "
+        "(default: imagenet)",
+    )
+    parser.add_argument(
+        "--layer", metavar="NAME", help="the node of the network whose map is pooled (default: the last of stride 16)"
+    )
+    parser.add_argument(
+        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
+    )
+    parser.add_argument(
+        "--features", choices=("pool5",), default="pool5", help="the layer that the SVMs see (default: pool5)"
+    )
+    parser.add_argument(
+        "--scales",
+        type=integers,
+        default=(688,),
+        metavar="N,N",
+        help="lengths of the image's shorter side (default: 688; the paper's five: 480,576,688,864,1200)",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="PART",
+        help="part of the images that the detector is scored on before they join the training (default: 0.1)",
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="where stages are kept (default: the model file's name with .work)"
+    )
+    parser.add_argument(
+        "--download", action="store_true", help="fetch PASCAL VOC 2007 into DATASET first (about 900 MB)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; the model's path and its held-out scores go to stdout."""
+    from ..detector.config import FeatureOptions, TrainOptions
+    from ..detector.train import train
+    from .info import score_lines
+
+    features = FeatureOptions(scales=args.scales, levels=args.pyramid, features=args.features)
+    options = TrainOptions(seed=args.seed, held_out=args.held_out)
+    detector = train(
+        dataset_from(args, args.classes),
+        out=args.out,
+        backbone=args.backbone,
+        weights=args.weights,
+        layer=args.layer,
+        features=features,
+        options=options,
+        work=args.work,
+        device=resolve_device(args),
+        quiet=args.quiet,
+    )
+    print("\n".join([*score_lines(detector.card), f"wrote {args.out}"]))
+    return 0
