@@ -117,7 +117,8 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[st
             if text is None:
                 raise InputError(f"{path}: a safetensors file, but not an sppnet model ('sppnet train' makes one)")
             header = json.loads(text)
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}
+            names = file.keys() if with_tensors else []
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise InputError(f"{path}: not an sppnet model file ({error})") from error
     if header.get("format") != FORMAT:

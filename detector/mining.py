@@ -1,4 +1,4 @@
-"""Hard-negative mining: one pass over the images for the SVMs of all classes (paper, section 4.1; reference, section 7)."""
+"""Hard-negative mining: one pass over the images for the SVMs of all classes (paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Miner:
             self._add(index, maps, wanted)
 
     def mine(self, indices: Iterable[int], after_image: Callable[[int], None] = lambda visited: None) -> None:
-        """Collect the hard negatives of some images, one after the other; solve again as they grow many, and at the end.
+        """Collect the hard negatives of some images in turn; solve again as they grow many, and at the end.
 
         ``after_image`` is called with the number of images visited in all.
         """

@@ -159,7 +159,8 @@ class SPPDetector:
 
     def _deltas(self, maps: FeatureMaps, cells: Cells, rows: Array, labels: Array) -> Array:
         """Regression outputs (M, 4) of distinct windows ``rows`` (M,) for their classes."""
-        assert self._box_weights is not None and self._box_intercepts is not None
+        assert self._box_weights is not None
+        assert self._box_intercepts is not None
         wanted, place = np.unique(rows, return_inverse=True)
         deltas = np.empty((len(rows), 4), np.float32)
         with torch.inference_mode():

@@ -74,7 +74,7 @@ def _solve(
     seed: Any,
 ) -> Any:
     """Dual coordinate descent from ``alpha``; changes ``alpha`` and ``weights`` (bias weight last), returns epochs."""
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - compiled, this is numba's own generator, one for each thread
     count = members.size
     features = weights[:-1]
     order = np.arange(count)
@@ -82,7 +82,7 @@ def _solve(
     upper, lower = np.inf, -np.inf
     for epoch in range(max_epochs):
         largest, smallest = -np.inf, np.inf
-        np.random.shuffle(order[:active])
+        np.random.shuffle(order[:active])  # noqa: NPY002
         s = 0
         while s < active:
             i = order[s]

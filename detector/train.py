@@ -19,7 +19,7 @@ from ..data.progress import log, track
 from ..data.sample import Dataset, Sample
 from ..data.store import content_key, file_key, write_json
 from ..eval.voc_ap import evaluate_voc
-from ..proposals.backends import Proposer, make_proposer
+from ..proposals.backends import make_proposer
 from ..proposals.cache import ProposalCache
 from .backbone import Backbone
 from .bbox import BoxRegressor, gram_matrix

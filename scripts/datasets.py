@@ -16,7 +16,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser, default_set: str) -> 
         "dataset",
         type=Path,
         metavar="DATASET",
-        help="a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main) or its parent, or a COCO annotation file",
+        help="a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main), its parent, or a COCO annotation file",
     )
     parser.add_argument(
         "--set", default=default_set, metavar="SET", help=f"the list ImageSets/Main/SET.txt (default: {default_set})"

@@ -133,7 +133,7 @@ def _distinct(stems: Iterator[str]) -> Iterator[str]:
 def write_results(
     folder: Path, results: Results, wanted: tuple[str, ...], image_set: str = "test", **coco: Any
 ) -> None:
-    """Write results in the formats wanted: ``detections.json``, ``detections.csv``, ``coco.json``, ``voc/comp4_*.txt``."""
+    """Write ``detections.json``, ``detections.csv``, ``coco.json`` and ``voc/comp4_*.txt``, whichever are wanted."""
     from ..data.formats import write_coco, write_csv, write_detections_json, write_voc
 
     if "json" in wanted:
