@@ -1,0 +1,175 @@
+"""Hierarchical grouping of segments, compiled: the heart of selective search.
+
+Uijlings et al. (IJCV 2013), algorithm 1: the two most similar neighbours are merged
+until one region is left; every region on the way is a proposal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .heap import pop, push, room
+
+Array = NDArray[Any]
+
+ONE = 1 << 15
+"""Histograms hold whole 1/ONE shares of a region: sums of whole numbers do not depend on their order."""
+
+
+@njit(cache=True, nogil=True)
+def _shares(counts: Array, size: int, out: Array) -> None:
+    """The histogram of a region of ``size`` pixels, each channel adding up to about ONE; rounded down."""
+    for i in range(counts.size):
+        out[i] = np.uint16(counts[i] * np.float64(ONE) / size)
+
+
+@njit(cache=True, nogil=True)
+def _intersection(a: Array, b: Array) -> int:
+    """Sum of the smaller of each two bins."""
+    total = np.int32(0)
+    for i in range(a.size):
+        total += np.int32(min(a[i], b[i]))
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _similarity(
+    one: Array, other: Array, split: int, weights: Array, size: int, box: Array, other_box: Array, pixels: int
+) -> float:
+    """The similarity of two regions of together ``size`` pixels: the weighted sum of its four parts.
+
+    Two of them need no look at the pixels: small regions merge early (size), and
+    regions that fit into each other (fill).
+    """
+    width = max(box[2], other_box[2]) - min(box[0], other_box[0])
+    height = max(box[3], other_box[3]) - min(box[1], other_box[1])
+    result = weights[2] * (1.0 - size / pixels) + weights[3] * (1.0 - (width * height - size) / pixels)
+    if weights[0] > 0:
+        result += weights[0] * _intersection(one[:split], other[:split])
+    if weights[1] > 0:
+        result += weights[1] * _intersection(one[split:], other[split:])
+    return result
+
+
+@njit(cache=True, nogil=True)
+def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, channels: int, weights: Array) -> Array:
+    """The boxes of all regions of one hierarchy.
+
+    Parameters
+    ----------
+    sizes : int64 array (R,)
+        Pixels of each segment.
+    boxes : int32 array (R, 4)
+        Half-open x1, y1, x2, y2 of each segment.
+    counts : int32 array (R, B)
+        Histogram counts: colour in the first ``split`` columns, texture in the rest;
+        each pixel is counted once for every channel in both.
+    pairs : int32 array (P, 2)
+        Segments that touch, smaller number first.
+    split, channels : int
+        See ``counts``.
+    weights : float64 array (4,)
+        Weights of the similarities in colour, texture, size and fill (IJCV 2013, section
+        3.2), each of which lies in 0 to 1.
+
+    Returns
+    -------
+    int32 array (2 R - 1, 4)
+        The segments' boxes, then those of the merged regions in the order of their making
+        (fewer when not all segments hang together). Merged regions are numbered onwards
+        from R; of equally similar pairs the one with the smaller first number merges
+        first, then the one with the smaller second.
+    """
+    segments = sizes.size
+    total = 2 * segments - 1
+    pixels = sizes.sum()
+    sizes = np.concatenate((sizes, np.zeros(segments - 1, sizes.dtype)))
+    boxes = np.concatenate((boxes, np.zeros((segments - 1, 4), boxes.dtype)))
+    counts = counts.copy()
+    shares = np.empty(counts.shape, np.uint16)
+    # A merged region takes over the histogram row of its first part.
+    row = np.arange(total)
+    for r in range(segments):
+        _shares(counts[r], sizes[r], shares[r])
+    parts = weights.copy()
+    parts[:2] /= channels * ONE
+
+    # Neighbours are linked lists: a cell holds a region and the next cell's number. A list is walked once,
+    # when its region merges; dead regions in it are skipped, so nothing is ever taken out.
+    alive = np.zeros(total, np.bool_)
+    alive[:segments] = True
+    head = np.full(total, -1, np.int32)
+    member = np.empty(8 * pairs.shape[0], np.int32)
+    following = np.empty(8 * pairs.shape[0], np.int32)
+    keys = np.empty(4 * pairs.shape[0], np.float64)
+    merges = np.empty(4 * pairs.shape[0], np.int64)
+    cells = 0
+    waiting = 0
+    seen_by = np.zeros(total, np.int32)
+    todo = np.empty(total, np.int32)
+
+    made = segments
+    pair = 0
+    while made < total:
+        # First the segments' own neighbours, pair by pair, then the most similar pair of all.
+        if pair < pairs.shape[0]:
+            new = pairs[pair, 0]
+            todo[0] = pairs[pair, 1]
+            near = 1
+            pair += 1
+        elif waiting > 0:
+            merge = pop(keys, merges, waiting)
+            waiting -= 1
+            a = merge // total
+            b = merge % total
+            if not (alive[a] and alive[b]):
+                continue
+            new = made
+            made += 1
+            alive[a] = False
+            alive[b] = False
+            alive[new] = True
+            near = 0
+            for child in (a, b):
+                cell = head[child]
+                while cell >= 0:
+                    other = member[cell]
+                    cell = following[cell]
+                    if alive[other] and seen_by[other] != new:
+                        seen_by[other] = new
+                        todo[near] = other
+                        near += 1
+            sizes[new] = sizes[a] + sizes[b]
+            boxes[new, 0] = min(boxes[a, 0], boxes[b, 0])
+            boxes[new, 1] = min(boxes[a, 1], boxes[b, 1])
+            boxes[new, 2] = max(boxes[a, 2], boxes[b, 2])
+            boxes[new, 3] = max(boxes[a, 3], boxes[b, 3])
+            row[new] = row[a]
+            counts[row[a]] += counts[row[b]]
+            _shares(counts[row[new]], sizes[new], shares[row[new]])
+        else:
+            break
+        member = room(member, cells + 2 * near)
+        following = room(following, cells + 2 * near)
+        keys = room(keys, waiting + near)
+        merges = room(merges, waiting + near)
+        for i in range(near):
+            other = todo[i]
+            member[cells] = other
+            following[cells] = head[new]
+            head[new] = cells
+            member[cells + 1] = new
+            following[cells + 1] = head[other]
+            head[other] = cells + 1
+            cells += 2
+            likeness = _similarity(
+                shares[row[new]], shares[row[other]], split, parts,
+                sizes[new] + sizes[other], boxes[new], boxes[other], pixels,
+            )  # fmt: skip
+            push(keys, merges, waiting, likeness, min(new, other) * total + max(new, other))
+            waiting += 1
+    return boxes[:made]
