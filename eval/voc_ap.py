@@ -1,0 +1,252 @@
+"""Average precision as PASCAL VOC defines it: 11-point (2007) and area under the curve (2010 on).
+
+The rules of the VOC development kit:
+
+- Detections of a class are taken from the highest score down, over all images.
+- Each is compared with the ground truth of its class that it overlaps most in its
+  image, and that one alone. From an IoU of 0.5 up it is a find, if that object was
+  not found before; otherwise it counts as wrong, a second box on one object too.
+- A detection that falls on a "difficult" object counts neither as right nor as wrong.
+
+The kit's areas carry the "+1" of 1-based inclusive corners; areas of our half-open
+boxes are the same numbers (see :mod:`sppnet.data.boxes`).
+
+What the kit leaves open is fixed here: among equal scores the earlier image comes
+first and within it the earlier detection; among equally overlapped objects the
+first counts; the eleven recall levels are exactly 0, 1/10, ..., 1, where the kit's
+and its Python copies' floating-point steps miss a recall of exactly 3/10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.boxes import iou
+from ..data.detections import Detections
+from ..data.sample import Sample
+
+Array = NDArray[Any]
+Metric = Literal["voc07", "voc"]
+
+METRICS: dict[Metric, str] = {"voc07": "VOC07 11-point AP", "voc": "VOC area AP"}
+
+
+def average_precision(recall: Array, precision: Array, metric: Metric) -> float:
+    """Area under a precision-recall curve, by one of VOC's two rules.
+
+    Parameters
+    ----------
+    recall : float array (N,)
+        Not decreasing, 0 to 1.
+    precision : float array (N,)
+        Precision among all detections down to that recall.
+    metric : {"voc07", "voc"}
+        ``voc07``: mean over the recall levels 0, 0.1, ..., 1 of the best precision at
+        that recall or a higher one (Everingham et al., IJCV 88, section 4.2).
+        ``voc``: area under the same interpolated curve, over all recalls (VOC 2010 kit).
+
+    Returns
+    -------
+    float
+        0 for an empty curve.
+    """
+    if recall.shape != precision.shape or recall.ndim != 1:
+        raise ValueError(
+            f"recall and precision must have the same shape (N,), got {recall.shape} and {precision.shape}"
+        )
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    # The best precision at this recall or a higher one; beyond the last recall reached it is 0.
+    interpolated = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    if metric == "voc07":
+        levels = np.arange(11) / 10
+        return float(interpolated[np.searchsorted(recall, levels, side="left")].mean())
+    return float(np.sum(np.diff(recall, prepend=0.0) * interpolated[:-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionRecall:
+    """How precision falls as recall rises, for one class.
+
+    Attributes
+    ----------
+    name : str
+        The class.
+    positives : int
+        Objects to be found: those that are not difficult.
+    scores, recall, precision : float64 arrays (N,)
+        One entry for each detection that counts as right or wrong, from the highest
+        score down. Without positives ``recall`` is NaN.
+    """
+
+    name: str
+    positives: int
+    scores: Array
+    recall: Array
+    precision: Array
+
+    def ap(self, metric: Metric) -> float:
+        """Average precision; NaN when there was nothing to find."""
+        return average_precision(self.recall, self.precision, metric) if self.positives else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class VOCResult:
+    """The curves of all classes that were scored, and what follows from them."""
+
+    curves: tuple[PrecisionRecall, ...]
+
+    @property
+    def unscored(self) -> tuple[str, ...]:
+        """Classes without a single object that is not difficult; they have no AP and no part in the mean."""
+        return tuple(curve.name for curve in self.curves if curve.positives == 0)
+
+    def ap(self, metric: Metric) -> dict[str, float]:
+        """AP of each class, NaN for those in :attr:`unscored`."""
+        return {curve.name: curve.ap(metric) for curve in self.curves}
+
+    def mean_ap(self, metric: Metric) -> float:
+        """Mean AP over the classes that have one; NaN when none has."""
+        scored = [curve.ap(metric) for curve in self.curves if curve.positives]
+        return float(np.mean(scored)) if scored else float("nan")
+
+    def to_dict(self, metric: Metric) -> dict[str, Any]:
+        """``{"map": ..., "ap": {class: ...}}`` for JSON, which has no NaN: None stands for it."""
+        values = {name: None if np.isnan(ap) else ap for name, ap in self.ap(metric).items()}
+        mean = self.mean_ap(metric)
+        return {"map": None if np.isnan(mean) else mean, "ap": values}
+
+
+def precision_recall(
+    boxes: Sequence[Array],
+    scores: Sequence[Array],
+    truths: Sequence[Array],
+    difficult: Sequence[Array],
+    min_iou: float = 0.5,
+    name: str = "",
+) -> PrecisionRecall:
+    """The precision-recall curve of one class over a set of images.
+
+    Parameters
+    ----------
+    boxes, scores : sequences of float arrays (N_i, 4) and (N_i,)
+        The class's detections in each image, in any order.
+    truths, difficult : sequences of a float array (M_i, 4) and a bool array (M_i,)
+        The class's objects in each image.
+    min_iou : float
+        Overlap from which a detection is a find.
+    name : str
+        The class, for the result.
+
+    Raises
+    ------
+    ValueError
+        When the sequences differ in length or a score is not a number.
+    """
+    if not len(boxes) == len(scores) == len(truths) == len(difficult):
+        raise ValueError(
+            "expected one entry for each image, got "
+            f"{len(boxes)} boxes, {len(scores)} scores, {len(truths)} truths, {len(difficult)} difficult"
+        )
+    # Which object a detection stands or falls with does not depend on the other detections: find it image by
+    # image, numbering the objects through, and settle all images at once.
+    is_difficult = np.concatenate([np.zeros(0, bool), *difficult])
+    target = np.concatenate([np.zeros(0, np.int64), *_targets(boxes, truths, min_iou)])
+    score = np.concatenate([np.zeros(0), *scores]).astype(np.float64)
+    if np.isnan(score).any():
+        raise ValueError(f"scores must be numbers, got {int(np.isnan(score).sum())} NaN among {len(score)}")
+
+    order = np.argsort(-score, kind="stable")
+    score, target = score[order], target[order]
+    hit = target >= 0
+    counted = ~hit
+    counted[hit] = ~is_difficult[target[hit]]
+    score, target, hit = score[counted], target[counted], hit[counted]
+
+    right = np.zeros(len(target), bool)
+    _, first = np.unique(target, return_index=True)
+    right[first] = hit[first]
+
+    positives = int(np.count_nonzero(~is_difficult))
+    found = np.cumsum(right)
+    recall = found / positives if positives else np.full(len(found), np.nan)
+    precision = found / np.arange(1, len(found) + 1)
+    return PrecisionRecall(name, positives, score, recall, precision)
+
+
+def _targets(boxes: Sequence[Array], truths: Sequence[Array], min_iou: float) -> list[Array]:
+    """For each image, the number of the object each detection overlaps most; -1 where that overlap is too small."""
+    targets = []
+    first_number = 0
+    for found, truth in zip(boxes, truths, strict=True):
+        target = np.full(len(found), -1, np.int64)
+        if len(found) and len(truth):
+            # In float64: an IoU of exactly one half must not be lost to rounding.
+            overlap = iou(found.astype(np.float64), truth.astype(np.float64))
+            best = overlap.argmax(axis=1)
+            enough = overlap[np.arange(len(found)), best] >= min_iou
+            target[enough] = first_number + best[enough]
+        targets.append(target)
+        first_number += len(truth)
+    return targets
+
+
+def evaluate_voc(
+    detections: Sequence[Detections],
+    samples: Iterable[Sample],
+    class_names: Sequence[str],
+    classes: Sequence[str] | None = None,
+    min_iou: float = 0.5,
+) -> VOCResult:
+    """Score detections on labelled images, class by class.
+
+    Parameters
+    ----------
+    detections : sequence of Detections
+        One for each sample, in the same order. Classes are matched by name, so a
+        detector may know them in another order, know more of them, or fewer.
+    samples : iterable of Sample
+        Their boxes, labels and difficult flags are used, their images are not read.
+    class_names : sequence of str
+        What the samples' labels index: the dataset's ``class_names``.
+    classes : sequence of str, optional
+        Classes to score, default all of ``class_names``. One that the detector does not
+        know scores 0, for all its objects were missed.
+    min_iou : float
+        Overlap from which a detection is a find.
+
+    Raises
+    ------
+    ValueError
+        When there are not as many detections as samples, or ``classes`` holds an unknown name.
+    """
+    samples = list(samples)
+    if len(detections) != len(samples):
+        raise ValueError(f"expected one Detections for each of {len(samples)} samples, got {len(detections)}")
+    curves = []
+    for name in class_names if classes is None else classes:
+        if name not in class_names:
+            raise ValueError(f"cannot score class {name!r}: the samples have {', '.join(class_names)}")
+        label = list(class_names).index(name)
+        of_class = [found.labels == _index(found.class_names, name) for found in detections]
+        is_class = [sample.labels == label for sample in samples]
+        curves.append(
+            precision_recall(
+                [found.boxes[mask] for found, mask in zip(detections, of_class, strict=True)],
+                [found.scores[mask] for found, mask in zip(detections, of_class, strict=True)],
+                [sample.boxes[mask] for sample, mask in zip(samples, is_class, strict=True)],
+                [sample.difficult[mask] for sample, mask in zip(samples, is_class, strict=True)],
+                min_iou,
+                name,
+            )
+        )
+    return VOCResult(tuple(curves))
+
+
+def _index(class_names: Sequence[str], name: str) -> int:
+    return class_names.index(name) if name in class_names else -1
