@@ -269,8 +269,8 @@ class _Run:
             detector.detect_on(images.maps(i), images.proposals[i], threshold=-np.inf)
             for i in track(indices, "held-out images", quiet=self.quiet)
         ]
-        scores = evaluate_voc(found, [images.samples[i] for i in indices], bundle.class_names, metric="voc07")
-        return {"images": len(indices), "metric": "voc07", "map": scores.map, "ap": scores.ap}
+        result = evaluate_voc(found, [images.samples[i] for i in indices], bundle.class_names)
+        return {"images": len(indices), "metric": "voc07", **result.to_dict("voc07")}
 
     def _card(self, images: TrainingImages) -> dict[str, Any]:
         """Where the model comes from; no times, so that a run that was stopped and resumed makes the same file."""

@@ -25,7 +25,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     import numpy as np
 
-    from ..data.draw import draw
+    from ..data.draw import draw_detections
     from ..data.errors import InputError
     from ..data.folder import find_images
     from ..data.image import read_image, write_image
@@ -56,7 +56,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             with timer.stage("pooling, SVMs, NMS, boxes"):
                 found = detector.detect_on(maps, boxes)
             with timer.stage("drawing"):
-                write_image(Path(folder) / "drawn.jpg", draw(image, found))
+                write_image(Path(folder) / "drawn.jpg", draw_detections(image, found))
             whole.append(time.perf_counter() - start)
             windows.append(len(boxes))
     return {

@@ -98,7 +98,7 @@ def load_detector(args: argparse.Namespace) -> SPPDetector:
 
 def detect_file(detector: SPPDetector, path: Path, threshold: float | None, drawn: Path | None) -> Any:
     """The ``ImageDetections`` of one file, drawn to ``drawn`` as well; or the ``ImageError`` that it met."""
-    from ..data.draw import draw
+    from ..data.draw import draw_detections
     from ..data.errors import ImageError
     from ..data.formats import ImageDetections
     from ..data.image import read_image, write_image
@@ -109,7 +109,7 @@ def detect_file(detector: SPPDetector, path: Path, threshold: float | None, draw
         return error
     detections = detector.detect(image, threshold=threshold)
     if drawn is not None:
-        write_image(drawn, draw(image, detections))
+        write_image(drawn, draw_detections(image, detections))
     height, width = image.shape[:2]
     return ImageDetections(str(path), width, height, detections)
 

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--work", type=Path, metavar="DIR", help="where stages are kept (default: the model file's name with .work)"
     )
     parser.add_argument(
-        "--download", action="store_true", help="fetch PASCAL VOC 2007 into DATASET first (about 900 MB)"
+        "--download", action="store_true", help="fetch PASCAL VOC (2007, or the year DATASET is named for) if it is missing"
     )
 
 
@@ -71,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
     from ..detector.train import train
     from .info import score_lines
 
+    if args.download:
+        from ..data.download import download_voc
+
+        args.dataset = download_voc(args.dataset, args.set, args.quiet)
     features = FeatureOptions(scales=args.scales, levels=args.pyramid, features=args.features)
     options = TrainOptions(seed=args.seed, held_out=args.held_out)
     detector = train(
