@@ -85,14 +85,13 @@ def _draw_tag(
 ) -> None:
     """Text on a filled strip: above the box where there is room, otherwise just inside its top."""
     margin = max(2, round(font.size / 5))
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     # The strip is as high for "ace" as for "High", so tags line up.
     ascent, descent = font.getmetrics()
-    width, height = round(right - left) + 2 * margin, ascent + descent + margin
+    width, height = round(draw.textlength(text, font=font)) + 2 * margin, ascent + descent + margin
     x = max(0, min(box[0], size[0] - width))
     y = box[1] - height if box[1] >= height else box[1]
     y = max(0, min(y, size[1] - height))
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
     red, green, blue = colour
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
-    draw.text((x + margin - left, y + margin // 2), text, fill=ink, font=font)
+    draw.text((x + margin, y + margin // 2), text, fill=ink, font=font)
