@@ -1,0 +1,107 @@
+"""``sppnet evaluate``: average precision of a detector on a labelled set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .datasets import add_dataset_arguments, dataset_from, integers
+
+if TYPE_CHECKING:
+    from ..data.detections import Detections
+    from ..data.sample import SampleList
+
+HELP = """Detect in every image of a labelled set and measure the average precision.
+
+Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; the tables go to stdout."""
+
+METRICS = ("voc07", "voc", "coco")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet evaluate``."""
+    add_dataset_arguments(parser, default_set="test")
+    parser.add_argument("--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet train'")
+    parser.add_argument(
+        "--metric",
+        type=metrics,
+        default=("voc07",),
+        metavar="M,M",
+        help="any of voc07 (11-point AP), voc (area AP), coco (AP@[.5:.95]) (default: voc07)",
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("evaluation"), metavar="DIR", help="where to write (default: evaluation)"
+    )
+    parser.add_argument(
+        "--max-windows", type=int, metavar="N", help="windows looked at in an image (default: the model's, 2000)"
+    )
+    parser.add_argument(
+        "--scales", type=integers, metavar="N,N", help="lengths of the image's shorter side (default: the model's)"
+    )
+
+
+def metrics(text: str) -> tuple[str, ...]:
+    """A list of metrics."""
+    parts = tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        if part not in METRICS:
+            raise argparse.ArgumentTypeError(f"unknown metric '{part}'; expected any of {','.join(METRICS)}")
+    return tuple(dict.fromkeys(parts))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect, score, write; 1 when some images could not be read (they count as images without detections)."""
+    import numpy as np
+
+    from ..data.detections import Detections
+    from ..data.errors import InputError
+    from ..data.formats import ImageDetections, Results
+    from ..data.progress import log, track
+    from ..data.store import write_json
+    from .detect import detect_file, load_detector, write_results
+
+    detector = load_detector(args)
+    dataset = dataset_from(args, detector.class_names)
+    if not any(len(sample.boxes) for sample in dataset):
+        raise InputError(f"{args.dataset}: no object of {', '.join(detector.class_names)} in the set {args.set}")
+    found, results, failed = [], [], {}
+    for sample in track(dataset, "detecting", quiet=args.quiet):
+        result = detect_file(detector, sample.path, -np.inf, None, sample.id)
+        if isinstance(result, ImageDetections):
+            results.append(result)
+            found.append(result.detections)
+        else:
+            failed[str(sample.path)] = str(result)
+            log(f"sppnet: {result}")
+            found.append(Detections.empty(detector.class_names))
+    write_results(args.out, Results(str(args.model), detector.class_names, results, failed))
+    figures, text = score(found, dataset, args.metric, args.out)
+    write_json(args.out / "metrics.json", {"metric": figures, "images": len(dataset), "model": str(args.model)})
+    print(text)
+    return 1 if failed else 0
+
+
+def score(
+    found: list[Detections], dataset: SampleList, wanted: tuple[str, ...], folder: Path
+) -> tuple[dict[str, Any], str]:
+    """Figures for ``metrics.json`` and tables; the curves are written to ``folder``."""
+    from ..data.store import write_text
+    from ..eval.chart import precision_recall_chart
+    from ..eval.coco_ap import evaluate_coco
+    from ..eval.report import coco_table, voc_table, write_curves_csv
+    from ..eval.voc_ap import evaluate_voc
+
+    voc = evaluate_voc(found, dataset, dataset.class_names)
+    figures: dict[str, Any] = {}
+    tables = []
+    if of_voc := [metric for metric in wanted if metric != "coco"]:
+        figures |= {metric: voc.to_dict(metric) for metric in of_voc}
+        tables.append(voc_table(voc, of_voc))
+    if "coco" in wanted:
+        coco = evaluate_coco(found, dataset, dataset.class_names)
+        figures["coco"] = coco.to_dict()
+        tables.append(coco_table(coco))
+    write_curves_csv(folder / "curves.csv", voc)
+    write_text(folder / "curves.svg", precision_recall_chart(voc, of_voc[0] if of_voc else "voc"))
+    return figures, "\n\n".join(tables)
