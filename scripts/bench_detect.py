@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The stages as text."""
-    from ..eval.report import table as text_table
+    from ..eval.report import text_table
 
     rows = [
         [

@@ -64,9 +64,8 @@ def run(args: argparse.Namespace) -> int:
     names = drawn_names(paths)
     found, failed = [], {}
     for path in track(paths, "detecting", quiet=args.quiet):
-        result = detect_file(
-            detector, path, args.threshold, None if args.no_draw else args.out / "images" / names[path]
-        )
+        drawn = None if args.no_draw else args.out / "images" / names[path]
+        result = detect_file(detector, path, args.threshold, drawn)
         if isinstance(result, ImageDetections):
             found.append(result)
         else:
@@ -96,7 +95,9 @@ def load_detector(args: argparse.Namespace) -> SPPDetector:
     return SPPDetector(bundle, resolve_device(args))
 
 
-def detect_file(detector: SPPDetector, path: Path, threshold: float | None, drawn: Path | None) -> Any:
+def detect_file(
+    detector: SPPDetector, path: Path, threshold: float | None, drawn: Path | None = None, id: str = ""
+) -> Any:
     """The ``ImageDetections`` of one file, drawn to ``drawn`` as well; or the ``ImageError`` that it met."""
     from ..data.draw import draw_detections
     from ..data.errors import ImageError
@@ -111,7 +112,7 @@ def detect_file(detector: SPPDetector, path: Path, threshold: float | None, draw
     if drawn is not None:
         write_image(drawn, draw_detections(image, detections))
     height, width = image.shape[:2]
-    return ImageDetections(str(path), width, height, detections)
+    return ImageDetections(str(path), width, height, detections, id)
 
 
 def drawn_names(paths: list[Path]) -> dict[Path, str]:
@@ -130,9 +131,7 @@ def _distinct(stems: Iterator[str]) -> Iterator[str]:
         yield f"{name}.jpg"
 
 
-def write_results(
-    folder: Path, results: Results, wanted: tuple[str, ...], image_set: str = "test", **coco: Any
-) -> None:
+def write_results(folder: Path, results: Results, wanted: tuple[str, ...] = ("json",)) -> None:
     """Write ``detections.json``, ``detections.csv``, ``coco.json`` and ``voc/comp4_*.txt``, whichever are wanted."""
     from ..data.formats import write_coco, write_csv, write_detections_json, write_voc
 
@@ -141,6 +140,6 @@ def write_results(
     if "csv" in wanted:
         write_csv(folder / "detections.csv", results)
     if "coco" in wanted:
-        write_coco(folder / "coco.json", results, **coco)
+        write_coco(folder / "coco.json", results)
     if "voc" in wanted:
-        write_voc(folder / "voc", results, image_set)
+        write_voc(folder / "voc", results)

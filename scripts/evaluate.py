@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.dataset}: no object of {', '.join(detector.class_names)} in the set {args.set}")
     found, results, failed = [], [], {}
     for sample in track(dataset, "detecting", quiet=args.quiet):
-        result = detect_file(detector, sample.path, -np.inf, None, sample.id)
+        result = detect_file(detector, sample.path, -np.inf, id=sample.id)
         if isinstance(result, ImageDetections):
             results.append(result)
             found.append(result.detections)

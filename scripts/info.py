@@ -44,14 +44,10 @@ def score_lines(card: dict[str, Any]) -> list[str]:
     held_out = card.get("held_out")
     if not held_out:
         return []
-    from ..eval.report import table
+    from ..eval.report import text_table
 
     objects = card["objects"]
-    rows = [[name, str(objects[name]), _percent(ap)] for name, ap in held_out["ap"].items()]
-    rows.append(["mean", str(sum(objects.values())), _percent(held_out["map"])])
+    rows = [[name, objects[name], ap] for name, ap in held_out["ap"].items()]
+    rows.append(["mean", sum(objects.values()), held_out["map"]])
     title = f"AP ({held_out['metric']}) on {held_out['images']} held-out images, before they joined the training"
-    return [title, table(["class", "objects", "AP"], rows)]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return [title, text_table(["class", "objects", "AP"], rows)]
