@@ -25,7 +25,11 @@ from .store import atomic_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
-_ORIENTATION = 0x0112
+# EXIF and TIFF tags.
+_BITS_PER_SAMPLE = 258
+_ORIENTATION = 274
+_PLANAR_CONFIGURATION = 284
+
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 
 Source = str | os.PathLike[str] | IO[bytes]
@@ -52,6 +56,8 @@ def read_image(source: Source) -> NDArray[np.uint8]:
     data = _bytes(source, name)
     try:
         with Image.open(BytesIO(data)) as image:
+            if _is_misread(image):
+                return _read_with_opencv(data, name)
             image.load()
             return _rgb(image)
     except UnidentifiedImageError:
@@ -187,8 +193,16 @@ def _narrow(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
+def _is_misread(image: Image.Image) -> bool:
+    """Whether this is a TIFF of 16-bit colour in separate planes, whose bytes Pillow takes for 8-bit pixels."""
+    if image.format != "TIFF":
+        return False
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    return bool(tags.get(_PLANAR_CONFIGURATION) == 2 and max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8)
+
+
 def _read_with_opencv(data: bytes, name: str) -> NDArray[np.uint8]:
-    """TIFFs of kinds that Pillow does not know, such as 16-bit RGB in separate planes."""
+    """TIFFs of kinds that Pillow does not know, or knows wrongly."""
     import cv2
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
