@@ -205,9 +205,8 @@ def _read_with_opencv(data: bytes, name: str) -> NDArray[np.uint8]:
     """TIFFs of kinds that Pillow does not know, or knows wrongly."""
     import cv2
 
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+    # Without IMREAD_ANYDEPTH: OpenCV, too, mixes up planes of 16 bit, but the reduction to 8 bit is libtiff's own.
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
         raise ImageError(f"{name}: a TIFF that cannot be decoded; expected 8 or 16 bit")
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
     return np.ascontiguousarray(pixels[:, :, ::-1])

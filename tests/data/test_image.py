@@ -114,7 +114,7 @@ def planar_tiff(pixels):
     planes = [pixels[:, :, channel].astype("<u2").tobytes() for channel in range(3)]
     entries = [
         (256, 3, [width]), (257, 3, [height]), (258, 3, [16, 16, 16]), (259, 3, [1]), (262, 3, [2]),
-        (273, 4, [0, 0, 0]), (277, 3, [3]), (278, 3, [height]), (279, 4, [len(plane) for plane in planes]), (284, 3, [2]),
+        (273, 4, [0, 0, 0]), (277, 3, [3]), (278, 3, [height]), (279, 4, [2 * height * width] * 3), (284, 3, [2]),
     ]  # fmt: skip
     sizes = {3: 2, 4: 4}
     extra_at = 8 + 2 + 12 * len(entries) + 4
