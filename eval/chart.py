@@ -8,6 +8,8 @@ from html import escape
 from itertools import groupby
 from math import ceil, floor, isfinite, log10
 
+from .voc_ap import METRICS, Metric, VOCResult
+
 # Okabe and Ito's colours, which stay apart for colour-blind readers too; after them the same ones dashed.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("", "6 3", "2 3")
@@ -104,6 +106,17 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     decimals = max(0, -floor(log10(step)))
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     return [round(number * step, decimals) + 0.0 for number in range(first, last + 1)]
+
+
+def precision_recall_chart(result: VOCResult, metric: Metric) -> str:
+    """The precision-recall curve of each class that has objects, with its AP in the legend, as SVG text."""
+    lines = [
+        Line(f"{curve.name} {curve.ap(metric):.3f}", curve.recall.tolist(), curve.precision.tolist())
+        for curve in result.curves
+        if curve.positives
+    ]
+    title = f"Precision and recall; legend: {METRICS[metric]}"
+    return line_chart(title, lines, Axis("recall", (0.0, 1.0)), Axis("precision", (0.0, 1.0)))
 
 
 def _cover(values: Sequence[float]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Results as text: aligned tables that name their metric, and precision-recall curves as CSV and as a chart."""
+"""Results as text: aligned tables that name their metric, and curves as CSV."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.store import atomic_path
-from .chart import Axis, Line, line_chart
 from .coco_ap import COCO_METRIC, COCOResult
 from .voc_ap import METRICS, Metric, VOCResult
 
@@ -91,14 +90,3 @@ def write_curves_csv(path: str | Path, result: VOCResult) -> None:
         for curve in result.curves:
             for score, recall, precision in zip(curve.scores, curve.recall, curve.precision, strict=True):
                 writer.writerow([curve.name, f"{score:.6g}", f"{recall:.6f}", f"{precision:.6f}"])
-
-
-def precision_recall_chart(result: VOCResult, metric: Metric) -> str:
-    """The precision-recall curve of each class that has objects, with its AP in the legend, as SVG text."""
-    lines = [
-        Line(f"{curve.name} {curve.ap(metric):.3f}", curve.recall.tolist(), curve.precision.tolist())
-        for curve in result.curves
-        if curve.positives
-    ]
-    title = f"Precision and recall; legend: {METRICS[metric]}"
-    return line_chart(title, lines, Axis("recall", (0.0, 1.0)), Axis("precision", (0.0, 1.0)))

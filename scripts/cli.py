@@ -20,7 +20,7 @@ COMMANDS = {
     "detect": "find objects in photographs",
     "train": "train a detector on labelled photographs",
     "evaluate": "measure a detector's average precision on a labelled set",
-    "propose": "find windows that may hold objects; with a dataset, how many objects they cover",
+    "propose": "find windows that may hold objects, and measure their recall",
     "benchmark": "time this package against the alternatives on this machine",
     "info": "show what is in a model file",
     "scenes": "draw a labelled set of generated scenes to try things on",
@@ -31,7 +31,8 @@ def build_parser() -> CommandParser:
     """The parser of the whole program; commands load their options when they are called."""
     parser = CommandParser(
         prog="sppnet",
-        description="SPP-net object detection (He et al., ECCV 2014): train on photographs, find objects in others.",
+        description="SPP-net object detection (He et al., ECCV 2014): train on labelled photographs,\n"
+        "find objects in others.",
         epilog="'sppnet COMMAND --help' shows the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"sppnet {__version__}")
@@ -41,15 +42,10 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``sppnet`` with ``argv`` (default: the process's own arguments) and return its exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = build_parser().parse_args(argv)
-        args.command_line = shlex.join(["sppnet", *argv])
-        status = int(import_module(f".{args.command}", __package__).run(args))
+        status = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
         return status
-    except SystemExit as end:  # argparse has answered: --help, --version, or a wrong call
-        return end.code if isinstance(end.code, int) else 2
     except InputError as error:
         return _complain(str(error))
     except KeyboardInterrupt:
@@ -61,6 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a folder that cannot be written, a full disk, a failed download: no fault of the code
         return _complain(str(error))
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as end:  # argparse has answered: --help, --version, or a wrong call
+        return end.code if isinstance(end.code, int) else 2
+    args.command_line = shlex.join(["sppnet", *argv])
+    return int(import_module(f".{args.command}", __package__).run(args))
 
 
 def _complain(message: str) -> int:

@@ -15,6 +15,8 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Any, NoReturn
 
 Shared = Callable[[argparse.ArgumentParser], None]
@@ -35,6 +37,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *, command_module: str | None = None, shared: Shared | None = None, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**options)
         self._command_module = command_module
         self._shared = shared
@@ -59,11 +62,19 @@ class CommandParser(argparse.ArgumentParser):
         """
         self._commands = commands
         self._kind = dest
+        width = max(map(len, commands))
         group = self.add_subparsers(
-            dest=dest, metavar=dest.upper(), required=True, title=f"{dest}s", parser_class=CommandParser
+            dest=dest,
+            metavar=dest.upper(),
+            required=True,
+            parser_class=CommandParser,
+            title=f"{dest}s",
+            description="\n".join(f"{name:<{width}}  {line}" for name, line in commands.items()),
+            help=argparse.SUPPRESS,  # argparse's own list would break the line after a long name
         )
-        for name, line in commands.items():
-            group.add_parser(name, help=line, command_module=module_prefix + name, shared=shared)
+        self.usage = f"%(prog)s [-h] {dest.upper()} ..."
+        for name in commands:
+            group.add_parser(name, command_module=module_prefix + name, shared=shared)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse like argparse, after loading the command's module; what a command does not know is an error."""
@@ -84,7 +95,7 @@ class CommandParser(argparse.ArgumentParser):
             return
         module = import_module(f".{self._command_module}", __package__)
         self._command_module = None
-        self.description = module.HELP
+        self.description = _fill(module.HELP)
         module.add_arguments(self)
         if self._shared is not None:
             self._shared(self)
@@ -115,6 +126,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=_seed, default=0, metavar="INT", help="seed of everything that is random (default: 0)"
     )
     group.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
+
+
+def _fill(text: str) -> str:
+    """Text with its paragraphs broken to the width of the terminal."""
+    width = min(get_terminal_size().columns - 2, 100)
+    return "\n\n".join(fill(paragraph, width) for paragraph in text.split("\n\n"))
 
 
 def _seed(text: str) -> int:

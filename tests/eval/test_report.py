@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from sppnet.eval.chart import Axis, Line, line_chart, ticks
+from sppnet.eval.chart import Axis, Line, line_chart, precision_recall_chart, ticks
 from sppnet.eval.coco_ap import SUMMARY_NAMES, COCOResult
-from sppnet.eval.report import coco_table, precision_recall_chart, text_table, voc_table, write_curves_csv
+from sppnet.eval.report import coco_table, text_table, voc_table, write_curves_csv
 from sppnet.eval.voc_ap import PrecisionRecall, VOCResult
 
 SVG = "{http://www.w3.org/2000/svg}"

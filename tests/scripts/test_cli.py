@@ -1,0 +1,176 @@
+"""The program's frame: help, exit statuses, one-line errors."""
+
+import re
+import subprocess
+import sys
+from argparse import Namespace
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+import sppnet
+from sppnet.data.errors import InputError
+from sppnet.scripts import cli
+from sppnet.scripts.benchmark import BENCHMARKS
+from sppnet.scripts.common import resolve_device
+
+COMMANDS = [*cli.COMMANDS, *(f"benchmark {name}" for name in BENCHMARKS)]
+
+
+@pytest.fixture
+def call(capsys):
+    """``call("detect --help")`` gives the exit status and what went to stdout and stderr."""
+
+    def run(line):
+        status = cli.main(line.split())
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Plants a command ``try`` that does what it is told."""
+
+    def plant(run):
+        module = ModuleType("sppnet.scripts.try")
+        module.HELP = "first paragraph\n\nsecond paragraph"
+        module.add_arguments = lambda parser: parser.add_argument("--number", type=int)
+        module.run = run
+        monkeypatch.setitem(sys.modules, "sppnet.scripts.try", module)
+        monkeypatch.setitem(cli.COMMANDS, "try", "a planted command")
+
+    return plant
+
+
+def test_help_lists_every_command(call):
+    status, out, err = call("--help")
+    assert (status, err) == (0, "")
+    for name, line in cli.COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_has_help_and_the_common_options(call, line):
+    status, out, err = call(f"{line} --help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: sppnet {line} ")
+    if line != "benchmark":
+        for option in ("--device {auto,cpu,cuda}", "--seed INT", "--quiet"):
+            assert option in out
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_can_be_run(name):
+    assert callable(import_module(f"sppnet.scripts.{name}").run)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_can_measure_and_show(name):
+    module = import_module(f"sppnet.scripts.bench_{name}")
+    assert callable(module.measure)
+    assert callable(module.table)
+
+
+def test_version(call):
+    assert call("--version") == (0, f"sppnet {sppnet.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("", "sppnet: error: the following arguments are required: COMMAND (see 'sppnet --help')"),
+        ("detekt x", "sppnet: error: unknown command 'detekt'; did you mean 'detect'? (see 'sppnet --help')"),
+        ("--nonsense", "sppnet: error: the following arguments are required: COMMAND (see 'sppnet --help')"),
+        ("benchmark", "sppnet benchmark: error: the following arguments are required: BENCHMARK"),
+        ("benchmark poling", "sppnet benchmark: error: unknown benchmark 'poling'; did you mean 'pooling'?"),
+        ("info", "sppnet info: error: the following arguments are required: M (see 'sppnet info --help')"),
+        ("info m --hlep", "sppnet info: error: unrecognized arguments: --hlep (see 'sppnet info --help')"),
+        ("info m --seed -1", "sppnet info: error: argument --seed: expected an integer from 0 up, got '-1'"),
+        ("info m --seed x", "sppnet info: error: argument --seed: expected an integer from 0 up, got 'x'"),
+        ("info m --device gpu", "sppnet info: error: argument --device: invalid choice: 'gpu'"),
+        ("info m --dev cpu", "sppnet info: error: unrecognized arguments: --dev cpu"),
+    ],
+)
+def test_a_wrong_call_is_one_clear_line_and_status_2(call, line, error):
+    status, out, err = call(line)
+    assert (status, out) == (2, "")
+    assert err.startswith(error)
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_command_like_no_other_lists_the_known_ones(call):
+    status, _, err = call("zzzzz")
+    assert status == 2
+    assert all(name in err for name in cli.COMMANDS)
+
+
+def test_a_command_gets_its_arguments_and_returns_its_status(call, command):
+    seen = []
+    command(lambda args: seen.append(args) or 1)
+    assert call("try --number 7 --seed 3 --quiet") == (1, "", "")
+    (args,) = seen
+    assert (args.number, args.seed, args.quiet, args.device) == (7, 3, True, "auto")
+    assert args.command_line == "sppnet try --number 7 --seed 3 --quiet"
+    assert "first paragraph\n\nsecond paragraph" in call("try --help")[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("photos/a.jpg: expected an image"), 2, "sppnet: error: photos/a.jpg: expected an image\n"),
+        (PermissionError(13, "Permission denied", "out"), 2, "sppnet: error: [Errno 13] Permission denied: 'out'\n"),
+        (KeyboardInterrupt(), 130, "sppnet: interrupted\n"),
+    ],
+)
+def test_how_a_command_may_end(call, command, error, status, line):
+    def run(args):
+        raise error
+
+    command(run)
+    assert call("try") == (status, "", line)
+
+
+def test_a_bug_keeps_its_traceback(command):
+    command(lambda args: {}["missing"])
+    with pytest.raises(KeyError, match="missing"):
+        cli.main(["try"])
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """As in ``sppnet ... | head -1``: nothing on stderr, not even from Python's own last flush."""
+    program = """
+import sys, types
+from sppnet.scripts import cli
+planted = types.ModuleType("sppnet.scripts.try")
+planted.HELP, planted.add_arguments = "", lambda parser: None
+planted.run = lambda args: print("line\\n" * 100_000) or 0
+sys.modules["sppnet.scripts.try"] = planted
+cli.COMMANDS["try"] = ""
+sys.exit(cli.main(["try"]))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"line\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_the_installed_program_answers():
+    """The console script, in a process of its own, as the user calls it."""
+    done = subprocess.run([sys.executable, "-m", "sppnet.scripts.cli", "nonsense"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("sppnet: error: unknown command 'nonsense'")
+
+
+def test_cuda_asked_for_but_absent_is_an_input_error(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device(Namespace(device="cpu")) == "cpu"
+    assert resolve_device(Namespace(device="auto")) == "cpu"
+    with pytest.raises(InputError, match="--device cuda: torch finds no CUDA device"):
+        resolve_device(Namespace(device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device(Namespace(device="auto")) == "cuda"
+    assert resolve_device(Namespace(device="cuda")) == "cuda"

@@ -1,0 +1,210 @@
+"""The shape of the package: floors, light imports, nothing that executes what it loads, no traces of a machine."""
+
+import ast
+import configparser
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sppnet
+
+PACKAGE = Path(sppnet.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
+
+# A floor and the floors it may use besides itself.
+FLOORS = {
+    "data": set(),
+    "proposals": {"data"},
+    "eval": {"data"},
+    "detector": {"data", "proposals", "eval"},
+    "scripts": {"data", "proposals", "eval", "detector"},
+}
+MODULES = sorted(path for floor in FLOORS for path in (PACKAGE / floor).rglob("*.py"))
+HEAVY = {"torch", "torchvision", "cv2", "numba", "sklearn", "scipy", "pycocotools", "selectivesearch"}
+
+
+def floor_of(path):
+    return path.relative_to(PACKAGE).parts[0]
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def upward_imports(source, module):
+    """The imports of ``module`` (``data.boxes``, say) that its floor may not make, as (line, imported) pairs."""
+    package = module.split(".")[:-1]
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            targets = [name.name for name in node.names if name.name.split(".")[0] == "sppnet"]
+            found += [(node.lineno, target) for target in targets]  # inside the package imports are relative
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.split(".")[0] == "sppnet":
+            found.append((node.lineno, node.module))
+        elif isinstance(node, ast.ImportFrom) and node.level > 0:
+            base = package[: len(package) - node.level + 1]
+            names = [name.name for name in node.names]
+            targets = [[*base, *node.module.split(".")]] if node.module else [[*base, name] for name in names]
+            allowed = {*FLOORS[package[0]], package[0], "__version__"}
+            found += [(node.lineno, ".".join(target)) for target in targets if target[0] not in allowed]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_downwards(path):
+    assert upward_imports(path.read_text(encoding="utf-8"), name_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from ..detector.svm import fit", "eval.report"),
+        ("from ..eval.report import table", "proposals.graph"),
+        ("from .. import proposals", "eval.report"),
+        ("def f():\n    from ..scripts import cli", "detector.train"),
+        ("import sppnet.data.boxes", "eval.report"),
+        ("from sppnet.data import boxes", "eval.report"),
+    ],
+)
+def test_the_check_of_imports_sees_one_that_does_not(source, module):
+    assert len(upward_imports(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from .boxes import iou\nimport numpy", "data.image"),
+        ("from .. import __version__", "eval.report"),
+        ("from ..data import boxes\nfrom ..eval.report import table", "detector.train"),
+        ("from ...data import boxes", "scripts.group.command"),
+    ],
+)
+def test_the_check_of_imports_lets_the_others_pass(source, module):
+    assert upward_imports(source, module) == []
+
+
+def fresh_python(code):
+    """What ``code`` prints as JSON in a new interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = fresh_python("import sppnet, sys, json; print(json.dumps(list(sys.modules)))")
+    assert "sppnet" in loaded
+    assert not {*HEAVY, "numpy", "PIL"} & set(loaded)
+
+
+def test_help_loads_nothing_heavy_and_no_command():
+    """What keeps ``sppnet --help`` under 0.3 s."""
+    loaded = fresh_python(
+        "import contextlib, io, json, sys\n"
+        "from sppnet.scripts.cli import COMMANDS, main\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "    assert main(['--help']) == 0 and 'detect' in out.getvalue()\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    frame = {"__init__", "cli", "parser"}
+    commands = {f"sppnet.{name_of(path)}" for path in (PACKAGE / "scripts").glob("*.py") if path.stem not in frame}
+    assert not commands & set(loaded)
+    assert not {*HEAVY, "numpy", "PIL"} & set(loaded)
+
+
+def test_command_modules_load_nothing_heavy():
+    names = [f"sppnet.{name_of(path)}" for path in MODULES if floor_of(path) == "scripts" and path.stem != "__init__"]
+    loaded = fresh_python(
+        "import importlib, json, sys\n"
+        "before, found = set(), {}\n"
+        f"for name in {names}:\n"
+        "    importlib.import_module(name)\n"
+        f"    new = {HEAVY} & set(sys.modules) - before\n"
+        "    if new: found[name] = sorted(new)\n"
+        "    before |= new\n"
+        "print(json.dumps(found))"
+    )
+    assert loaded == {}
+
+
+@pytest.mark.parametrize("name", sppnet.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(sppnet, name) is not None
+    assert name in dir(sppnet)
+
+
+def test_an_unknown_public_name_says_what_there_is():
+    with pytest.raises(AttributeError, match=r"has no attribute 'Detector'; it has .*SPPDetector"):
+        sppnet.Detector  # noqa: B018
+
+
+def unsafe_loading(source):
+    """Lines of code that could execute what they load: pickles, and numpy's or torch's loaders that allow them."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+            unsafe = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
+            found += [node.lineno for name in names if name.split(".")[0] in unsafe]
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            found += [node.lineno] * (called in {"eval", "exec"})
+            found += [node.lineno] * (called == "torch.load" and options.get("weights_only") != "True")
+            found += [node.lineno] * (called.endswith("load") and options.get("allow_pickle", "False") != "False")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_executes_what_it_loads(path):
+    assert unsafe_loading(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "eval(text)",
+    ],
+)
+def test_the_check_of_loading_sees_one_that_does(source):
+    assert unsafe_loading(source) == [1]
+
+
+def machine_paths(text):
+    """Absolute paths that hold on one machine only."""
+    return re.findall(r"(?<![\w.:/~-])/(?:home|Users|root|work|mnt|srv)/[\w.]+", text)
+
+
+def test_no_file_knows_a_machine():
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git checkout: which files are the project's is not known")
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    found = {}
+    for name in listed.splitlines():
+        path = REPOSITORY / name
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        except UnicodeDecodeError:  # a picture or weights
+            continue
+        if path != Path(__file__) and (paths := machine_paths(text)):
+            found[name] = paths
+    assert found == {}
+
+
+def test_the_check_of_paths_sees_one():
+    assert machine_paths('open("/home/me/photos")') == ["/home/me"]
+    assert machine_paths("see https://example.org/home/page, ../work/x and data/root/x") == []
+
+
+def test_setup_and_package_agree():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    assert setup["metadata"]["version"] == sppnet.__version__
+    packages = {name.strip() for name in setup["options"]["packages"].split(",")}
+    assert packages >= {"sppnet", *(f"sppnet.{floor}" for floor in FLOORS)}
