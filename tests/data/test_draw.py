@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from sppnet.data.detections import Detections
+from sppnet.data.draw import class_colour, draw_detections
+
+
+def draw(boxes, height=120, width=160, names=("cat",)):
+    image = np.full((height, width, 3), 128, np.uint8)
+    found = Detections(boxes, np.linspace(1, 0.5, len(boxes)), np.arange(len(boxes)) % len(names), names)
+    drawn = draw_detections(image, found)
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    assert (image == 128).all()
+    return drawn
+
+
+def test_a_box_is_drawn_on_its_own_pixels():
+    """A half-open box's outline lies on its first and last pixels, and nothing but the tag above lies outside."""
+    drawn = draw([[40, 60, 90, 100]])
+    colour = class_colour(0)
+    for row, column in [(60, 40), (60, 89), (99, 40), (99, 89), (80, 40), (80, 89), (99, 65)]:
+        assert tuple(drawn[row, column]) == colour
+    changed = (drawn != 128).any(axis=2)
+    assert not changed[100:].any()
+    assert not changed[60:, :40].any()
+    assert not changed[60:, 90:].any()
+    assert not changed[64:96, 44:86].any()
+    assert changed[45:60, 40:60].any()
+
+
+@pytest.mark.parametrize("box", [[0, 0, 160, 120], [150, 0, 160, 5], [-50, -50, 500, 500], [0, 110, 160, 120]])
+def test_the_tag_stays_inside(box):
+    """The tag's ground, wherever it has to go, shows as much of its colour as in the open."""
+    colour = np.array(class_colour(0))
+
+    def tag_pixels(box):
+        # A box without area leaves the tag alone in its colour.
+        found = Detections([box], [1.0], [0], ["cat"])
+        return int((draw_detections(np.zeros((120, 160, 3), np.uint8), found) == colour).all(axis=2).sum())
+
+    assert tag_pixels(box) >= 0.9 * tag_pixels([60, 60, 61, 61])
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 200), (200, 3)])
+def test_tiny_images_and_boxes_off_the_image_are_no_trouble(height, width):
+    draw([[0, 0, 1, 1], [500, 500, 600, 600], [5, 5, 5, 5], [9, 9, 2, 2]], height, width, ("Kühe", "猫", ""))
+
+
+def test_nothing_to_draw_is_a_copy():
+    assert (draw(np.zeros((0, 4))) == 128).all()
+
+
+def test_the_best_lies_on_top():
+    image = np.zeros((60, 60, 3), np.uint8)
+    found = Detections([[10, 30, 50, 50]] * 2, [0.1, 0.9], [0, 1], ["a", "b"])
+    assert tuple(draw_detections(image, found)[49, 30]) == class_colour(1)
+
+
+def test_class_colours_are_distinct():
+    colours = np.array([class_colour(label) for label in range(20)], float)
+    distances = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1000 * np.eye(20)
+    assert distances.min() > 25

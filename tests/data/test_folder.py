@@ -1,0 +1,61 @@
+import pytest
+from PIL import Image
+from sppnet.data.errors import InputError
+from sppnet.data.folder import FolderDataset, find_images
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A folder of photographs and other things, made the current one."""
+    for name in ("b.jpg", "a.PNG", "sub/deep/c.webp", "sub/a[1].tif", ".hidden/x.jpg", ".y.jpg", "sub/note.txt"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("text")
+        else:
+            Image.new("RGB", (6, 4)).save(path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def names(*patterns):
+    return [path.as_posix() for path in find_images(patterns)]
+
+
+ALL = ["photos/a.PNG", "photos/b.jpg", "photos/sub/a[1].tif", "photos/sub/deep/c.webp"]
+
+
+def test_a_folder_is_searched_to_any_depth(tree):
+    assert names("photos") == ALL
+    assert find_images([tree]) == [tree.parent / name for name in ALL]
+
+
+def test_files_and_patterns(tree):
+    assert names("photos/sub/note.txt") == ["photos/sub/note.txt"]
+    assert names("photos/*.jpg") == ["photos/b.jpg"]
+    assert names("photos/*") == ["photos/a.PNG", "photos/b.jpg"]
+    assert names("photos/**/*.webp") == ["photos/sub/deep/c.webp"]
+    assert names("photos/sub/a[1].tif") == ["photos/sub/a[1].tif"]
+
+
+def test_none_comes_twice_and_the_order_is_that_of_the_patterns(tree):
+    assert names("photos/b.jpg", "photos", "photos/../photos/b.jpg", tree / "b.jpg") == [ALL[1], ALL[0], *ALL[2:]]
+
+
+@pytest.mark.parametrize("pattern", ["absent.jpg", "photos/*.gif", "empty"])
+def test_a_pattern_for_nothing_is_named(tree, pattern):
+    with pytest.raises(InputError, match=r"no (such )?image"):
+        find_images(["photos", pattern])
+    with pytest.raises(InputError) as error:
+        find_images([pattern])
+    assert str(error.value).startswith(f"{pattern}: ")
+
+
+def test_a_folder_as_a_dataset(tree):
+    data = FolderDataset("photos")
+    assert [sample.id for sample in data] == ALL
+    assert data.class_names == ()
+    assert (data[0].boxes.shape, data[0].labels.shape, data[0].difficult.shape) == ((0, 4), (0,), (0,))
+    assert data[0].image.shape == (4, 6, 3)
+    assert len(FolderDataset(["photos/a.PNG", "photos/b.jpg"]).subset([1])) == 1

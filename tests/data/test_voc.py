@@ -1,0 +1,280 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sppnet.data.errors import ImageError, InputError
+from sppnet.data.voc import VOCDataset, find_voc_root, image_sets, read_annotation, write_annotation
+
+BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+
+
+def thing(name, *corners, extra=""):
+    return f"<object><name>{name}</name>{extra}{BOX.format(*corners)}</object>"
+
+
+def annotation(*objects, filename="", size=(100, 80)):
+    declared = "<size><width>{}</width><height>{}</height></size>".format(*size) if size else ""
+    return f"<annotation><filename>{filename}</filename>{declared}{''.join(objects)}</annotation>"
+
+
+class Devkit:
+    """A data set in VOC's layout, made by hand; images are 100 x 80."""
+
+    def __init__(self, root):
+        self.root = root
+        for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+            (root / part).mkdir(parents=True)
+
+    def add(self, id, *objects, suffix=".jpg", size=(100, 80), filename=None, xml=None):
+        path = self.root / "JPEGImages" / f"{id}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (100, 80)).save(path)
+        path = self.root / "Annotations" / f"{id}.xml"
+        path.parent.mkdir(exist_ok=True)
+        text = annotation(*objects, filename=filename or f"{id}.jpg", size=size) if xml is None else xml
+        path.write_text(text, encoding="utf-8")
+
+    def list(self, text, name="train"):
+        (self.root / "ImageSets/Main" / f"{name}.txt").write_bytes(text.encode())
+
+    def open(self, classes=None, name="train"):
+        return VOCDataset(self.root, name, classes)
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    return Devkit(tmp_path / "VOC2007")
+
+
+def only(devkit, *objects, **options):
+    """The data set of one image with these objects."""
+    devkit.add("a", *objects, **options)
+    devkit.list("a\n")
+    return devkit.open()
+
+
+def test_a_whole_set(devkit):
+    devkit.add("a", thing("dog", 1, 1, 100, 80), thing("cat", 11, 21, 30, 40, extra="<difficult>1</difficult>"))
+    devkit.add("b")
+    devkit.list("a\nb\n")
+    data = devkit.open()
+    assert data.class_names == ("cat", "dog")
+    assert (len(data), [sample.id for sample in data]) == (2, ["a", "b"])
+    first, second = data
+    np.testing.assert_array_equal(first.boxes, [[0, 0, 100, 80], [10, 20, 30, 40]])
+    assert first.labels.tolist() == [1, 0]
+    assert first.difficult.tolist() == [False, True]
+    assert (first.boxes.dtype, first.labels.dtype, first.difficult.dtype) == (np.float32, np.int64, bool)
+    assert first.image.shape == (80, 100, 3)
+    assert (second.boxes.shape, second.labels.shape, second.labels.dtype) == ((0, 4), (0,), np.int64)
+    assert data.warnings == {}
+    assert data[-1].id == "b"
+
+
+def test_classes_asked_for_come_in_their_order_and_drop_the_others(devkit):
+    devkit.add("a", thing("dog", 1, 1, 9, 9), thing("cat", 2, 2, 9, 9), thing("cow", 3, 3, 9, 9))
+    devkit.list("a\n")
+    data = devkit.open(["dog", "unicorn", "cat"])
+    assert data.class_names == ("dog", "unicorn", "cat")
+    assert data[0].labels.tolist() == [0, 2]
+    np.testing.assert_array_equal(data[0].boxes[:, 0], [0, 1])
+    for wrong in ([], ["cat", "cat"], [""], "cat"):
+        with pytest.raises(InputError, match="expected one or more different names"):
+            devkit.open(wrong)
+
+
+def test_subset_is_a_dataset_of_the_same_kind(devkit):
+    for id in "abc":
+        devkit.add(id, thing("cat", 0, 1, 9, 9))
+    devkit.list("a\nb\nc\n")
+    data = devkit.open()
+    part = data.subset(np.array([2, 0]))
+    assert isinstance(part, VOCDataset)
+    assert [sample.id for sample in part] == ["c", "a"]
+    assert (part.class_names, part.warnings) == (data.class_names, data.warnings)
+    assert len(data) == 3
+    assert len(data.subset([])) == 0
+
+
+CORNERS = st.lists(st.tuples(*[st.one_of(st.integers(0, 500), st.floats(0.125, 500, width=32))] * 4), max_size=4)
+
+
+@settings(deadline=None)
+@given(boxes=CORNERS, difficult=st.lists(st.booleans(), min_size=4, max_size=4))
+def test_annotations_there_and_back(tmp_path_factory, boxes, difficult):
+    """Half-open to VOC and back, through a file, loses no bit, whatever the coordinates."""
+    path = tmp_path_factory.mktemp("voc") / "a.xml"
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    names = ["a <b> & ü"] * len(boxes)
+    write_annotation(path, "a.jpg", (375, 500), boxes, names, difficult[: len(boxes)])
+    back = read_annotation(path)
+    np.testing.assert_array_equal(back.boxes.astype(np.float32), boxes)
+    assert (back.filename, back.size, list(back.names)) == ("a.jpg", (375, 500), names)
+    assert back.difficult.tolist() == difficult[: len(boxes)]
+
+
+@given(st.lists(st.tuples(*[st.integers(1, 500)] * 4), min_size=1, max_size=3))
+def test_voc_files_there_and_back(tmp_path_factory, corners):
+    """VOC's own whole corners come out as the same text."""
+    folder = tmp_path_factory.mktemp("voc")
+    (folder / "a.xml").write_text(annotation(*(thing("cat", *row) for row in corners)))
+    read = read_annotation(folder / "a.xml")
+    write_annotation(folder / "b.xml", "", (80, 100), read.boxes, read.names)
+    text = (folder / "b.xml").read_text().replace("\n", "").replace("\t", "")
+    assert all(BOX.format(*row) in text for row in corners)
+
+
+def test_fractions_and_fields_left_out_are_normal(devkit):
+    data = only(devkit, thing("cat", 1.5, "2.25", " 20.0 ", 30), size=None)
+    np.testing.assert_array_equal(data[0].boxes, [[0.5, 1.25, 20, 30]])
+    assert data[0].difficult.tolist() == [False]
+    assert data.warnings == {}
+
+
+def test_parts_of_an_object_are_not_its_box(devkit):
+    part = f"<part><name>head</name>{BOX.format(50, 50, 60, 60)}</part>"
+    np.testing.assert_array_equal(only(devkit, thing("person", 1, 1, 9, 9, extra=part))[0].boxes, [[0, 0, 9, 9]])
+
+
+def test_boxes_that_cannot_be_used_are_dropped_and_counted(devkit):
+    data = only(
+        devkit,
+        thing("cat", 181, 20, 181, 20),
+        thing("cat", 30, 20, 10, 40),
+        thing("cat", 200, 10, 240, 30),
+        thing("cat", 90, 70, 110, 95, extra="<difficult>1</difficult>"),
+        thing("cat", 0, 0, 10, 10),
+        thing("cat", 5, 5, 10, 10),
+    )
+    np.testing.assert_array_equal(data[0].boxes, [[89, 69, 100, 80], [0, 0, 10, 10], [4, 4, 10, 10]])
+    assert data[0].difficult.tolist() == [True, False, False]
+    assert data.warnings == {
+        "box without area, dropped": 2,
+        "box outside the image, dropped": 1,
+        "box partly outside the image, cut to it": 2,
+    }
+    assert data.warning_lines()[0] == "2 x box without area, dropped (first in a.xml)"
+
+
+def test_the_image_s_own_size_counts(devkit):
+    data = only(devkit, thing("cat", 50, 50, 90, 70), size=(60, 60))
+    np.testing.assert_array_equal(data[0].boxes, [[49, 49, 90, 70]])
+    assert data.warnings == {"annotated size that is not the image's": 1}
+
+
+def test_boxes_are_of_the_displayed_image(devkit):
+    devkit.add("a", thing("cat", 1, 1, 80, 100), size=None)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 80)).save(devkit.root / "JPEGImages/a.jpg", exif=exif)
+    devkit.list("a\n")
+    data = devkit.open()
+    np.testing.assert_array_equal(data[0].boxes, [[0, 0, 80, 100]])
+    assert data[0].image.shape == (100, 80, 3)
+    assert data.warnings == {}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".webp", ".bmp"])
+def test_images_of_other_suffixes_are_found(devkit, suffix):
+    assert only(devkit, suffix=suffix)[0].path.name == f"a{suffix}"
+
+
+def test_the_annotation_s_filename_is_followed_where_the_id_has_several_images(devkit):
+    devkit.add("a", suffix=".png")
+    devkit.add("a", suffix=".bmp", filename="C:\\photos\\a.bmp")
+    devkit.list("a\n")
+    assert devkit.open()[0].path.name == "a.bmp"
+
+
+def test_the_annotation_s_filename_is_followed_where_the_id_has_no_image(devkit):
+    devkit.add("b", suffix=".png")
+    devkit.add("a", filename="b.png")
+    (devkit.root / "JPEGImages/a.jpg").unlink()
+    devkit.list("a\n")
+    assert devkit.open()[0].path.name == "b.png"
+
+
+def test_lists_as_found_in_the_wild(devkit):
+    for id in ("a", "b", "c", "cup 1", "part/d"):
+        devkit.add(id)
+    devkit.list("\ufeffa\r\nb  1\r\n\r\nc -1\r\ncup 1\r\ncup 1 -1\r\npart/d\r\n")
+    data = devkit.open()
+    assert [sample.id for sample in data] == ["a", "b", "c", "cup 1", "part/d"]
+    assert data.warnings == {"image listed more than once, taken once": 1}
+
+
+def test_an_empty_list_is_an_empty_set(devkit):
+    devkit.list("")
+    assert (len(devkit.open()), devkit.open().class_names) == (0, ())
+
+
+@pytest.mark.parametrize("id", ["../a", "x/../../a", "/etc/a", "C:\\a", "..\\a"])
+def test_ids_that_leave_the_folder_are_refused(devkit, id):
+    devkit.list(f"{id}\n")
+    with pytest.raises(InputError, match=r"train\.txt: .* leaves the folder"):
+        devkit.open()
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("no xml at all", "not XML"),
+        ("<annotation><object>", "not XML"),
+        ("", "not XML"),
+        ("<html></html>", "root element is <html>; expected <annotation>"),
+        ("<annotation><object><name>cat</name></object></annotation>", "an <object> has no <bndbox>"),
+        (annotation(f"<object>{BOX.format(1, 1, 2, 2)}</object>"), "an <object> has no <name>"),
+        (annotation(thing("cat", 1, "two", 3, 4)), "<ymin> is 'two'; expected a number"),
+        (annotation(thing("cat", 1, 1, "nan", 4)), "<xmax> is 'nan'; expected a number"),
+        (annotation(thing("cat", 1, 1, 5, "")), "<ymax> is ''; expected a number"),
+        ("<!DOCTYPE a [<!ENTITY e 'x'>]><annotation>&e;</annotation>", "declares XML entities"),
+    ],
+)
+def test_annotations_that_cannot_be_used_are_named(devkit, xml, message):
+    with pytest.raises(InputError, match=rf"a\.xml: {message}"):
+        only(devkit, xml=xml)
+
+
+def test_what_is_missing_is_named(devkit, tmp_path):
+    devkit.add("a")
+    devkit.list("a\nb\n")
+    with pytest.raises(InputError, match=r"b\.xml: annotation cannot be read \(No such file"):
+        devkit.open()
+    devkit.add("b")
+    (devkit.root / "JPEGImages/b.jpg").unlink()
+    with pytest.raises(InputError, match=r"b\.jpg: image not found"):
+        devkit.open()
+    devkit.list("a\n", "val")
+    with pytest.raises(InputError, match="no image set 'test'; its ImageSets/Main has: train, val"):
+        devkit.open(name="test")
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        VOCDataset(tmp_path / "nowhere", "train")
+    with pytest.raises(InputError, match="not in VOC layout; no JPEGImages, Annotations, ImageSets/Main"):
+        VOCDataset(devkit.root / "Annotations", "train")
+
+
+def test_a_damaged_image_is_the_business_of_who_reads_it(devkit):
+    """A batch goes on past one bad image, so opening the set does too, if the annotation tells the size."""
+    devkit.add("a", thing("cat", 1, 1, 9, 9))
+    devkit.list("a\n")
+    (devkit.root / "JPEGImages/a.jpg").write_bytes(b"")
+    data = devkit.open()
+    assert data.warnings == {"image that cannot be read": 1}
+    with pytest.raises(ImageError, match=r"a\.jpg: empty file"):
+        _ = data[0].image
+    devkit.add("a", thing("cat", 1, 1, 9, 9), size=None)
+    (devkit.root / "JPEGImages/a.jpg").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"a\.jpg: empty file"):
+        devkit.open()
+
+
+def test_the_folder_above_is_enough_where_it_holds_one_set(devkit, tmp_path):
+    devkit.list("", "val")
+    devkit.list("", "train")
+    (tmp_path / "other").mkdir()
+    assert find_voc_root(tmp_path) == devkit.root
+    assert image_sets(tmp_path) == ["train", "val"]
+    Devkit(tmp_path / "VOC2012")
+    with pytest.raises(InputError, match=r"several datasets, name one of them: .*VOC2007, .*VOC2012"):
+        find_voc_root(tmp_path)
