@@ -65,9 +65,9 @@ def usable_boxes(
     usable : bool (N,)
         Which of the boxes given they are.
     """
-    has_area = ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(axis=1)
+    has_area = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) > smallest
     inside = clip(boxes, height, width)
-    meets_image = ((inside[:, 2:] - inside[:, :2]) > 0).all(axis=1)
+    meets_image = (inside[:, 2:] - inside[:, :2]).min(axis=1) > 0
     usable = has_area & meets_image
     cut = usable & (inside != boxes).any(axis=1)
     tally.add("box without area, dropped", place, int((~has_area).sum()))

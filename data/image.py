@@ -87,7 +87,8 @@ def image_size(source: Source) -> tuple[int, int]:
             return height, width
     except Exception:
         # What has no readable head is read as a whole, which finds the right words for what is wrong.
-        return read_image(source).shape[:2]  # type: ignore[return-value]
+        height, width, _ = read_image(source).shape
+        return height, width
 
 
 def as_image(image: Any) -> NDArray[np.uint8]:
@@ -136,7 +137,7 @@ def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92) -
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"{path}: no image suffix; expected one of {', '.join(IMAGE_SUFFIXES)}")
-    options = {"quality": quality} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    options: dict[str, Any] = {"quality": quality} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     with atomic_path(path) as temporary:
         Image.fromarray(as_image(image)).save(temporary, **options)
 

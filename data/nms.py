@@ -54,7 +54,7 @@ def class_nms(boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike, threshold:
     return kept[np.lexsort((kept, -scores[kept]))].astype(np.int64)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _keep(boxes: Array, labels: Array, threshold: float) -> Array:
     """Which of the boxes stay, for boxes ordered by class and within a class best first."""
     count = len(boxes)

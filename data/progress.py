@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -25,7 +25,7 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
     quiet : bool
         Say nothing.
     """
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if quiet:
         return iter(iterable)

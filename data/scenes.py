@@ -8,6 +8,7 @@ random, so neither colour nor place gives a class away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,8 @@ def draw_scene(rng: Rng, size: tuple[int, int] = (240, 320), classes: Sequence[s
         raise ValueError(f"size must be at least 32 x 32, not {height} x {width}")
     canvas = _background(rng, height, width)
     owner = np.full((height, width), -1)
-    labels, extents = [], []
+    labels: list[int] = []
+    extents: list[int] = []
     for _ in range(rng.integers(1, 6)):
         label = int(rng.integers(len(names)))
         thing = _place(rng, owner)
@@ -213,8 +215,8 @@ def _place(rng: Rng, owner: Array) -> _Thing:
 
 
 def _random_thing(rng: Rng, height: int, width: int) -> _Thing:
-    half = 0.5 * min(height, width) * np.exp(rng.uniform(np.log(0.22), np.log(0.7)))
-    stretch = np.exp(rng.uniform(-0.3, 0.3))
+    half = 0.5 * min(height, width) * math.exp(rng.uniform(math.log(0.22), math.log(0.7)))
+    stretch = math.exp(rng.uniform(-0.3, 0.3))
     # Centres keep clear of the edge by part of the size: some objects are cut by it, none is a mere sliver.
     margin = half * rng.uniform(0.6, 1.1)
     x = rng.uniform(min(margin, width / 2), max(width - margin, width / 2))
@@ -232,12 +234,12 @@ def _paint(rng: Rng, canvas: Array, name: str, thing: _Thing) -> Array:
     """Paint an object onto the canvas, with its shadow; its pixels as a bool array (H, W)."""
     softness = 0.06 * (thing.half_width + thing.half_height)
     whole = np.zeros(canvas.shape[:2], bool)
-    window = _window(thing, 4 * softness + 2, *whole.shape)
+    window = _window(thing, 4 * softness + 2, whole)
     rows, columns = (axis.astype(np.float32) + 0.5 for axis in np.ogrid[window])
-    across, down = columns - np.float32(thing.x), rows - np.float32(thing.y)
-    cos, sin = np.float32(np.cos(thing.tilt)), np.float32(np.sin(thing.tilt))
-    u = (cos * across + sin * down) / np.float32(thing.half_width)
-    v = (cos * down - sin * across) / np.float32(thing.half_height)
+    across, down = columns - thing.x, rows - thing.y
+    cos, sin = math.cos(thing.tilt), math.sin(thing.tilt)
+    u = (cos * across + sin * down) / thing.half_width
+    v = (cos * down - sin * across) / thing.half_height
     shape, texture = _LOOKS[name]
     inside = shape(u, v)
 
@@ -245,28 +247,27 @@ def _paint(rng: Rng, canvas: Array, name: str, thing: _Thing) -> Array:
     finest = min(thing.half_width, thing.half_height) / 6
     wave = np.clip(0.5 + 2.5 * texture(u, v, min(rng.uniform(1.8, 3.2), finest)), 0, 1)[..., None]
     dark, light = _two_colours(rng)
-    direction = rng.uniform(0, 2 * np.pi)
-    shading = np.clip(
-        1 + np.float32(0.22) * (np.float32(np.cos(direction)) * u + np.float32(np.sin(direction)) * v), 0.6, 1.4
-    )
+    direction = rng.uniform(0, 2 * math.pi)
+    shading = np.clip(1 + 0.22 * (math.cos(direction) * u + math.sin(direction) * v), 0.6, 1.4)
     surface = (dark + (light - dark) * wave) * shading[..., None]
-    surface += _clouds(rng, *inside.shape, 24, rng.uniform(4, 14))[..., None]
+    surface += _clouds(rng, len(u), u.shape[1], 24, rng.uniform(4, 14))[..., None]
 
     cover = inside.astype(np.float32)
-    shadow = np.zeros_like(cover)
+    shadow: Array = np.zeros_like(cover)
     shift = min(round(softness), *cover.shape)
     shadow[shift:, shift:] = cover[: cover.shape[0] - shift, : cover.shape[1] - shift]
     shadow = cv2.GaussianBlur(shadow, (0, 0), max(softness, 0.5))
-    canvas[window] *= (1 - np.float32(rng.uniform(0.1, 0.5)) * shadow)[..., None]
+    canvas[window] *= (1 - rng.uniform(0.1, 0.5) * shadow)[..., None]
     edge = cv2.GaussianBlur(cover, (0, 0), 0.6)[..., None]
     canvas[window] += edge * (surface - canvas[window])
     whole[window] = inside
     return whole
 
 
-def _window(thing: _Thing, margin: float, height: int, width: int) -> tuple[slice, slice]:
+def _window(thing: _Thing, margin: float, image: Array) -> tuple[slice, slice]:
     """The part of the image that holds an object however it is tilted, and ``margin`` pixels around it."""
-    reach = float(np.hypot(thing.half_width, thing.half_height)) + margin
+    height, width = image.shape
+    reach = math.hypot(thing.half_width, thing.half_height) + margin
     rows = slice(max(0, int(thing.y - reach)), min(height, int(thing.y + reach) + 1))
     columns = slice(max(0, int(thing.x - reach)), min(width, int(thing.x + reach) + 1))
     return rows, columns
@@ -305,7 +306,7 @@ def _clouds(rng: Rng, height: int, width: int, grain: float, strength: float = 1
     for octave, weight in enumerate((0.6, 0.3, 0.15)):
         cell = max(grain / 2**octave, 1.0)
         shape = (int(height / cell) + 3, int(width / cell) + 3)
-        coarse = rng.random(shape, np.float32) * np.float32(2 * weight * strength) - np.float32(weight * strength)
+        coarse = (2 * rng.random(shape, np.float32) - 1) * (weight * strength)
         noise += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return noise
 
@@ -316,7 +317,7 @@ def _background(rng: Rng, height: int, width: int) -> Array:
     canvas = np.broadcast_to(base, (height, width, 3)).copy()
     for colour, grain in ((second, 0.5), (third, 0.15)):
         weight = np.clip(0.5 + _clouds(rng, height, width, grain * width, 0.9), 0, 1)[..., None]
-        canvas += weight * np.float32(rng.uniform(0.3, 0.9)) * (colour - canvas)
+        canvas += weight * rng.uniform(0.3, 0.9) * (colour - canvas)
     canvas += _clouds(rng, height, width, 6, rng.uniform(2, 16))[..., None]
     for _ in range(rng.integers(4, 12)):
         _clutter(rng, canvas)
@@ -328,7 +329,7 @@ def _clutter(rng: Rng, canvas: Array) -> None:
     height, width = canvas.shape[:2]
     colour = rng.uniform(10, 245, 3).astype(np.float32)
     kind = rng.integers(3)
-    mask = np.zeros((height, width), np.float32)
+    mask: Array = np.zeros((height, width), np.float32)
     centre = rng.uniform(0, 1, 2) * (width, height)
     reach = min(height, width) * rng.uniform(0.08, 0.4)
     if kind == 0:
@@ -345,8 +346,8 @@ def _clutter(rng: Rng, canvas: Array) -> None:
         mask = cv2.GaussianBlur(mask, (0, 0), max(reach / 4, 0.5))
     x, y, columns, rows = cv2.boundingRect((mask > 0).astype(np.uint8))
     part = canvas[y : y + rows, x : x + columns]
-    weight = mask[y : y + rows, x : x + columns, None] * np.float32(rng.uniform(0.5, 1))
-    grain = _clouds(rng, *part.shape[:2], rng.uniform(4, 30), rng.uniform(0, 25))[..., None] if part.size else 0
+    weight = mask[y : y + rows, x : x + columns, None] * rng.uniform(0.5, 1)
+    grain = _clouds(rng, rows, columns, rng.uniform(4, 30), rng.uniform(0, 25))[..., None] if part.size else 0
     part += weight * (colour + grain - part)
 
 
@@ -355,9 +356,9 @@ def _photograph(rng: Rng, canvas: Array) -> NDArray[np.uint8]:
     height, width = canvas.shape[:2]
     light = 1 + _clouds(rng, height, width, width, rng.uniform(0, 0.2))
     image = canvas * light[..., None]
-    image = 128 + np.float32(rng.uniform(0.75, 1.1)) * (image - 128) + np.float32(rng.uniform(-18, 18))
+    image = 128 + rng.uniform(0.75, 1.1) * (image - 128) + rng.uniform(-18, 18)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9))
-    image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 6))
+    image += rng.standard_normal(image.shape, np.float32) * rng.uniform(1, 6)
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
