@@ -1,4 +1,4 @@
-"""Selective search: where in a photograph could there be an object?
+"""Selective search: the boxes of a photograph that could hold an object.
 
 Uijlings, van de Sande, Gevers, Smeulders: "Selective Search for Object Recognition"
 (IJCV 2013). An image is cut into segments, similar neighbours are merged until one
@@ -13,24 +13,25 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from math import sqrt
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.boxes import unique
 from ..data.errors import InputError
+from ..data.image import as_image
 from .colour import convert
 from .graph import segment, sort_edges
 from .grouping import group
+from .ranking import ranked
 from .regions import count_bins, histogram_size, neighbours, pixel_bins, region_boxes
+from .working_image import large_enough, to_original, working_image
 
 Array = NDArray[Any]
 
-WORKING_PIXELS = 500 * 500
-"""Larger images are scaled down to this area; smaller ones stay as they are."""
+ALGORITHM_VERSION = 1
+"""Raised whenever the boxes of an image change, so that no cache serves old ones."""
 
 SIGMA = 0.8
 """Smoothing before the segmentation, in pixels of the working image (IJCV 2013, section 5)."""
@@ -104,41 +105,20 @@ def selective_search(
     ----------
     Uijlings et al., "Selective Search for Object Recognition", IJCV 104(2), 2013.
     """
-    image = _checked(image)
     if mode not in MODES:
         raise InputError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     if max_boxes is not None and max_boxes < 1:
-        raise InputError(f"max_boxes must be at least 1 or None, not {max_boxes}")
-    height, width = image.shape[:2]
-    working = _working_image(image)
+        raise InputError(f"max_boxes must be at least 1, or None for all, not {max_boxes}")
+    image = as_image(image)
+    working = working_image(image)
     hierarchies = _hierarchies(working, MODES[mode], threads or _cpus())
-    boxes = _ranked(hierarchies, working.shape[0], working.shape[1], seed)[:max_boxes]
-    factor = np.array([width / working.shape[1], height / working.shape[0]] * 2)
-    return (boxes * factor).astype(np.float32)
-
-
-def _checked(image: Array) -> Array:
-    """The image as RGB (H, W, 3)."""
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise InputError(f"image must be uint8 of shape (H, W, 3) or (H, W), not {image.dtype} of {image.shape}")
-    if image.size == 0:
-        raise InputError(f"image has no pixels: its shape is {image.shape}")
-    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    boxes = large_enough(ranked(hierarchies, seed), *working.shape[:2])
+    return to_original(boxes[:max_boxes], working, image)
 
 
 def _cpus() -> int:
     """The CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _working_image(image: Array) -> Array:
-    height, width = image.shape[:2]
-    factor = sqrt(WORKING_PIXELS / (height * width))
-    if factor >= 1:
-        return np.ascontiguousarray(image)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _hierarchies(image: Array, strategy: Strategy, threads: int) -> list[Array]:
@@ -170,17 +150,3 @@ def _hierarchies(image: Array, strategy: Strategy, threads: int) -> list[Array]:
         run = pool.map if threads > 1 else map
         spaces = run(prepare, strategy.spaces)
         return [boxes for several in run(grow, product(spaces, strategy.scales)) for boxes in several]
-
-
-def _ranked(hierarchies: list[Array], height: int, width: int, seed: int) -> Array:
-    """Boxes of all hierarchies without repeats, best first, int32 (N, 4).
-
-    The last region of a hierarchy stands first, its rank being position times a random number
-    (IJCV 2013, section 4.4): without chance the large boxes would all come before the small ones.
-    """
-    rng = np.random.default_rng(seed)
-    rank = np.concatenate([np.arange(len(boxes), 0, -1) * rng.random(len(boxes)) for boxes in hierarchies])
-    boxes = np.concatenate(hierarchies)[np.argsort(rank, kind="stable")]
-    least = sqrt(height * width) / 40
-    boxes = boxes[(boxes[:, 2] - boxes[:, 0] >= min(least, width)) & (boxes[:, 3] - boxes[:, 1] >= min(least, height))]
-    return unique(boxes)

@@ -1,0 +1,77 @@
+"""Boxes that are looked for once for each image content and method."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.boxes import as_boxes
+from ..data.image import read_image
+from ..data.store import atomic_path, content_key, file_key
+from .backends import Proposer
+
+Array = NDArray[Any]
+
+
+class ProposalCache:
+    """A folder of boxes, one file for each image content, method and options.
+
+    An image that is renamed finds its boxes, one that is changed does not. An entry is whole or absent,
+    whatever ends the process; one that cannot be read is made again.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made when the first entry is written.
+    proposer : Proposer
+        Finds the boxes that are not there yet.
+    """
+
+    def __init__(self, folder: str | Path, proposer: Proposer) -> None:
+        self.folder = Path(folder)
+        self.proposer = proposer
+
+    def get(self, path: str | Path, image: Array | None = None) -> Array:
+        """Boxes of an image file, float32 (N, 4), best first.
+
+        Parameters
+        ----------
+        path : str or Path
+            The image file; its name without suffix is the proposer's ``image_id``.
+        image : uint8 array (H, W, 3), optional
+            What the file shows, where the caller has read it already.
+
+        Raises
+        ------
+        ImageError
+            When the boxes are not there yet and the image cannot be read.
+        """
+        path = Path(path)
+        entry = self._entry(path)
+        boxes = _load(entry)
+        if boxes is None:
+            boxes = self.proposer(read_image(path) if image is None else image, path.stem)
+            with atomic_path(entry) as temporary:
+                np.savez(temporary, boxes=boxes)
+        return boxes
+
+    def _entry(self, path: Path) -> Path:
+        try:
+            content = file_key(path)
+        except OSError:
+            read_image(path)  # says what is wrong with the file
+            raise
+        return self.folder / f"{content_key(content, self.proposer.name, self.proposer.options())}.npz"
+
+
+def _load(entry: Path) -> Array | None:
+    """The boxes of an entry; None when there is none, or none that can be read."""
+    try:
+        with np.load(entry, allow_pickle=False) as archive:
+            return as_boxes(archive["boxes"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,44 @@
+"""The size at which boxes are looked for: large photographs are scaled down, small ones stay."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.boxes import scale
+
+Array = NDArray[Any]
+
+WORKING_PIXELS = 500 * 500
+"""Area of the working image. The paper scales to a width of 500; an area treats upright and very long images alike."""
+
+SMALLEST_SIDE = 40
+"""Boxes with a side under the square root of the working area over this are dropped: under 10.8
+pixels in a photograph of 500 x 375 (the paper: 20), under 2.2 in one of 100 x 80."""
+
+
+def working_image(image: Array, pixels: int = WORKING_PIXELS) -> Array:
+    """The image (H, W, 3) scaled down to an area of ``pixels``; itself when it is no larger."""
+    height, width = image.shape[:2]
+    factor = sqrt(pixels / (height * width))
+    if factor >= 1:
+        return image
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def large_enough(boxes: Array, height: int, width: int) -> Array:
+    """The boxes whose sides are not too short for an image of ``height`` x ``width`` pixels (see SMALLEST_SIDE)."""
+    least = sqrt(height * width) / SMALLEST_SIDE
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes[(sides[:, 0] >= min(least, width)) & (sides[:, 1] >= min(least, height))]
+
+
+def to_original(boxes: Array, working: Array, image: Array) -> Array:
+    """Boxes of the working image in pixels of the original, float32 (N, 4)."""
+    height, width = image.shape[:2]
+    return scale(boxes.astype(np.float32), height / working.shape[0], width / working.shape[1])
