@@ -1,0 +1,134 @@
+"""Where the cells of a feature map lie in the image, found by following the layers' arithmetic.
+
+Each tensor that the image turns into carries its grid: which dimensions are rows
+and columns, how many pixels lie between neighbours, and the receptive-field centre
+and size of the first cell. A layer with kernel k, stride s, padding p and dilation
+d turns stride S, centre c and size r into ``s S``, ``c + ((k - 1) d / 2 - p) S`` and
+``r + (k - 1) d S``. Everything else keeps the grid or loses it. The operations are
+seen below torch's modules and functions, so it does not matter how a network is
+written; on the meta device nothing is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+aten = torch.ops.aten
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells of a tensor and where they lie; pairs are (y, x), pixels 0-based with pixel i centred at i.
+
+    Attributes
+    ----------
+    cells : (int, int)
+        Rows and columns.
+    axis : int or None
+        The dimension of the rows, the columns following; None while the tensor holds the grid
+        flattened, as a linear layer over a channel-last map does for a moment.
+    stride, centre, extent : pair of float
+        Pixels between neighbours; receptive-field centre of the first cell; receptive-field size.
+    """
+
+    cells: tuple[int, int]
+    axis: int | None
+    stride: Pair = (1.0, 1.0)
+    centre: Pair = (0.0, 0.0)
+    extent: Pair = (1.0, 1.0)
+
+
+class GridTracker(TorchDispatchMode):
+    """Inside this mode the tensors computed from a watched image carry their grids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grids = WeakTensorKeyDictionary()
+
+    def watch(self, images: Tensor) -> None:
+        """Follow ``images`` (B, C, H, W)."""
+        self._grids[images] = Grid((images.shape[2], images.shape[3]), 2)
+
+    def grid(self, tensor: Any) -> Grid | None:
+        """The grid of a tensor; None where it has none, or holds it flattened."""
+        found = self._grids.get(tensor) if isinstance(tensor, Tensor) else None
+        return found if found is not None and found.axis is not None else None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for output in tree_leaves(result):
+            if isinstance(output, Tensor):
+                grid = self._follow(func.overloadpacket, args, inputs, output)
+                if grid is None:
+                    self._grids.pop(output, None)
+                else:
+                    self._grids[output] = grid
+        return result
+
+    def _follow(self, op: Any, args: Any, inputs: list[Tensor], output: Tensor) -> Grid | None:
+        if op is aten.convolution:
+            weight, transposed = args[1], args[6]
+            kernel, stride, padding, dilation = weight.shape[2:], args[3], args[4], args[5]
+            return None if transposed else self._slide(args[0], output, kernel, stride, padding, dilation)
+        if op in (aten.max_pool2d_with_indices, aten.max_pool2d, aten.avg_pool2d):
+            _, kernel, stride, padding, dilation = (*args, *[[]] * 4)[:5]
+            # avg_pool2d's fifth argument is ceil_mode: it has no dilation.
+            spread = (1,) if op is aten.avg_pool2d or not dilation else dilation
+            return self._slide(args[0], output, kernel, stride or kernel, padding or (0,), spread)
+        return self._inherit(inputs, output)
+
+    def _slide(self, source: Tensor, output: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
+        """The grid after a window slid over the last two dimensions."""
+        grid = self.grid(source)
+        if grid is None or output.ndim != 4 or grid.axis != 2:
+            return None
+        reach = [(k - 1) * d for k, d in zip(_pair(kernel), _pair(dilation), strict=True)]
+        paddings, strides = _pair(padding), _pair(stride)
+        (sy, sx), (cy, cx), (ey, ex) = grid.stride, grid.centre, grid.extent
+        return Grid(
+            cells=(output.shape[2], output.shape[3]),
+            axis=2,
+            stride=(sy * strides[0], sx * strides[1]),
+            centre=(cy + (reach[0] / 2 - paddings[0]) * sy, cx + (reach[1] / 2 - paddings[1]) * sx),
+            extent=(ey + reach[0] * sy, ex + reach[1] * sx),
+        )
+
+    def _inherit(self, inputs: list[Tensor], output: Tensor) -> Grid | None:
+        """The grid after an operation that works on every cell alike, or that only moves dimensions."""
+        grids = [grid for grid in (self._grids.get(tensor) for tensor in inputs) if grid is not None]
+        # A whole map beside a flattened one (a gate computed from means): the map's cells count.
+        grids = [grid for grid in grids if grid.axis is not None] or grids
+        if not grids:
+            return None
+        if len({(grid.cells, grid.stride, grid.centre) for grid in grids}) > 1:
+            return None
+        extent = max(grid.extent[0] for grid in grids), max(grid.extent[1] for grid in grids)
+        return replace(grids[0], axis=_find(grids[0].cells, output.shape), extent=extent)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = tuple(value) if isinstance(value, (tuple, list, torch.Size)) else (value,)
+    return (values[0], values[-1])
+
+
+def _find(cells: tuple[int, int], shape: torch.Size) -> int | None:
+    """The dimension where ``cells`` stand one after the other in a shape.
+
+    Unmistakable as long as the image is large and not square; see :data:`PROBE_SIZE`.
+    """
+    places: Iterator[int] = (axis for axis in range(len(shape) - 1) if tuple(shape[axis : axis + 2]) == cells)
+    return next(places, None)
+
+
+PROBE_SIZE = (416, 608)
+"""Height and width of the image that networks are followed with: 26 x 38 cells at stride 16, 13 x 19 at 32."""
