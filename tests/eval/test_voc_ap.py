@@ -91,6 +91,12 @@ def test_an_overlap_of_exactly_half_is_a_find():
     assert curve([([(less, 1)], [(OBJECT, False)])], min_iou=0.45).ap("voc") == 1.0
 
 
+def test_an_overlap_of_exactly_half_is_a_find_in_the_largest_images():
+    """Two thirds of each in common: half of the union, which single precision makes 0.49999997 at this size."""
+    truth, shifted = [0, 0, 6003, 4001], [2001, 0, 8004, 4001]
+    assert curve([([(shifted, 1)], [(truth, False)])]).ap("voc") == 1.0
+
+
 def test_areas_are_those_of_the_plus_one_convention():
     """1-based inclusive 1..10 against 1..5: 10 and 5 pixels, an IoU of exactly 1/2."""
     assert curve([([([0, 0, 5, 1], 1)], [([0, 0, 10, 1], False)])]).ap("voc") == 1.0
