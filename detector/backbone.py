@@ -146,6 +146,7 @@ class Backbone(nn.Module):
         return features
 
     def extra_repr(self) -> str:
+        """What print shows between the brackets."""
         return (
             f"{self.name!r}, layer={self.layer!r}, stride={self.stride}, offset0={self.offset0}, "
             f"channels={self.channels}"
@@ -153,7 +154,7 @@ class Backbone(nn.Module):
 
 
 def names() -> list[str]:
-    """The networks that can be asked for: torchvision's classifiers and ZF-5. (Transformers among them have no map.)"""
+    """The networks that can be asked for: torchvision's classifiers (transformers are refused later) and ZF-5."""
     return [*torchvision.models.list_models(module=torchvision.models), "zf5"]
 
 

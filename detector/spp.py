@@ -110,8 +110,7 @@ def _pool_level(cells: Tensor, windows: Array, n: int) -> Tensor:
     maxima). Block maxima at every place of the map come from doubling; each size is
     used by the bins that need it and then given up.
     """
-    height, width, channels = cells.shape
-    count = len(windows)
+    count, channels = len(windows), cells.shape[2]
     if count == 0:
         return cells.new_empty((0, n, n, channels))
     x0, y0, x1, y1 = windows.astype(np.int64).T
@@ -159,9 +158,11 @@ class SpatialPyramidPooling(nn.Module):
         self.levels = check_levels(levels)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to rows (B, M * C)."""
         return _rows([functional.adaptive_max_pool2d(features, n) for n in self.levels])
 
     def extra_repr(self) -> str:
+        """What print shows between the brackets."""
         return f"levels={self.levels}"
 
 
@@ -188,6 +189,7 @@ class SlidingWindowPyramidPooling(nn.Module):
         self.levels = check_levels(levels)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to rows (B, M * C)."""
         return _rows([self._pool(features, n) for n in self.levels])
 
     @staticmethod
@@ -203,6 +205,7 @@ class SlidingWindowPyramidPooling(nn.Module):
         return functional.max_pool2d(features, [-(-a // n) for a in sizes], [a // n for a in sizes])
 
     def extra_repr(self) -> str:
+        """What print shows between the brackets."""
         return f"levels={self.levels}"
 
 

@@ -43,7 +43,8 @@ def unique_windows(windows: Array) -> tuple[Array, Array]:
     windows = check_windows(windows, 1 << 15, 1 << 15)
     # Four coordinates of 15 bits each make one sortable number.
     x0, y0, x1, y1 = windows.astype(np.int64).T
-    keys, first, inverse = np.unique(((y0 << 15 | x0) << 15 | y1) << 15 | x1, return_index=True, return_inverse=True)
+    keys = ((y0 << 15 | x0) << 15 | y1) << 15 | x1
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return windows[first], inverse.reshape(len(windows))
 
 

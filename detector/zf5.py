@@ -19,10 +19,12 @@ class WithinChannelNorm(nn.Module):
         self.size, self.alpha, self.beta = size, alpha, beta
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W) of the same shape."""
         mean_square = functional.avg_pool2d(features.square(), self.size, stride=1, padding=self.size // 2)
         return features * torch.pow(1 + self.alpha * mean_square, -self.beta)
 
     def extra_repr(self) -> str:
+        """What print shows between the brackets."""
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}"
 
 
