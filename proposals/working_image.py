@@ -41,4 +41,5 @@ def large_enough(boxes: Array, height: int, width: int) -> Array:
 def to_original(boxes: Array, working: Array, image: Array) -> Array:
     """Boxes of the working image in pixels of the original, float32 (N, 4)."""
     height, width = image.shape[:2]
-    return scale(boxes.astype(np.float32), height / working.shape[0], width / working.shape[1])
+    scaled = scale(boxes.astype(np.float64), height / working.shape[0], width / working.shape[1])
+    return np.asarray(scaled, np.float32)
