@@ -16,11 +16,12 @@ from .config import FeatureOptions
 from .projection import project
 from .pyramid import choose_scale, resize, scale_boxes, scaled_size
 from .spp import bins, spp_pool
+from .spp_cpu import unique_windows
 
 Array = NDArray[Any]
 
 #: Windows pooled at a time; what is pooled then fits a core's cache until it has been scored.
-CHUNK = 128
+CHUNK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +108,18 @@ class WindowFeatures:
         """
         options, backbone = self.options, self.backbone
         chosen = choose_scale(windows, maps.image_size, options.scales, rule=options.scale_rule)
-        keyed = np.zeros((len(windows), 5), np.int32)
-        keyed[:, 0] = chosen
+        scales, cells = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.int32)]
+        inverse = np.zeros(len(windows), np.int64)
         for index, scale in enumerate(options.scales):
-            here = chosen == index
+            here = np.flatnonzero(chosen == index)
             scaled = scale_boxes(windows[here], maps.image_size, scaled_size(maps.image_size, scale))
-            size = tuple(maps.maps[index].shape[1:])
-            keyed[here, 1:] = project(scaled, size, backbone.stride, backbone.offset0, rule=options.projection_rule)
-        distinct, inverse = unique_rows(keyed)
-        return Cells(distinct[:, 0].astype(np.int64), distinct[:, 1:].copy(), inverse)
+            height, width = maps.maps[index].shape[1:]
+            on_map = project(scaled, (height, width), backbone.stride, backbone.offset0, rule=options.projection_rule)
+            distinct, which = unique_windows(on_map)
+            inverse[here] = sum(map(len, cells)) + which
+            scales.append(np.full(len(distinct), index, np.int64))
+            cells.append(distinct)
+        return Cells(np.concatenate(scales), np.concatenate(cells), inverse)
 
     def pool(self, maps: FeatureMaps, cells: Cells) -> Tensor:
         """Features (U, width) of distinct windows, on the maps' device."""
@@ -130,12 +134,3 @@ class WindowFeatures:
         for start in range(0, len(cells), CHUNK):
             part = slice(start, min(start + CHUNK, len(cells)))
             yield part, self.pool(maps, cells[np.arange(part.start, part.stop)])
-
-
-def unique_rows(rows: Array) -> tuple[Array, Array]:
-    """Distinct rows of small non-negative integers, in ascending order, and for each row the number of its equal."""
-    packed = np.zeros(len(rows), np.int64)
-    for column in rows.T:
-        packed = packed * (int(rows.max(initial=0)) + 1) + column
-    _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
-    return rows[first], inverse.reshape(-1)

@@ -1,0 +1,167 @@
+"""Training: the same file however often it was stopped, caches that never lie, held-out images kept out."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from detector_options import SMALL
+
+import sppnet.detector.train as training
+from sppnet.data.errors import InputError
+from sppnet.data.voc import VOCDataset
+from sppnet.detector.bundle import Bundle
+from sppnet.detector.cache import Checkpoint, MapCache
+from sppnet.detector.train import check_classes, train
+
+
+@pytest.fixture(scope="module")
+def trained(scenes, tmp_path_factory):
+    """The folder of one undisturbed run: model.safetensors and its caches in work."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(scenes, out=folder / "model.safetensors", work=folder / "work", **SMALL)
+    return folder
+
+
+class Stop(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"),
+    [
+        ("sppnet.detector.cache.MapCache.fill", 5),
+        ("sppnet.detector.mining.Miner._visit", 3),
+        ("sppnet.detector.mining.Miner._visit", 7),
+        ("sppnet.detector.train._Run._regressor", 2),
+        ("sppnet.detector.train._Run._score", 0),
+        ("sppnet.detector.mining.Miner._visit", 11),
+        ("sppnet.detector.bundle.Bundle.save", 0),
+    ],
+)
+def test_stopped_run_ends_with_the_same_file(scenes, trained, tmp_path, monkeypatch, target, calls):
+    # Half of the proposals and maps are there already, which saves time and tries mixed caches.
+    shutil.copytree(trained / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    for number, path in enumerate(sorted((tmp_path / "work" / "maps").iterdir())):
+        if number % 2:
+            path.unlink()
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
+    with monkeypatch.context() as patch:
+        owner_name, name = target.rsplit(".", 1)
+        module_name, class_name = owner_name.rsplit(".", 1)
+        owner = getattr(sys.modules[module_name], class_name)
+        original, count = getattr(owner, name), iter(range(100))
+
+        def stopping(self, *args, **kwargs):
+            if next(count) == calls:
+                raise Stop
+            return original(self, *args, **kwargs)
+
+        patch.setattr(owner, name, stopping)
+        with pytest.raises(Stop):
+            train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **SMALL)
+    assert not (tmp_path / "model.safetensors").exists()
+    train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **SMALL)
+    assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_killed_process_goes_on(scenes, tmp_path):
+    """kill -9 in the middle of the feature maps: what was done stays, the rest follows."""
+    command = [sys.executable, "-m", "sppnet.scripts.cli", "train", str(scenes.root), "--set", "train", "--quiet"]
+    command += ["--backbone", "squeezenet1_1", "--weights", "none", "--scales", "128", "--pyramid", "1,2"]
+    command += ["--out", str(tmp_path / "m.safetensors"), "--work", str(tmp_path / "work")]
+    process = subprocess.Popen(command)
+    maps = tmp_path / "work" / "maps"
+    while process.poll() is None and (not maps.is_dir() or len(list(maps.glob("[!.]*"))) < 3):
+        time.sleep(0.02)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in maps.glob("[!.]*.npy")}
+    assert 3 <= len(done) < len(scenes)
+    subprocess.run(command, check=True)
+    assert all(path.stat().st_mtime_ns == written for path, written in done.items())
+    assert Bundle.load(tmp_path / "m.safetensors").class_names == scenes.class_names
+
+
+def test_more_photographs_cost_only_their_own_maps(scenes, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained / "work", tmp_path / "work")
+    cache = tmp_path / "work" / "maps"
+    later = VOCDataset(scenes.root, "val", scenes.class_names)
+    both = type("Both", (), {"class_names": scenes.class_names, "__len__": lambda s: 14})()
+    samples = [*scenes, *later]
+    both.__class__.__iter__ = lambda s: iter(samples)
+    before = {path.name for path in cache.iterdir()}
+    train(both, out=tmp_path / "more.safetensors", work=tmp_path / "work", **SMALL)
+    assert len({path.name for path in cache.iterdir()} - before) == len(later) * 2
+    assert (tmp_path / "more.safetensors").read_bytes() != (trained / "model.safetensors").read_bytes()
+
+
+def test_a_changed_option_or_weight_finds_no_entry(features, tmp_path):
+    from sppnet.detector.backbone import Backbone
+    from sppnet.detector.features import WindowFeatures
+
+    image = np.zeros((64, 64, 3), np.uint8)
+    MapCache(tmp_path, features).fill("key", image)
+    assert MapCache(tmp_path, features).missing("key") == []
+    assert MapCache(tmp_path, features).missing("other image") == [128, 192]
+    other_weights = WindowFeatures(Backbone("squeezenet1_1", seed=1), features.options)
+    assert MapCache(tmp_path, other_weights).missing("key") == [128, 192]
+    other_layer = WindowFeatures(Backbone("squeezenet1_1", layer="features.10"), features.options)
+    assert MapCache(tmp_path, other_layer).missing("key") == [128, 192]
+    other_scale = WindowFeatures(features.backbone, replace(features.options, scales=(192, 256)))
+    assert MapCache(tmp_path, other_scale).missing("key") == [256]
+
+
+def test_cached_maps_are_the_maps_in_half_precision(features, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    cache = MapCache(tmp_path, features)
+    cache.fill("key", image)
+    for stored, computed in zip(cache.load("key", (70, 90)).maps, features.maps(image).maps, strict=True):
+        np.testing.assert_array_equal(stored.numpy(), computed.half().float().numpy())
+
+
+def test_damaged_checkpoint_counts_as_none(tmp_path):
+    checkpoint = Checkpoint(tmp_path, "svm", "key")
+    assert checkpoint.load() is None
+    checkpoint.save({"a": np.arange(5)})
+    np.testing.assert_array_equal(checkpoint.load()["a"], np.arange(5))
+    whole = checkpoint.path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"no archive"):
+        checkpoint.path.write_bytes(damaged)
+        assert checkpoint.load() is None
+
+
+def test_card_says_where_the_model_comes_from(scenes, trained):
+    card = Bundle.load(trained / "model.safetensors").card
+    assert card["images"] == 12
+    assert sum(card["objects"].values()) == sum(int((~sample.difficult).sum()) for sample in scenes)
+    assert card["held_out"]["images"] == 3
+    assert set(card["held_out"]["ap"]) == set(scenes.class_names)
+
+
+def test_without_held_out_images_there_are_no_scores(scenes, trained, tmp_path):
+    from sppnet.detector.config import TrainOptions
+
+    options = SMALL | {"options": TrainOptions(held_out=0.0)}
+    detector = train(scenes, out=tmp_path / "m.safetensors", work=trained / "work", **options)
+    assert "held_out" not in detector.card
+
+
+def test_class_without_an_object_is_named_before_any_work(scenes, tmp_path):
+    dataset = VOCDataset(scenes.root, "train", ["disc", "unicorn", "griffin"])
+    with pytest.raises(InputError, match="no object to learn from for unicorn, griffin in 12 images"):
+        train(dataset, out=tmp_path / "m.safetensors", work=tmp_path / "work", **SMALL)
+    assert not (tmp_path / "work").exists()
+
+
+def test_empty_sets_are_refused(scenes):
+    with pytest.raises(InputError, match="no images"):
+        check_classes([], ("a",))
+    with pytest.raises(InputError, match="no labelled object"):
+        check_classes(list(scenes), ())
