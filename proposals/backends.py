@@ -160,7 +160,7 @@ class SelectiveSearchPackage:
             # The package hands floats to scikit-image's local binary patterns, which warns at every call.
             warnings.simplefilter("ignore")
             _, regions = selectivesearch.selective_search(working, **self.arguments)
-        corners = np.array([region["rect"] for region in regions], np.float32).reshape(-1, 4)
+        corners = np.array([region["rect"] for region in regions], np.int64).reshape(-1, 4)
         # Its "width" is the distance between the first and the last pixel.
         boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:] + 1], axis=1)
         boxes = large_enough(ranked([boxes], self.seed), *working.shape[:2])

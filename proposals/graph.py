@@ -1,9 +1,14 @@
 """Graph segmentation of Felzenszwalb and Huttenlocher (IJCV 2004), compiled.
 
-Pixels are joined along edges to their neighbours, lightest first; two components
-become one when the edge between them is no heavier than the heaviest edge inside
-either plus ``k`` over its size. The order of the edges is all that costs time, so
-weights are whole numbers, sorted by counting, and one sorted list serves every ``k``.
+Pixels are joined along edges to their eight neighbours, lightest first; two components
+become one when the edge between them is no heavier than the heaviest edge inside either
+plus ``k`` over its size. Three things make it fast:
+
+- Weights are whole numbers, so sorting is counting, and one sorted list serves every ``k``.
+- An edge that is the heaviest of a triangle is left out: its ends hang together by the other
+  two before its turn comes. Of four edges a pixel 1.6 remain, and the segments stay what they are but
+  for rare cases, where an edge of the lighter path was refused.
+- All comparisons are of whole numbers, so nothing depends on rounding.
 """
 
 from __future__ import annotations
@@ -16,97 +21,150 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-STEPS_PER_UNIT = 16
-"""Edge weights are Euclidean colour distances rounded to 1/16."""
+STEPS = 16
+"""Weights are Euclidean colour distances in steps of 1/16."""
 
-MAX_WEIGHT = 511 * STEPS_PER_UNIT
-"""Above the distance of any two colours with three channels of 0 to 255 (442)."""
+MAX_WEIGHT = 442 * STEPS
+"""No two colours of three channels from 0 to 255 are further apart."""
+
+# An edge of pixel (y, x) leads from one corner of the square between (y, x) and (y + 1, x + 1) to another.
+RIGHT, DOWN, FALL, RISE = 0, 1, 2, 3  # (y, x)-(y, x+1), (y, x)-(y+1, x), (y, x)-(y+1, x+1), (y, x+1)-(y+1, x)
+_ABSENT = np.int32(4 * (MAX_WEIGHT + 1))
 
 
 @njit(cache=True, nogil=True)
-def sort_edges(planes: Array, directions: int) -> tuple[Array, Array]:
-    """The edges of the pixel grid, lightest first.
+def sort_edges(planes: Array) -> tuple[Array, Array]:
+    """The edges that a segmentation needs, lightest first.
 
     Parameters
     ----------
     planes : float32 array (C, H, W)
-        The smoothed image, one plane a channel, values 0 to 255.
-    directions : int
-        2: neighbours right and below (4-connected); 4: also the two below on the
-        diagonals (8-connected).
+        The smoothed image, one plane a channel, values 0 to 255, at most three channels.
 
     Returns
     -------
     edges : int32 array (E,)
-        ``directions * pixel + direction``. Equal weights stand in raster order.
+        ``4 * pixel + direction``, directions RIGHT, DOWN, FALL, RISE. Edges of the same weight
+        stand in the order of row, direction, column.
     starts : int64 array (MAX_WEIGHT + 2,)
         The edges of weight ``w`` are ``edges[starts[w]:starts[w + 1]]``.
     """
-    channels, height, width = planes.shape
-    weights = np.empty((height, directions, width), np.int32)
-    starts = np.zeros(MAX_WEIGHT + 2, np.int64)
-    squares = np.empty(width, np.float32)
+    _, height, width = planes.shape
+    keys = _keys(planes)
+    dropped = _heaviest_of_triangles(keys)
+    edges = np.empty(4 * height * width, np.int32)
+    weights = np.empty(4 * height * width, np.uint16)
+    count = 0
     for y in range(height):
-        for d in range(directions):
-            # Right, below, below right, below left: dx is 1, 0, 1, -1.
-            dx = 1 if d % 2 == 0 else (0 if d == 1 else -1)
-            dy = 0 if d == 0 else 1
-            if y + dy >= height:
-                continue
-            first = 1 if dx < 0 else 0
-            count = width - abs(dx)
+        for d in range(4):
+            for x in range(width):
+                # Written always and kept by moving on: a branch would be guessed wrong every other time.
+                edges[count] = 4 * (y * width + x) + d
+                weights[count] = keys[d, y, x] >> 2
+                count += 1 - dropped[d, y, x]
+
+    starts = np.zeros(MAX_WEIGHT + 2, np.int64)
+    for i in range(count):
+        starts[weights[i] + 1] += 1
+    for w in range(MAX_WEIGHT + 1):
+        starts[w + 1] += starts[w]
+    place = starts.copy()
+    in_order = np.empty(count, np.int32)
+    for i in range(count):
+        w = weights[i]
+        in_order[place[w]] = edges[i]
+        place[w] += 1
+    return in_order, starts
+
+
+@njit(cache=True, nogil=True)
+def _keys(planes: Array) -> Array:
+    """``4 * weight + direction`` of every edge, int32 (4, H, W); _ABSENT beyond the border."""
+    channels, height, width = planes.shape
+    keys = np.full((4, height, width), _ABSENT, np.int32)
+    squares = np.empty(width, np.float32)
+    for d in range(4):
+        down = 0 if d == RIGHT else 1
+        from_x = 1 if d == RISE else 0
+        to_x = 1 if d in (RIGHT, FALL) else 0
+        count = width if d == DOWN else width - 1
+        for y in range(height - down):
             squares[:] = 0
             for c in range(channels):
-                here = planes[c, y, first : first + count]
-                there = planes[c, y + dy, first + dx : first + dx + count]
+                here = planes[c, y, from_x : from_x + count]
+                there = planes[c, y + down, to_x : to_x + count]
                 for i in range(count):
                     difference = here[i] - there[i]
                     squares[i] += difference * difference
-            row = weights[y, d, first : first + count]
+            row = keys[d, y]
             for i in range(count):
-                row[i] = np.int32(np.sqrt(squares[i]) * np.float32(STEPS_PER_UNIT) + np.float32(0.5))
-            for i in range(count):
-                starts[row[i] + 1] += 1
-    for w in range(MAX_WEIGHT + 1):
-        starts[w + 1] += starts[w]
+                row[i] = np.int32(np.sqrt(squares[i]) * np.float32(STEPS) + np.float32(0.5)) * 4 + d
+    return keys
 
-    edges = np.empty(starts[MAX_WEIGHT + 1], np.int32)
-    place = starts.copy()
-    for y in range(height):
-        for d in range(directions):
-            if d > 0 and y == height - 1:
-                continue
-            first = 1 if d == 3 else 0
-            last = width - 1 if d % 2 == 0 else width
-            for x in range(first, last):
-                w = weights[y, d, x]
-                edges[place[w]] = (y * width + x) * directions + d
-                place[w] += 1
-    return edges, starts
+
+@njit(cache=True, nogil=True)
+def _heaviest_of_triangles(keys: Array) -> Array:
+    """Which edges have the largest key of a triangle, or lead out of the image, bool (4, H, W).
+
+    The four corners of a square make four triangles. No key appears twice in one,
+    so what is left hangs together.
+    """
+    _, height, width = keys.shape
+    dropped = keys == _ABSENT
+    last = width - 1
+    for y in range(height - 1):
+        top, bottom = keys[RIGHT, y, :last], keys[RIGHT, y + 1, :last]
+        left, right = keys[DOWN, y, :last], keys[DOWN, y, 1:]
+        fall, rise = keys[FALL, y, :last], keys[RISE, y, :last]
+        drop_top, drop_bottom = dropped[RIGHT, y, :last], dropped[RIGHT, y + 1, :last]
+        drop_left, drop_right = dropped[DOWN, y, :last], dropped[DOWN, y, 1:]
+        drop_fall, drop_rise = dropped[FALL, y, :last], dropped[RISE, y, :last]
+        for i in range(last):
+            t, b, l, r, f, z = top[i], bottom[i], left[i], right[i], fall[i], rise[i]  # noqa: E741
+            drop_top[i] |= (t > max(l, z)) | (t > max(r, f))
+            drop_bottom[i] |= (b > max(l, f)) | (b > max(r, z))
+            drop_left[i] |= (l > max(t, z)) | (l > max(b, f))
+            drop_fall[i] |= (f > max(t, r)) | (f > max(l, b))
+            drop_rise[i] |= (z > max(t, l)) | (z > max(r, b))
+        # By itself: drop_left and drop_right overlap.
+        for i in range(last):
+            t, b, r, f, z = top[i], bottom[i], right[i], fall[i], rise[i]
+            drop_right[i] |= (r > max(t, f)) | (r > max(b, z))
+    return dropped
 
 
 @njit(cache=True, nogil=True)
 def _root(parent: Array, node: int) -> int:
-    """The root of a node; every second node on the way is lifted to its grandparent."""
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
+    """The root of a node's tree; nodes on the way are moved closer to it."""
+    above = parent[node]
+    while parent[above] != above:
+        parent[node] = parent[above]
+        node = above
+        above = parent[node]
+    return above
 
 
 @njit(cache=True, nogil=True)
-def segment(
-    edges: Array, starts: Array, height: int, width: int, directions: int, k: float, min_size: int
-) -> tuple[Array, int]:
+def _join(parent: Array, size: Array, a: int, b: int) -> int:
+    """Hang the smaller of two trees below the root of the larger, which is returned."""
+    if size[a] < size[b]:
+        a, b = b, a
+    parent[b] = a
+    size[a] += size[b]
+    return a
+
+
+@njit(cache=True, nogil=True)
+def segment(edges: Array, starts: Array, height: int, width: int, k: int, min_size: int) -> tuple[Array, int]:
     """Segments of an image whose edges are sorted.
 
     Parameters
     ----------
     edges, starts
         From :func:`sort_edges`.
-    height, width, directions : int
-        As there.
-    k : float
+    height, width : int
+        Of the image.
+    k : int
         Scale of observation: larger values give larger segments.
     min_size : int
         Afterwards, segments of fewer pixels join the neighbour across their lightest edge.
@@ -119,46 +177,41 @@ def segment(
         How many there are.
     """
     pixels = height * width
-    parent = np.arange(pixels).astype(np.int32)
+    parent = np.arange(pixels).astype(np.uint32)
     size = np.ones(pixels, np.int32)
-    # The heaviest edge a component accepts; it stands at the root.
-    limit = np.full(pixels, k * STEPS_PER_UNIT, np.float32)
-    offset = np.array([1, width, width + 1, width - 1])
-    rest = np.empty(edges.size, np.int32)
-    left = 0
+    # The heaviest edge that a component accepts, at its root.
+    limit = np.full(pixels, k * STEPS, np.int32)
+    first = np.array([0, 0, 0, 1], np.uint32)
+    second = np.array([1, width, width + 1, width], np.uint32)
+    refused = np.empty(edges.size, np.int32)
+    count = 0
     for w in range(starts.size - 1):
         for e in range(starts[w], starts[w + 1]):
-            p = edges[e] // directions
-            a = _root(parent, p)
-            b = _root(parent, p + offset[edges[e] % directions])
+            pixel = np.uint32(edges[e] >> 2)
+            a = _root(parent, pixel + first[edges[e] & 3])
+            b = _root(parent, pixel + second[edges[e] & 3])
             if a == b:
                 continue
-            if w <= limit[a] and w <= limit[b]:
-                if a > b:
-                    a, b = b, a
-                parent[b] = a
-                size[a] += size[b]
-                limit[a] = w + k * STEPS_PER_UNIT / size[a]
+            if w <= min(limit[a], limit[b]):
+                root = _join(parent, size, a, b)
+                limit[root] = w + k * STEPS // size[root]
             else:
-                rest[left] = edges[e]
-                left += 1
-    for e in range(left):
-        p = rest[e] // directions
-        a = _root(parent, p)
-        b = _root(parent, p + offset[rest[e] % directions])
-        if a != b and (size[a] < min_size or size[b] < min_size):
-            if a > b:
-                a, b = b, a
-            parent[b] = a
-            size[a] += size[b]
+                refused[count] = edges[e]
+                count += 1
+    for e in range(count):
+        pixel = np.uint32(refused[e] >> 2)
+        a = _root(parent, pixel + first[refused[e] & 3])
+        b = _root(parent, pixel + second[refused[e] & 3])
+        if a != b and min(size[a], size[b]) < min_size:
+            _join(parent, size, a, b)
 
-    # A root is the first pixel of its component, so one sweep in raster order numbers them all.
     labels = np.empty(pixels, np.int32)
+    number = np.full(pixels, -1, np.int32)
     count = 0
     for p in range(pixels):
-        if parent[p] == p:
-            labels[p] = count
+        root = _root(parent, p)
+        if number[root] < 0:
+            number[root] = count
             count += 1
-        else:
-            labels[p] = labels[parent[p]]
+        labels[p] = number[root]
     return labels.reshape(height, width), count

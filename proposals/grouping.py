@@ -23,8 +23,9 @@ ONE = 1 << 15
 @njit(cache=True, nogil=True)
 def _shares(counts: Array, size: int, out: Array) -> None:
     """The histogram of a region of ``size`` pixels, each channel adding up to about ONE; rounded down."""
+    factor = np.float32(ONE / size)
     for i in range(counts.size):
-        out[i] = np.uint16(counts[i] * np.float64(ONE) / size)
+        out[i] = np.uint16(np.float32(counts[i]) * factor)
 
 
 @njit(cache=True, nogil=True)
@@ -93,8 +94,10 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     shares = np.empty(counts.shape, np.uint16)
     # A merged region takes over the histogram row of its first part.
     row = np.arange(total)
-    for r in range(segments):
-        _shares(counts[r], sizes[r], shares[r])
+    looks = weights[0] > 0 or weights[1] > 0
+    if looks:
+        for r in range(segments):
+            _shares(counts[r], sizes[r], shares[r])
     parts = weights.copy()
     parts[:2] /= channels * ONE
 
@@ -149,8 +152,9 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
             boxes[new, 2] = max(boxes[a, 2], boxes[b, 2])
             boxes[new, 3] = max(boxes[a, 3], boxes[b, 3])
             row[new] = row[a]
-            counts[row[a]] += counts[row[b]]
-            _shares(counts[row[new]], sizes[new], shares[row[new]])
+            if looks:
+                counts[row[new]] += counts[row[b]]
+                _shares(counts[row[new]], sizes[new], shares[row[new]])
         else:
             break
         member = room(member, cells + 2 * near)

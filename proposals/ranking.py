@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.boxes import unique
-
 Array = NDArray[Any]
 
 
@@ -22,16 +20,19 @@ def ranked(hierarchies: Sequence[Array], seed: int) -> Array:
 
     Parameters
     ----------
-    hierarchies : sequence of arrays (N_i, 4)
-        Boxes in the order of their making, segments first, the whole image last.
+    hierarchies : sequence of integer arrays (N_i, 4)
+        Boxes, with coordinates from 0 to 32767, in the order of their making, segments first, the whole image last.
     seed : int
         Of the random numbers.
 
     Returns
     -------
-    array (N, 4)
-        Of the hierarchies' dtype.
+    integer array (N, 4)
     """
     rng = np.random.default_rng(seed)
     rank = [np.arange(len(boxes), 0, -1) * rng.random(len(boxes)) for boxes in hierarchies]
-    return unique(np.concatenate(hierarchies)[np.argsort(np.concatenate(rank), kind="stable")])
+    boxes = np.concatenate(hierarchies)[np.argsort(np.concatenate(rank), kind="stable")]
+    # Coordinates packed into one number each: sorting rows takes ten times as long.
+    packed = boxes.astype(np.int64) @ (1 << np.array([0, 16, 32, 48], np.int64))
+    _, first = np.unique(packed, return_index=True)
+    return boxes[np.sort(first)]

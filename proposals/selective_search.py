@@ -25,7 +25,7 @@ from .colour import convert
 from .graph import segment, sort_edges
 from .grouping import group
 from .ranking import ranked
-from .regions import count_bins, histogram_size, neighbours, pixel_bins, region_boxes
+from .regions import COLOUR_BINS, colour_bins, histograms, neighbours, sizes_and_boxes, texture_bins
 from .working_image import large_enough, to_original, working_image
 
 Array = NDArray[Any]
@@ -33,11 +33,8 @@ Array = NDArray[Any]
 ALGORITHM_VERSION = 1
 """Raised whenever the boxes of an image change, so that no cache serves old ones."""
 
-SIGMA = 0.8
+SIGMA = 0.65
 """Smoothing before the segmentation, in pixels of the working image (IJCV 2013, section 5)."""
-
-DIRECTIONS = 2
-"""Edges for each pixel: to the right and below (see :func:`~.graph.sort_edges`)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Strategy:
 
 
 MODES = {
-    "fast": Strategy(("hsv", "lab"), (50, 100), ((1, 1, 1, 1), (0, 1, 1, 1))),
+    "fast": Strategy(("hsv", "lab"), (50, 100), ((1, 1, 1, 1), (0, 1, 1, 1), (0, 0, 0, 1))),
     "quality": Strategy(
         ("hsv", "lab", "rgi", "hue", "intensity"),
         (50, 100, 150, 300),
@@ -125,20 +122,20 @@ def _hierarchies(image: Array, strategy: Strategy, threads: int) -> list[Array]:
     """The boxes of every hierarchy, from segments to the whole image, always in the same order."""
     height, width = image.shape[:2]
 
-    def prepare(space: str) -> tuple[Any, ...]:
+    def prepare(space: str) -> tuple[Array, ...]:
         colours = convert(image, space)
         smooth = cv2.GaussianBlur(colours.astype(np.float32), (0, 0), SIGMA).reshape(colours.shape)
-        edges, starts = sort_edges(np.ascontiguousarray(smooth.transpose(2, 0, 1)), DIRECTIONS)
-        return edges, starts, pixel_bins(colours)
+        edges, starts = sort_edges(np.ascontiguousarray(smooth.transpose(2, 0, 1)))
+        return edges, starts, colour_bins(colours), texture_bins(colours)
 
-    def grow(job: tuple[tuple[Any, ...], int]) -> list[Array]:
-        (edges, starts, bins), k = job
-        labels, count = segment(edges, starts, height, width, DIRECTIONS, float(k), k)
-        channels = bins.shape[2] // 2
-        split, columns = histogram_size(channels)
-        counts = count_bins(labels, count, bins, columns)
-        sizes, boxes = region_boxes(labels, count)
+    def grow(job: tuple[tuple[Array, ...], int]) -> list[Array]:
+        (edges, starts, colours, textures), k = job
+        labels, count = segment(edges, starts, height, width, k, k)
+        sizes, boxes = sizes_and_boxes(labels, count)
+        counts = histograms(labels, count, colours, textures)
         pairs = neighbours(labels, count)
+        channels = colours.shape[2]
+        split = COLOUR_BINS * channels
         return [
             group(sizes, boxes, counts, pairs, split, channels, np.array(weights, np.float64))
             for weights in strategy.similarities
