@@ -79,7 +79,7 @@ def spp_pool(features: Tensor, windows: ArrayLike | Tensor, levels: Sequence[int
 
     integer = _INTEGERS[features.dtype]
     infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
-    bits = features.detach().permute(1, 2, 0).contiguous().view(integer).numpy()
+    bits = np.ascontiguousarray(features.detach().view(integer).permute(1, 2, 0).numpy())
     # numpy asks the system for large pages, which a result of 100 MB notices.
     pooled = np.empty((len(cells), bins(levels) * channels), bits.dtype)
     pool_bits(bits, infinity, cells, levels, pooled)
