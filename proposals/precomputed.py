@@ -119,10 +119,17 @@ def _read_npz(file: Path) -> Any:
         return archive["boxes"]
 
 
-def _read_mat(file: Path) -> Any:
+def _load_mat(file: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
-    return loadmat(file)["boxes"]
+    try:
+        return dict(loadmat(file))
+    except Exception as error:  # scipy's reader raises anything on damaged files, and NotImplementedError on MATLAB 7.3
+        raise ValueError(error) from error
+
+
+def _read_mat(file: Path) -> Any:
+    return _load_mat(file)["boxes"]
 
 
 def _read_json(file: Path) -> Any:
@@ -143,7 +150,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 """How the boxes of one image are read, by suffix."""
 
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile)
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def _read_boxes(file: Path) -> Array:
@@ -164,9 +171,7 @@ def _read_archive(file: Path) -> Mapping[str, Array]:
         if suffix == ".json":
             return {image_id: _as_finite(boxes) for image_id, boxes in json.loads(file.read_text()).items()}
         if suffix == ".mat":
-            from scipy.io import loadmat
-
-            content = loadmat(file)
+            content = _load_mat(file)
             ids = [str(np.ravel(image_id)[0]) for image_id in content["images"].ravel()]
             return dict(zip(ids, map(_as_finite, content["boxes"].ravel()), strict=True))
     except (*_DAMAGED, AttributeError, IndexError) as error:

@@ -126,18 +126,19 @@ def neighbours(labels: Array, count: int) -> Array:
             c = labels[below, x]
             d = labels[below, right]
             if a != b or a != c or a != d:
-                touch[a, b] = True
-                touch[a, c] = True
-                touch[a, d] = True
-                touch[b, c] = True  # the other two pairs belong to the next squares as well
-    pairs = np.empty((count * 8, 2), np.int32)
+                touch[min(a, b), max(a, b)] = True
+                touch[min(a, c), max(a, c)] = True
+                touch[min(a, d), max(a, d)] = True
+                touch[min(b, c), max(b, c)] = True  # the other two pairs belong to the next squares as well
+    for a in range(count):
+        touch[a, a] = False
+    pairs = np.empty((touch.sum(), 2), np.int32)
     found = 0
     for a in range(count):
+        row = touch[a]
         for b in range(a + 1, count):
-            if touch[a, b] or touch[b, a]:
-                if found == pairs.shape[0]:
-                    pairs = np.concatenate((pairs, np.empty_like(pairs)))
+            if row[b]:
                 pairs[found, 0] = a
                 pairs[found, 1] = b
                 found += 1
-    return pairs[:found].copy()
+    return pairs

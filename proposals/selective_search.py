@@ -106,6 +106,8 @@ def selective_search(
         raise InputError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     if max_boxes is not None and max_boxes < 1:
         raise InputError(f"max_boxes must be at least 1, or None for all, not {max_boxes}")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, or None for all CPUs, not {threads}")
     image = as_image(image)
     working = working_image(image)
     hierarchies = _hierarchies(working, MODES[mode], threads or _cpus())

@@ -5,6 +5,7 @@ from statistics import mean
 
 def overlap(a, b):
     """Intersection over union of two boxes x1, y1, x2, y2, half-open."""
+    a, b = [float(x) for x in a], [float(x) for x in b]
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
