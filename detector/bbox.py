@@ -71,7 +71,7 @@ def gram_matrix(rows: Array) -> Array:
     """Inner products (N, N) of half- or single-precision rows (N, width), float32, computed in blocks of columns."""
     gram = torch.zeros(len(rows), len(rows))
     for start in range(0, rows.shape[1], 4096):
-        part = torch.from_numpy(rows[:, start : start + 4096].astype(np.float32))
+        part = torch.from_numpy(rows[:, start : start + 4096]).float()
         gram.addmm_(part, part.T)
     return gram.numpy()
 
@@ -80,4 +80,4 @@ def _blocks(rows: Array) -> Any:
     """Slices of 512 rows and those rows as float32 tensors."""
     for start in range(0, len(rows), 512):
         block = slice(start, start + 512)
-        yield block, torch.from_numpy(rows[block].astype(np.float32))
+        yield block, torch.from_numpy(rows[block]).float()

@@ -134,3 +134,18 @@ class WindowFeatures:
         for start in range(0, len(cells), CHUNK):
             part = slice(start, min(start + CHUNK, len(cells)))
             yield part, self.pool(maps, cells[np.arange(part.start, part.stop)])
+
+    def scores(self, maps: FeatureMaps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:
+        """Linear scores float32 (U, classes) of distinct windows: pooled, scored and forgotten, a few at a time.
+
+        Parameters
+        ----------
+        maps, cells
+        weights, intercepts : tensors (classes, width), (classes,), on the maps' device
+        """
+        scores = torch.empty(len(cells), len(weights))
+        with torch.inference_mode():
+            for part, rows in self.chunks(maps, cells):
+                # In this order, few by long times long by many, the product is fastest.
+                scores[part] = (weights @ rows.T).T.add_(intercepts).cpu()
+        return scores.numpy()

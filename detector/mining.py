@@ -66,7 +66,7 @@ class Miner:
         random_windows = -(-self.options.start_negatives // max(1, len(self.images)))
         for index in chosen:
             rng = np.random.default_rng([self.seed, index])
-            boxes, labels = self.images.positives(index)
+            boxes, labels = self._positives(index)
             others = self.images.proposals[index]
             others = others[rng.permutation(len(others))[:random_windows]]
             maps = self.images.maps(index)
@@ -75,6 +75,12 @@ class Miner:
                 far = self.images.overlap(index, others, label) < self.options.negative_iou
                 wanted.append((others[far], label, -1))
             self._add(index, maps, wanted)
+
+    def _positives(self, index: int) -> tuple[Array, Array]:
+        """Objects of an image and the proposals that count as such, boxes (N, 4) and labels (N,)."""
+        objects = self.images.positives(index)
+        near = self.images.near_positives(index, self.options.extra_positives, self.options.positive_iou)
+        return np.concatenate([objects[0], near[0]]), np.concatenate([objects[1], near[1]])
 
     def mine(self, indices: Iterable[int], after_image: Callable[[int], None] = lambda visited: None) -> None:
         """Collect the hard negatives of some images in turn; solve again as they grow many, and at the end.
@@ -121,12 +127,9 @@ class Miner:
         self._add(index, maps, wanted)
 
     def _scores(self, maps: FeatureMaps, cells: Cells) -> Array:
-        weights, intercepts = (torch.from_numpy(part).to(self.images.features.device) for part in self.hyperplanes())
-        weights = weights.T.contiguous()
-        scores = torch.empty(len(cells), len(self.machines))
-        for part, rows in self.images.features.chunks(maps, cells):
-            scores[part] = torch.addmm(intercepts, rows, weights).cpu()
-        return scores.numpy()
+        features = self.images.features
+        weights, intercepts = (torch.from_numpy(part).to(features.device) for part in self.hyperplanes())
+        return features.scores(maps, cells, weights, intercepts)
 
     def _add(self, index: int, maps: FeatureMaps, wanted: list[tuple[Array, int, int]]) -> None:
         """Pool the (windows, label, sign) of an image, each distinct window once, and hand them to their classes."""
@@ -136,7 +139,7 @@ class Miner:
         cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in wanted]))
         if len(cells) > self.store.room:
             self._make_room(len(cells))
-        numbers = self.store.add(self.images.features.pool(maps, cells).cpu().numpy().astype(np.float16))
+        numbers = self.store.add(self.images.features.pool(maps, cells).cpu().numpy())
         self.origin[numbers, 0] = index
         self.origin[numbers, 1] = cells.scale
         self.origin[numbers, 2:] = cells.cells
@@ -180,7 +183,7 @@ class Miner:
             here = here[np.argsort(origin[here, 1], kind="stable")]
             cells = Cells(origin[here, 1].astype(np.int64), origin[here, 2:].copy(), np.arange(len(here)))
             pooled = self.images.features.pool(self.images.maps(int(index)), cells)
-            self.store.replace(numbers[here], pooled.cpu().numpy().astype(np.float16))
+            self.store.replace(numbers[here], pooled.cpu().numpy())
         for label, machine in enumerate(self.machines):
             machine.members = numbers[arrays[f"members{label}"]]
             machine.signs = arrays[f"signs{label}"]

@@ -53,7 +53,7 @@ class SPPDetector:
         self.features = WindowFeatures(backbone, bundle.features)
         self.class_names = bundle.class_names
         self.card = bundle.card
-        self._weights = bundle.svm_weights.float().T.contiguous().to(device)
+        self._weights = bundle.svm_weights.float().to(device)
         self._intercepts = bundle.svm_intercepts.float().to(device)
         self._box_weights = None if bundle.box_weights is None else bundle.box_weights.float().to(device)
         self._box_intercepts = None if bundle.box_intercepts is None else bundle.box_intercepts.float().to(device)
@@ -111,15 +111,7 @@ class SPPDetector:
         """
         maps = self._current()
         cells = self.features.locate(maps, as_boxes(windows))
-        return self.score_cells(maps, cells)[cells.inverse]
-
-    def score_cells(self, maps: FeatureMaps, cells: Cells) -> Array:
-        """Scores float32 (U, classes) of distinct windows on ``maps``."""
-        scores = torch.empty(len(cells), len(self.class_names))
-        with torch.inference_mode():
-            for part, rows in self.features.chunks(maps, cells):
-                scores[part] = torch.addmm(self._intercepts, rows, self._weights).cpu()
-        return scores.numpy()
+        return self.features.scores(maps, cells, self._weights, self._intercepts)[cells.inverse]
 
     def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
         """Objects in an image, the best first.
@@ -148,7 +140,7 @@ class SPPDetector:
         """Objects among ``windows`` (N, 4) on maps that are there already (see :meth:`detect`)."""
         options = self.bundle.detection
         cells = self.features.locate(maps, windows)
-        scores = self.score_cells(maps, cells)[cells.inverse]
+        scores = self.features.scores(maps, cells, self._weights, self._intercepts)[cells.inverse]
         level = options.show_above if threshold is None else threshold
 
         def regress(rows: Array, labels: Array) -> Array:

@@ -63,6 +63,26 @@ class TrainingImages:
         sample = self.samples[index]
         return sample.boxes[~sample.difficult], sample.labels[~sample.difficult]
 
+    def near_positives(self, index: int, most: int, min_iou: float) -> tuple[Array, Array]:
+        """For each positive up to ``most`` proposals that fit it best, and it better than any other object.
+
+        Returns
+        -------
+        boxes : float32 array (N, 4)
+        labels : int64 array (N,)
+        """
+        boxes, labels = self.positives(index)
+        proposals = self.proposals[index]
+        overlap = iou(proposals, boxes)
+        chosen, of_label = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+        for column, label in enumerate(labels):
+            own = overlap[:, column]
+            near = np.flatnonzero((own >= min_iou) & (own >= overlap.max(axis=1)))
+            best = near[np.argsort(-own[near], kind="stable")][:most]
+            chosen.append(proposals[best])
+            of_label.append(np.full(len(best), label, np.int64))
+        return np.concatenate(chosen), np.concatenate(of_label)
+
 
 def mean_norm(images: TrainingImages, seed: int, most_images: int = 200, most_windows: int = 200) -> float:
     """Mean L2 norm of pooled features over some windows of some images (reference: 200 of 200)."""
@@ -107,7 +127,7 @@ def regression_windows(
         chosen = np.sort(np.random.default_rng([seed, label, index]).permutation(near)[:quota])
         maps = images.maps(index)
         cells = images.features.locate(maps, windows[chosen])
-        pooled = images.features.pool(maps, cells).cpu().numpy().astype(np.float16)
+        pooled = images.features.pool(maps, cells).half().cpu().numpy()
         rows.append(pooled[cells.inverse])
         deltas.append(encode(windows[chosen], objects[overlaps[chosen].argmax(axis=1)]))
         owner.append(np.full(len(chosen), index, np.int64))

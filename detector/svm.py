@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
@@ -148,7 +149,7 @@ class RowStore:
         return self._left
 
     def add(self, rows: Array) -> Array:
-        """Store float rows (N, width); returns their numbers, int64 (N,).
+        """Store rows (N, width), float32 or float16; returns their numbers, int64 (N,).
 
         Raises
         ------
@@ -163,10 +164,11 @@ class RowStore:
         return numbers
 
     def replace(self, numbers: Array, rows: Array) -> None:
-        """Put float rows (N, width) in the place of those called ``numbers``."""
-        half = rows.astype(np.float16, copy=False)
-        self.rows[numbers] = half.view(np.uint16)
-        self.squares[numbers] = np.einsum("nd,nd->n", half, half, dtype=np.float32)
+        """Put rows (N, width) in the place of those called ``numbers``."""
+        # torch converts to and from half precision several times faster than numpy.
+        half = torch.from_numpy(rows).half()
+        self.rows[numbers] = half.numpy().view(np.uint16)
+        self.squares[numbers] = half.float().square().sum(dim=1).numpy()
 
     def keep(self, used: Array) -> None:
         """Give back every row whose number is not in ``used``."""

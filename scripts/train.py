@@ -61,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--work", type=Path, metavar="DIR", help="where stages are kept (default: the model file's name with .work)"
     )
     parser.add_argument(
-        "--download", action="store_true", help="fetch PASCAL VOC (2007, or the year DATASET is named for) if it is missing"
+        "--download",
+        action="store_true",
+        help="fetch PASCAL VOC (2007, or the year DATASET is named for) if it is missing",
     )
 
 
