@@ -158,7 +158,7 @@ def names() -> list[str]:
     return [*torchvision.models.list_models(module=torchvision.models), "zf5"]
 
 
-Maps = dict[str, tuple[Grid | None, int] | None]
+Maps = dict[str, tuple[Grid, int] | None]
 
 
 def _build(name: str) -> nn.Module:

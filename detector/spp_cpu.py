@@ -153,7 +153,7 @@ def _plan(levels: Sequence[int]) -> Array:
 
 
 @njit(cache=True, nogil=True)  # pragma: no cover
-def _order(bits, infinity):
+def _order(bits: Array, infinity: int) -> Array:
     """Float bits as integers that sort like the floats, NaN of either sign on top."""
     top = np.iinfo(bits.dtype).max
     keys = np.empty_like(bits)
@@ -167,7 +167,7 @@ def _order(bits, infinity):
 
 
 @njit(cache=True, nogil=True)  # pragma: no cover
-def _pool(cells, width, windows, plan, signed, out):
+def _pool(cells: Array, width: int, windows: Array, plan: Array, signed: bool, out: Array) -> None:
     """Pool windows of a map (H * W, C) of integers into ``out`` (N, M, C)."""
     top = np.iinfo(cells.dtype).max
     for i in range(len(windows)):
@@ -187,12 +187,14 @@ def _pool(cells, width, windows, plan, signed, out):
 
 
 @njit(cache=True, nogil=True)  # pragma: no cover
-def _pool_grid(cells, origin, pitch, height, width, n, target, first):
+def _pool_grid(
+    cells: Array, origin: int, pitch: int, height: int, width: int, n: int, target: Array, first: int
+) -> None:
     """Maxima over n x n bins of the ``height`` x ``width`` cells from row ``origin`` of ``cells`` (R, C) on.
 
     Cell (y, x) is row ``origin + y * pitch + x``. Every inner loop runs over the
     channels of a few cells, which lie side by side: that is what the compiler
-    turns into vector instructions. One stream of neighbouring cells is also faster than
+    turns into vector instructions. One stream of neighbours is also faster than
     several rows at once, which the processor does not foresee.
     """
     channels = cells.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 HELP = """\
@@ -45,7 +46,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     def theirs() -> list[torch.Tensor]:
         return [roi_pool(features[None], rois, (n, n), 1.0) for n in LEVELS]
 
-    ours = {
+    ours: dict[str, Callable[[], Any]] = {
         "spp_pool": lambda: spp_pool(features, windows, LEVELS),
         "spp_pool, channel-last map": lambda: spp_pool(last, windows, LEVELS),
         "spp_pool, channel-last half map": lambda: spp_pool(half, windows, LEVELS),
