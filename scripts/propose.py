@@ -1,0 +1,101 @@
+"""``sppnet propose``: boxes that could hold an object, without a detector."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .datasets import dataset_from
+
+if TYPE_CHECKING:
+    from ..data.sample import SampleList
+    from ..eval.recall import Coverage
+
+HELP = """Find boxes that could hold an object: in files, folders (searched through), globs, or a labelled set.
+
+Writes DIR/NAME.npz for each image, with the array "boxes": float32 (N, 4), x1 y1 x2 y2 in pixels of the image as shown,
+0-based and half-open, the best first. With --dataset the recall and MABO of the boxes go to stdout and
+DIR/recall.json. A file that cannot be read is named and left out; the exit status is then 1."""
+
+METHODS = ("fast", "quality", "opencv", "selectivesearch")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet propose``."""
+    parser.add_argument("inputs", nargs="*", metavar="IMAGES", help="image files, folders or globs")
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="fast",
+        help="our selective search, fast or of higher quality; OpenCV's; the package selectivesearch (default: fast)",
+    )
+    parser.add_argument(
+        "--max", type=int, default=2000, metavar="N", dest="max_boxes", help="boxes for an image (default: 2000)"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("proposals"), metavar="DIR", help="where to write (default: proposals)"
+    )
+    parser.add_argument(
+        "--dataset", type=Path, metavar="D", help="instead of IMAGES: a folder in VOC layout or a COCO annotation file"
+    )
+    parser.add_argument("--set", metavar="SET", help="the list ImageSets/Main/SET.txt of the dataset")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the images of a COCO annotation file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find boxes in every image; 1 when some could not be read."""
+    import numpy as np
+
+    from ..data.errors import ImageError, InputError
+    from ..data.folder import find_images
+    from ..data.image import read_image
+    from ..data.progress import log, track
+    from ..data.store import atomic_path, write_json
+    from ..eval.recall import recall_and_mabo
+    from ..proposals.backends import make_proposer
+    from .detect import drawn_names
+
+    if bool(args.inputs) == (args.dataset is not None):
+        raise InputError("expected either IMAGES or --dataset")
+    proposer = make_proposer(args.method, args.max_boxes, args.seed)
+    dataset: SampleList | None = None if args.dataset is None else dataset_from(args)
+    paths = find_images(args.inputs) if dataset is None else [sample.path for sample in dataset]
+    names = drawn_names(paths)
+    found, failed = [], 0
+    for path in track(paths, "proposals", quiet=args.quiet):
+        boxes = np.zeros((0, 4), np.float32)
+        try:
+            boxes = proposer(read_image(path), path.stem)
+        except ImageError as error:
+            failed += 1
+            log(f"sppnet: {error}")
+        else:
+            with atomic_path((args.out / names[path]).with_suffix(".npz")) as temporary:
+                np.savez(temporary, boxes=boxes)
+        found.append(boxes)
+    log(f"{sum(map(len, found))} boxes in {len(paths) - failed} images: {args.out}", args.quiet)
+    if dataset is not None:
+        samples = list(dataset)
+        coverage = recall_and_mabo(
+            found,
+            [sample.boxes for sample in samples],
+            [sample.labels for sample in samples],
+            [sample.difficult for sample in samples],
+        )
+        print(coverage_table(coverage, dataset.class_names))
+        write_json(args.out / "recall.json", {"method": args.method, **coverage.to_dict()})
+    return 1 if failed else 0
+
+
+def coverage_table(coverage: Coverage, class_names: tuple[str, ...]) -> str:
+    """Average best overlap of each class, MABO and recall, as lines of text."""
+    rows = [(class_names[label], overlap) for label, overlap in coverage.average_best_overlap.items()]
+    rows.append(("MABO", coverage.mabo))
+    rows.extend((f"recall at {threshold:g}", share) for threshold, share in coverage.recall.items())
+    width = max(len(name) for name, _ in rows)
+    head = (
+        f"{coverage.objects} objects (difficult ones left out), "
+        f"{coverage.proposals / max(1, coverage.images):.0f} boxes an image, {coverage.images} images"
+    )
+    return "\n".join([head, *(f"{name:<{width}}  {value:.3f}" for name, value in rows)])
