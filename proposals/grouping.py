@@ -21,38 +21,43 @@ ONE = 1 << 15
 
 
 @njit(cache=True, nogil=True)
-def _shares(counts: Array, size: int, out: Array) -> None:
+def _update_shares(shares: Array, counts: Array, row: int, size: int) -> None:
     """The histogram of a region of ``size`` pixels, each channel adding up to about ONE; rounded down."""
+    counted = counts[row]
+    out = shares[row]
     factor = np.float32(ONE / size)
-    for i in range(counts.size):
-        out[i] = np.uint16(np.float32(counts[i]) * factor)
+    for i in range(counted.size):
+        out[i] = np.uint16(np.float32(counted[i]) * factor)
 
 
 @njit(cache=True, nogil=True)
-def _intersection(a: Array, b: Array) -> int:
-    """Sum of the smaller of each two bins."""
+def _intersection(shares: Array, a: int, b: int, start: int, stop: int) -> int:
+    """Sum of the smaller of each two bins of rows ``a`` and ``b``."""
+    one = shares[a, start:stop]
+    other = shares[b, start:stop]
     total = np.int32(0)
-    for i in range(a.size):
-        total += np.int32(min(a[i], b[i]))
+    for i in range(one.size):
+        total += np.int32(min(one[i], other[i]))
     return total
 
 
 @njit(cache=True, nogil=True)
 def _similarity(
-    one: Array, other: Array, split: int, weights: Array, size: int, box: Array, other_box: Array, pixels: int
+    a: int, b: int, sizes: Array, boxes: Array, shares: Array, row: Array, split: int, weights: Array, pixels: int
 ) -> float:
-    """The similarity of two regions of together ``size`` pixels: the weighted sum of its four parts.
+    """The similarity of two regions: the weighted sum of its four parts.
 
     Two of them need no look at the pixels: small regions merge early (size), and
     regions that fit into each other (fill).
     """
-    width = max(box[2], other_box[2]) - min(box[0], other_box[0])
-    height = max(box[3], other_box[3]) - min(box[1], other_box[1])
+    size = sizes[a] + sizes[b]
+    width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
+    height = max(boxes[a, 3], boxes[b, 3]) - min(boxes[a, 1], boxes[b, 1])
     result = weights[2] * (1.0 - size / pixels) + weights[3] * (1.0 - (width * height - size) / pixels)
     if weights[0] > 0:
-        result += weights[0] * _intersection(one[:split], other[:split])
+        result += weights[0] * _intersection(shares, row[a], row[b], 0, split)
     if weights[1] > 0:
-        result += weights[1] * _intersection(one[split:], other[split:])
+        result += weights[1] * _intersection(shares, row[a], row[b], split, shares.shape[1])
     return result
 
 
@@ -97,7 +102,7 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     looks = weights[0] > 0 or weights[1] > 0
     if looks:
         for r in range(segments):
-            _shares(counts[r], sizes[r], shares[r])
+            _update_shares(shares, counts, r, sizes[r])
     parts = weights.copy()
     parts[:2] /= channels * ONE
 
@@ -153,8 +158,11 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
             boxes[new, 3] = max(boxes[a, 3], boxes[b, 3])
             row[new] = row[a]
             if looks:
-                counts[row[new]] += counts[row[b]]
-                _shares(counts[row[new]], sizes[new], shares[row[new]])
+                kept = counts[row[a]]
+                added = counts[row[b]]
+                for i in range(kept.size):
+                    kept[i] += added[i]
+                _update_shares(shares, counts, row[new], sizes[new])
         else:
             break
         member = room(member, cells + 2 * near)
@@ -170,10 +178,7 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
             following[cells + 1] = head[other]
             head[other] = cells + 1
             cells += 2
-            likeness = _similarity(
-                shares[row[new]], shares[row[other]], split, parts,
-                sizes[new] + sizes[other], boxes[new], boxes[other], pixels,
-            )  # fmt: skip
+            likeness = _similarity(new, other, sizes, boxes, shares, row, split, parts, pixels)
             push(keys, merges, waiting, likeness, min(new, other) * total + max(new, other))
             waiting += 1
     return boxes[:made]
