@@ -89,7 +89,8 @@ def _keys(planes: Array) -> Array:
         to_x = 1 if d in (RIGHT, FALL) else 0
         count = width if d == DOWN else width - 1
         for y in range(height - down):
-            squares[:] = 0
+            for i in range(count):
+                squares[i] = 0
             for c in range(channels):
                 here = planes[c, y, from_x : from_x + count]
                 there = planes[c, y + down, to_x : to_x + count]

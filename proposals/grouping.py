@@ -93,23 +93,24 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     segments = sizes.size
     total = 2 * segments - 1
     pixels = sizes.sum()
-    sizes = np.concatenate((sizes, np.zeros(segments - 1, sizes.dtype)))
-    boxes = np.concatenate((boxes, np.zeros((segments - 1, 4), boxes.dtype)))
+    sizes = room(sizes, total)
+    boxes = room(boxes.ravel(), 4 * total).reshape(-1, 4)
     counts = counts.copy()
     shares = np.empty(counts.shape, np.uint16)
     # A merged region takes over the histogram row of its first part.
     row = np.arange(total)
+    alive = np.zeros(total, np.bool_)
     looks = weights[0] > 0 or weights[1] > 0
-    if looks:
-        for r in range(segments):
+    for r in range(segments):
+        alive[r] = True
+        if looks:
             _update_shares(shares, counts, r, sizes[r])
     parts = weights.copy()
-    parts[:2] /= channels * ONE
+    parts[0] /= channels * ONE
+    parts[1] /= channels * ONE
 
     # Neighbours are linked lists: a cell holds a region and the next cell's number. A list is walked once,
     # when its region merges; dead regions in it are skipped, so nothing is ever taken out.
-    alive = np.zeros(total, np.bool_)
-    alive[:segments] = True
     head = np.full(total, -1, np.int32)
     member = np.empty(8 * pairs.shape[0], np.int32)
     following = np.empty(8 * pairs.shape[0], np.int32)

