@@ -21,7 +21,7 @@ def ranked(hierarchies: Sequence[Array], seed: int) -> Array:
     Parameters
     ----------
     hierarchies : sequence of integer arrays (N_i, 4)
-        Boxes, with coordinates from 0 to 32767, in the order of their making, segments first, the whole image last.
+        Boxes, with coordinates from 0 up, in the order of their making, segments first, the whole image last.
     seed : int
         Of the random numbers.
 
@@ -33,6 +33,6 @@ def ranked(hierarchies: Sequence[Array], seed: int) -> Array:
     rank = [np.arange(len(boxes), 0, -1) * rng.random(len(boxes)) for boxes in hierarchies]
     boxes = np.concatenate(hierarchies)[np.argsort(np.concatenate(rank), kind="stable")]
     # Coordinates packed into one number each: sorting rows takes ten times as long.
-    packed = boxes.astype(np.int64) @ (1 << np.array([0, 16, 32, 48], np.int64))
+    packed = np.ravel_multi_index(tuple(boxes.T), tuple(boxes.max(axis=0, initial=0) + 1))
     _, first = np.unique(packed, return_index=True)
     return boxes[np.sort(first)]

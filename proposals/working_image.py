@@ -27,7 +27,8 @@ def working_image(image: Array, pixels: int = WORKING_PIXELS) -> Array:
     factor = sqrt(pixels / (height * width))
     if factor >= 1:
         return image
-    size = max(1, round(width * factor)), max(1, round(height * factor))
+    # Neither side falls below 1; the other may then be no longer than the area.
+    size = [min(pixels, max(1, round(side * factor))) for side in (width, height)]
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
