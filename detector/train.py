@@ -104,6 +104,8 @@ def train(
     InputError
         For a dataset without images, a class without a positive, or weights that do not fit.
     """
+    # Before anything is fetched or computed: the commonest mistake, a class name that the labels do not have.
+    check_classes(list(dataset), dataset.class_names)
     run = _Run(
         dataset=dataset,
         features=WindowFeatures(
@@ -140,7 +142,6 @@ class _Run:
     def bundle(self) -> Bundle:
         """Run every stage that has not been done."""
         samples = list(self.dataset)
-        check_classes(samples, self.dataset.class_names)
         images = self._images(samples)
         key = self._key(images)
         split = _Split.make(len(samples), self.options.held_out, self.options.seed)
