@@ -2,12 +2,12 @@
 
 import pytest
 from detector_options import SMALL
-
 from sppnet.data.scenes import make_scenes
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.backbone import Backbone
 from sppnet.detector.config import FeatureOptions
 from sppnet.detector.features import WindowFeatures
+
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory):

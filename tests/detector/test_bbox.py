@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from sppnet.detector.bbox import BoxRegressor, gram_matrix
 from sppnet.detector.config import BoxOptions
 

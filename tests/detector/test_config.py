@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from sppnet.data.errors import InputError
 from sppnet.detector.config import BoxOptions, DetectOptions, FeatureOptions, SVMOptions, TrainOptions
 

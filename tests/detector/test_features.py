@@ -2,11 +2,10 @@
 
 import numpy as np
 import torch
-from torch.nn import functional
-
 from sppnet.data.boxes import flip
 from sppnet.detector.projection import project
 from sppnet.detector.pyramid import choose_scale, resize, scale_boxes, scaled_size
+from torch.nn import functional
 
 
 def random_windows(rng, count, height, width):

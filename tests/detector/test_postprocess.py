@@ -1,7 +1,6 @@
 """Threshold, suppression, cap and regression, on answers known by construction."""
 
 import numpy as np
-
 from sppnet.detector.config import DetectOptions
 from sppnet.detector.postprocess import finish, select
 

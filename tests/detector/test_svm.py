@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
-
 from sppnet.detector.config import SVMOptions
 from sppnet.detector.svm import LinearSVM, RowStore, fit_all
 

@@ -10,9 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from detector_options import SMALL
-
 import sppnet.detector.train as training
+from detector_options import SMALL
 from sppnet.data.errors import InputError
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.bundle import Bundle
