@@ -64,7 +64,9 @@ class Dataset(Protocol):
 
     def __iter__(self) -> Iterator[Sample]: ...
 
-    def subset(self, indices: Sequence[int] | NDArray[Any]) -> Dataset: ...
+    def subset(self, indices: Sequence[int] | NDArray[Any]) -> Dataset:
+        """The samples at ``indices``, in that order."""
+        ...
 
 
 class SampleList:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from ..data.errors import InputError
+from .projection import CornerRule
+from .pyramid import ScaleRule
 
 Options = TypeVar("Options", bound="_Options")
 
@@ -57,8 +59,8 @@ class FeatureOptions(_Options):
 
     scales: tuple[int, ...] = (688,)
     levels: tuple[int, ...] = (1, 2, 3, 6)
-    scale_rule: str = "area"
-    projection_rule: str = "reference"
+    scale_rule: ScaleRule = "area"
+    projection_rule: CornerRule = "reference"
     features: str = "pool5"
 
     def __post_init__(self) -> None:

@@ -26,14 +26,16 @@ from .config import SVMOptions
 Array = NDArray[Any]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _half(typing_context: Any, bits: Any) -> Any:
+def _half_intrinsic(typing_context: Any, bits: Any) -> Any:
     """The float32 value of a half-precision number given as uint16, a type that numba has no arithmetic for."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
 
     return types.float32(types.uint16), code
+
+
+_half: Any = intrinsic(_half_intrinsic)
 
 
 @njit(cache=True, nogil=True, fastmath=True)

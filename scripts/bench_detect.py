@@ -38,7 +38,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     detector = SPPDetector.load(args.model, device)
     paths = find_images([str(args.images)])
     timer = StageTimer(device)
-    whole, windows = [], []
+    whole: list[float] = []
+    windows: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         # The first three photographs are the warm-up: compilation, caches, memory.
         for number, path in enumerate(paths[:3] + paths[: args.count]):

@@ -90,12 +90,13 @@ def score(
     from ..eval.chart import precision_recall_chart
     from ..eval.coco_ap import evaluate_coco
     from ..eval.report import coco_table, voc_table, write_curves_csv
+    from ..eval.voc_ap import METRICS as VOC_METRICS
     from ..eval.voc_ap import evaluate_voc
 
     voc = evaluate_voc(found, dataset, dataset.class_names)
     figures: dict[str, Any] = {}
     tables = []
-    if of_voc := [metric for metric in wanted if metric != "coco"]:
+    if of_voc := [metric for metric in VOC_METRICS if metric in wanted]:
         figures |= {metric: voc.to_dict(metric) for metric in of_voc}
         tables.append(voc_table(voc, of_voc))
     if "coco" in wanted:

@@ -124,9 +124,8 @@ def test_full_memory_keeps_the_hardest_and_goes_on(images, monkeypatch):
     lines = []
     miner = miner_on(images, start_negatives=600, hard_above=-5.0, easy_below=-50.0, retrain_after=10**6)
     miner.report = lines.append
-    monkeypatch.setattr(
-        "sppnet.detector.mining.RowStore.room", property(lambda store: 330 - (len(store.rows) - store._left))
-    )
+    room = property(lambda store: 330 - (len(store.rows) - store._left))
+    monkeypatch.setattr("sppnet.detector.mining.RowStore.room", room)
     miner.start(range(len(images)))
     miner.mine(range(len(images)))
     assert any("memory for pooled windows is full" in line for line in lines)

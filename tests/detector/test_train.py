@@ -27,7 +27,7 @@ def trained(scenes, tmp_path_factory):
     return folder
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     """Stands for the end of the process."""
 
 
@@ -58,11 +58,11 @@ def test_stopped_run_ends_with_the_same_file(scenes, trained, tmp_path, monkeypa
 
         def stopping(self, *args, **kwargs):
             if next(count) == calls:
-                raise Stop
+                raise StoppedError
             return original(self, *args, **kwargs)
 
         patch.setattr(owner, name, stopping)
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **SMALL)
     assert not (tmp_path / "model.safetensors").exists()
     train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **SMALL)

@@ -4,7 +4,6 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-
 from sppnet.data.errors import InputError
 from sppnet.scripts import bench_pooling
 
