@@ -30,7 +30,7 @@ from .working_image import large_enough, to_original, working_image
 
 Array = NDArray[Any]
 
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 """Raised whenever the boxes of an image change, so that no cache serves old ones."""
 
 SIGMA = 0.65
