@@ -150,7 +150,7 @@ class SVMOptions(_Options):
     easy_below: float = -1.2
     retrain_after: int = 2000
     start_negatives: int = 2000
-    max_gigabytes: float = 2.5
+    max_gigabytes: float = 2.0
 
 
 @dataclass(frozen=True)
