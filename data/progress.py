@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from threading import Timer
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -46,6 +48,18 @@ def log(message: str, quiet: bool = False) -> None:
         tqdm.write(message, file=sys.stderr)
     else:
         print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def notice_if_slow(message: str, quiet: bool = False, seconds: float = 1.5) -> Iterator[None]:
+    """Log ``message`` when the block is not done after ``seconds``: a wait that is usually too short to speak of."""
+    timer = Timer(seconds, log, [message, quiet])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _lines(iterable: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..data.errors import InputError
 from ..data.nms import nms
 from .config import SVMOptions
 from .features import Cells, FeatureMaps
@@ -54,6 +55,11 @@ class Miner:
         self.origin = np.zeros((capacity, 6), np.int32)
         self.machines = [LinearSVM(self.store, options, scale, seed + label) for label in range(classes)]
         self.visited = 0
+        objects = np.bincount(
+            np.concatenate([np.zeros(0, np.int64), *(images.positives(i)[1] for i in range(len(images)))]),
+            minlength=classes,
+        )
+        self.extra_positives = extra_positives(objects, options.extra_positives, capacity // 2)
 
     def hyperplanes(self) -> tuple[Array, Array]:
         """Weights float32 (classes, width) and intercepts (classes,) for unscaled features."""
@@ -79,7 +85,7 @@ class Miner:
     def _positives(self, index: int) -> tuple[Array, Array]:
         """Objects of an image and the proposals that count as such, boxes (N, 4) and labels (N,)."""
         objects = self.images.positives(index)
-        near = self.images.near_positives(index, self.options.extra_positives, self.options.positive_iou)
+        near = self.images.near_positives(index, self.extra_positives, self.options.positive_iou)
         return np.concatenate([objects[0], near[0]]), np.concatenate([objects[1], near[1]])
 
     def mine(self, indices: Iterable[int], after_image: Callable[[int], None] = lambda visited: None) -> None:
@@ -190,3 +196,34 @@ class Miner:
             machine.alpha = arrays[f"alpha{label}"]
             machine.weights_ = arrays[f"weights{label}"]
             machine.fresh = int(arrays[f"fresh{label}"])
+
+
+def extra_positives(objects: Array, wanted: int, rows: int) -> Array:
+    """How many extra positives an object of each class may bring, int64 (classes,), when ``rows`` fit in all.
+
+    The classes with the most objects, which need extra ones least, give way first.
+
+    Parameters
+    ----------
+    objects : int array (classes,)
+        Objects of each class.
+    wanted : int
+        Extra positives of an object where memory is no matter.
+    rows : int
+        Positives that fit, objects included.
+
+    Raises
+    ------
+    InputError
+        When not even the objects fit.
+    """
+    if objects.sum() > rows:
+        raise InputError(
+            f"{objects.sum()} objects are too many for the memory of the mining, which holds {rows}: "
+            "train on fewer photographs, a smaller pyramid, or raise SVMOptions.max_gigabytes"
+        )
+    extra = np.full(len(objects), wanted)
+    while (objects * (1 + extra)).sum() > rows:
+        largest = np.argmax(objects * (1 + extra) * (extra > 0))
+        extra[largest] -= 1
+    return extra

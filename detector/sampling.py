@@ -63,8 +63,15 @@ class TrainingImages:
         sample = self.samples[index]
         return sample.boxes[~sample.difficult], sample.labels[~sample.difficult]
 
-    def near_positives(self, index: int, most: int, min_iou: float) -> tuple[Array, Array]:
-        """For each positive up to ``most`` proposals that fit it best, and it better than any other object.
+    def near_positives(self, index: int, most: Array, min_iou: float) -> tuple[Array, Array]:
+        """For each positive some proposals that fit it best, and it better than any other object.
+
+        Parameters
+        ----------
+        index : int
+        most : int array (classes,)
+            How many for an object of each class.
+        min_iou : float
 
         Returns
         -------
@@ -78,7 +85,7 @@ class TrainingImages:
         for column, label in enumerate(labels):
             own = overlap[:, column]
             near = np.flatnonzero((own >= min_iou) & (own >= overlap.max(axis=1)))
-            best = near[np.argsort(-own[near], kind="stable")][:most]
+            best = near[np.argsort(-own[near], kind="stable")][: most[label]]
             chosen.append(proposals[best])
             of_label.append(np.full(len(best), label, np.int64))
         return np.concatenate(chosen), np.concatenate(of_label)

@@ -19,7 +19,7 @@ from ..data.progress import log, track
 from ..data.sample import Dataset, Sample
 from ..data.store import content_key, file_key, write_json
 from ..eval.voc_ap import evaluate_voc
-from ..proposals.backends import make_proposer
+from ..proposals.backends import Proposer, make_proposer
 from ..proposals.cache import ProposalCache
 from .backbone import Backbone
 from .bbox import BoxRegressor, gram_matrix
@@ -63,6 +63,7 @@ def train(
     svm: SVMOptions | None = None,
     boxes: BoxOptions | None = None,
     options: TrainOptions | None = None,
+    proposer: Proposer | None = None,
     work: str | Path | None = None,
     device: str = "cpu",
     quiet: bool = False,
@@ -88,6 +89,9 @@ def train(
         The node whose map is pooled; the last one of stride 16 when absent.
     features, detection, svm, boxes, options : optional
         Options of the stages; defaults are the paper's.
+    proposer : Proposer, optional
+        Where the windows to learn from come from, e.g. :class:`sppnet.proposals.precomputed.PrecomputedBoxes`;
+        the method that ``detection`` names when absent. (The trained detector proposes by ``detection``.)
     work : path, optional
         Folder of caches; ``out`` with ``.work`` added when absent.
     device : str
@@ -116,6 +120,7 @@ def train(
         svm=svm or SVMOptions(),
         boxes=boxes or BoxOptions(),
         options=options or TrainOptions(),
+        proposer=proposer or _proposer(detection or DetectOptions()),
         weights=str(weights),
         work=Path(work) if work is not None else Path(f"{out}.work"),
         quiet=quiet,
@@ -123,6 +128,10 @@ def train(
     bundle = run.bundle()
     bundle.save(out)
     return SPPDetector(bundle, device)
+
+
+def _proposer(options: DetectOptions) -> Proposer:
+    return make_proposer(options.proposals, options.max_windows, seed=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +144,7 @@ class _Run:
     svm: SVMOptions
     boxes: BoxOptions
     options: TrainOptions
+    proposer: Proposer
     weights: str
     work: Path
     quiet: bool
@@ -177,8 +187,7 @@ class _Run:
 
     def _images(self, samples: Sequence[Sample]) -> TrainingImages:
         """Proposals and feature maps of all images, computed where they are not cached."""
-        proposer = make_proposer(self.detection.proposals, self.detection.max_windows, seed=0)
-        stored = ProposalCache(self.work / "proposals", proposer)
+        stored = ProposalCache(self.work / "proposals", self.proposer)
         maps = MapCache(self.work / "maps", self.features)
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
         sizes = [image_size(sample.path) for sample in samples]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import resolve_device
+from .common import compile_kernels, resolve_device
 from .datasets import integers
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from ..data.formats import ImageDetections, Results
     from ..data.progress import log, track
 
-    detector = load_detector(args)
     paths = find_images(args.images)
+    detector = load_detector(args)
+    compile_kernels(args.quiet)
     names = drawn_names(paths)
     found, failed = [], {}
     for path in track(paths, "detecting", quiet=args.quiet):

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .common import compile_kernels
 from .datasets import add_dataset_arguments, dataset_from, integers
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = dataset_from(args, detector.class_names)
     if not any(len(sample.boxes) for sample in dataset):
         raise InputError(f"{args.dataset}: no object of {', '.join(detector.class_names)} in the set {args.set}")
+    compile_kernels(args.quiet)
     found, results, failed = [], [], {}
     for sample in track(dataset, "detecting", quiet=args.quiet):
         result = detect_file(detector, sample.path, -np.inf, id=sample.id)

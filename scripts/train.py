@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .common import resolve_device
+from .common import compile_kernels, resolve_device
 from .datasets import add_dataset_arguments, dataset_from, integers, names
 
 HELP = """Train a detector on labelled photographs and write one model file.
@@ -79,8 +79,10 @@ def run(args: argparse.Namespace) -> int:
         args.dataset = download_voc(args.dataset, args.set, args.quiet)
     features = FeatureOptions(scales=args.scales, levels=args.pyramid, features=args.features)
     options = TrainOptions(seed=args.seed, held_out=args.held_out)
+    dataset = dataset_from(args, args.classes)
+    compile_kernels(args.quiet)
     detector = train(
-        dataset_from(args, args.classes),
+        dataset,
         out=args.out,
         backbone=args.backbone,
         weights=args.weights,

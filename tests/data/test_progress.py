@@ -1,9 +1,10 @@
 import io
 import sys
+import time
 
 import pytest
 from sppnet.data import progress
-from sppnet.data.progress import log, track
+from sppnet.data.progress import log, notice_if_slow, track
 
 
 class Terminal(io.StringIO):
@@ -51,3 +52,14 @@ def test_results_on_stdout_stay_clean(capsys):
     list(track([1], "things"))
     log("note")
     assert capsys.readouterr().out == ""
+
+
+def test_slow_block_is_spoken_of_and_a_quick_one_is_not(capsys):
+    with notice_if_slow("this takes long", seconds=0.01):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "this takes long\n"
+    with notice_if_slow("this takes long", seconds=30):
+        pass
+    with notice_if_slow("this takes long", quiet=True, seconds=0.01):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""

@@ -5,11 +5,12 @@ import pytest
 from detector_options import SMALL
 from reference.mining import hard_negatives
 from sppnet.data.boxes import iou
+from sppnet.data.errors import InputError
 from sppnet.data.image import image_size
 from sppnet.data.store import file_key
 from sppnet.detector.cache import MapCache
 from sppnet.detector.config import SVMOptions
-from sppnet.detector.mining import Miner
+from sppnet.detector.mining import Miner, extra_positives
 from sppnet.detector.sampling import TrainingImages, mean_norm, regression_windows
 from sppnet.proposals.backends import make_proposer
 
@@ -151,3 +152,13 @@ def test_regression_windows_of_an_absent_class_are_none(images):
     assert rows.shape == (0, images.features.width)
     assert deltas.shape == (0, 4)
     assert owner.shape == (0,)
+
+
+def test_extra_positives_give_way_to_memory_in_the_largest_class_first():
+    objects = np.array([10, 1000, 0])
+    np.testing.assert_array_equal(extra_positives(objects, 5, 10_000), [5, 5, 5])
+    np.testing.assert_array_equal(extra_positives(objects, 5, 3500), [5, 2, 5])
+    np.testing.assert_array_equal(extra_positives(objects, 5, 1050), [4, 0, 5])
+    np.testing.assert_array_equal(extra_positives(objects, 5, 1010), [0, 0, 5])
+    with pytest.raises(InputError, match="1010 objects are too many"):
+        extra_positives(objects, 5, 1009)
