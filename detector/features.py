@@ -16,7 +16,7 @@ from .config import FeatureOptions
 from .projection import project
 from .pyramid import choose_scale, resize, scale_boxes, scaled_size
 from .spp import bins, spp_pool
-from .spp_cpu import unique_windows
+from .spp_cpu import pool_windows, unique_windows
 
 Array = NDArray[Any]
 
@@ -123,17 +123,29 @@ class WindowFeatures:
 
     def pool(self, maps: FeatureMaps, cells: Cells) -> Tensor:
         """Features (U, width) of distinct windows, on the maps' device."""
-        parts = [
-            spp_pool(level, cells.cells[cells.scale == index], self.options.levels)
-            for index, level in enumerate(maps.maps)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        rows = torch.empty(len(cells), self.width, dtype=maps.maps[0].dtype, device=maps.maps[0].device)
+        return self._pool_into(rows, maps, cells)
 
     def chunks(self, maps: FeatureMaps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
-        """Features a few at a time: the slice of ``cells`` and its rows (n, width)."""
+        """Features a few at a time: the slice of ``cells`` and its rows (n, width), which the next ones overwrite."""
+        size = min(CHUNK, len(cells))
+        rows = torch.empty(size, self.width, dtype=maps.maps[0].dtype, device=maps.maps[0].device)
         for start in range(0, len(cells), CHUNK):
             part = slice(start, min(start + CHUNK, len(cells)))
-            yield part, self.pool(maps, cells[np.arange(part.start, part.stop)])
+            chosen = cells[np.arange(part.start, part.stop)]
+            yield part, self._pool_into(rows[: len(chosen)], maps, chosen)
+
+    def _pool_into(self, rows: Tensor, maps: FeatureMaps, cells: Cells) -> Tensor:
+        """Fill ``rows`` (U, width) scale by scale and return it."""
+        ends = np.searchsorted(cells.scale, np.arange(len(maps.maps)), side="right")
+        for level, start, end in zip(maps.maps, np.concatenate([[0], ends[:-1]]), ends, strict=True):
+            here = cells.cells[start:end]
+            if level.device.type == "cpu":
+                channel_last = level.permute(1, 2, 0).contiguous().numpy()
+                pool_windows(channel_last, here, self.options.levels, out=rows[start:end].numpy())
+            else:
+                rows[start:end] = spp_pool(level, here, self.options.levels)
+        return rows
 
     def scores(self, maps: FeatureMaps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:
         """Linear scores float32 (U, classes) of distinct windows: pooled, scored and forgotten, a few at a time.

@@ -105,6 +105,32 @@ def test_detect_writes_boxes_and_pictures_and_goes_on_past_a_bad_file(folder, ca
     assert len(list((out / "voc").glob("comp4_det_test_*.txt"))) == 4
 
 
+def test_options_of_detect_take_the_place_of_the_models(folder):
+    images = sorted((folder / "scenes" / "JPEGImages").iterdir())[-2:]
+    arguments = ["detect", *map(str, images), "--model", str(folder / "model.safetensors"), "--quiet", "--no-draw"]
+    found = {}
+    for name, options in {"own": [], "few": ["--max-windows", "5"], "large": ["--scales", "240,400"]}.items():
+        assert main([*arguments, "--threshold", "-3", *options, "-o", str(folder / name)]) == 0
+        assert not (folder / name / "images").exists()
+        found[name] = read_detections_json(folder / name / "detections.json").images[0].detections
+    assert 0 < len(found["few"]) <= 20 < len(found["own"])
+    assert found["large"].to_records() != found["own"].to_records()
+
+
+def test_benchmark_detect_reports_every_stage(folder, capsys):
+    arguments = ["benchmark", "detect", "--model", str(folder / "model.safetensors"), "--count", "2"]
+    arguments += ["--images", str(folder / "scenes" / "JPEGImages"), "--json", str(folder / "benchmark.json")]
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    for stage in ("decoding", "proposals", "convolutions", "pooling, SVMs, NMS, boxes", "drawing", "whole"):
+        assert stage in table
+    report = json.loads((folder / "benchmark.json").read_text())
+    assert report["result"]["images"] == 2
+    whole = report["result"]["whole"]["median"]
+    assert whole >= max(stage["median"] for stage in report["result"]["stages"].values())
+    assert report["machine"]["cores"] >= 1
+
+
 def test_info_shows_the_card(folder, capsys):
     assert main(["info", str(folder / "model.safetensors")]) == 0
     card = capsys.readouterr().out
