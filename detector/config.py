@@ -189,3 +189,7 @@ class TrainOptions(_Options):
     held_out: float = 0.1
     norm: float = 20.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise InputError(f"the held-out part must be at least 0 and less than 1, not {self.held_out}")

@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the model's path and its held-out scores go to stdout."""
+    from ..data.progress import log
     from ..detector.config import FeatureOptions, TrainOptions
     from ..detector.train import train
     from .info import score_lines
@@ -94,4 +95,7 @@ def run(args: argparse.Namespace) -> int:
         quiet=args.quiet,
     )
     print("\n".join([*score_lines(detector.card), f"wrote {args.out}"]))
+    work = args.work or Path(f"{args.out}.work")
+    megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
+    log(f"{work} holds {megabytes:.0f} MB of proposals and maps for further runs; it can be deleted", args.quiet)
     return 0

@@ -22,6 +22,12 @@ def test_unknown_key_names_the_nearest():
         FeatureOptions.from_dict({"scale": [688]})
 
 
+@pytest.mark.parametrize("part", [-0.1, 1.0])
+def test_held_out_part_is_a_part(part):
+    with pytest.raises(InputError, match="held-out part must be at least 0 and less than 1"):
+        TrainOptions(held_out=part)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
