@@ -68,9 +68,8 @@ class Miner:
 
     def start(self, indices: Iterable[int]) -> None:
         """Add the objects of some images as positives, and some random negatives of each."""
-        chosen = list(indices)
         random_windows = -(-self.options.start_negatives // max(1, len(self.images)))
-        for index in chosen:
+        for index in indices:
             rng = np.random.default_rng([self.seed, index])
             boxes, labels = self._positives(index)
             others = self.images.proposals[index]
