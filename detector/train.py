@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,15 @@ class _Run:
                 write_json(scores, self._score(images, split.held_out, self._assemble(miner, regressors[0], card)))
             card["held_out"] = json.loads(scores.read_text())
             self._mine(miner, split.held_out, len(split.fit), wholly)
-        return self._assemble(miner, regressors[1], card)
+        return self._show_what_is_likely(self._assemble(miner, regressors[1], card))
+
+    @staticmethod
+    def _show_what_is_likely(bundle: Bundle) -> Bundle:
+        """The model with the threshold that was best on held-out images, where there were any and it found something."""
+        threshold = bundle.card.get("held_out", {}).get("threshold")
+        if threshold is None:
+            return bundle
+        return replace(bundle, detection=replace(bundle.detection, show_above=threshold))
 
     def _resume(self, miner: Miner, checkpoint: Checkpoint) -> bool:
         """Put the miner into the state that the checkpoint holds, if it holds one."""
@@ -273,14 +281,19 @@ class _Run:
         )
 
     def _score(self, images: TrainingImages, indices: Sequence[int], bundle: Bundle) -> dict[str, Any]:
-        """VOC07 AP of each class on some images."""
+        """VOC07 AP of each class on some images, and the threshold of the best F1."""
         detector = SPPDetector(bundle, str(self.features.device))
         found = [
             detector.detect_on(images.maps(i), images.proposals[i], threshold=-np.inf)
             for i in track(indices, "held-out images", quiet=self.quiet)
         ]
         result = evaluate_voc(found, [images.samples[i] for i in indices], bundle.class_names)
-        return {"images": len(indices), "metric": "voc07", **result.to_dict("voc07")}
+        return {
+            "images": len(indices),
+            "metric": "voc07",
+            **result.to_dict("voc07"),
+            "threshold": result.best_threshold(),
+        }
 
     def _card(self, images: TrainingImages) -> dict[str, Any]:
         """Where the model comes from; no times, so that a run that was stopped and resumed makes the same file."""

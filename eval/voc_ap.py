@@ -115,6 +115,25 @@ class VOCResult:
         scored = [curve.ap(metric) for curve in self.curves if curve.positives]
         return float(np.mean(scored)) if scored else float("nan")
 
+    def best_threshold(self) -> float | None:
+        """The score above which the detections of all classes together have the best F1.
+
+        It lies half-way between the last detection taken and the first left out. None when nothing was found.
+        """
+        finds = [np.diff(np.nan_to_num(curve.recall) * curve.positives, prepend=0.0) > 0.5 for curve in self.curves]
+        scores = np.concatenate([np.zeros(0), *(curve.scores for curve in self.curves)])
+        order = np.argsort(-scores, kind="stable")
+        scores = scores[order]
+        found = np.cumsum(np.concatenate([np.zeros(0, bool), *finds])[order])
+        if not found.size or found[-1] == 0:
+            return None
+        # F1 = 2 found / (taken + positives), at the last of equal scores, which a threshold cannot part.
+        f1 = 2 * found / (np.arange(1, len(found) + 1) + sum(curve.positives for curve in self.curves))
+        f1[:-1][scores[:-1] == scores[1:]] = 0
+        best = int(f1.argmax())
+        below = scores[best + 1] if best + 1 < len(scores) else scores[best] - 1
+        return float((scores[best] + below) / 2)
+
     def to_dict(self, metric: Metric) -> dict[str, Any]:
         """``{"map": ..., "ap": {class: ...}}`` for JSON, which has no NaN: None stands for it."""
         values = {name: None if np.isnan(ap) else ap for name, ap in self.ap(metric).items()}

@@ -141,6 +141,8 @@ def test_card_says_where_the_model_comes_from(scenes, trained):
     assert card["images"] == 12
     assert sum(card["objects"].values()) == sum(int((~sample.difficult).sum()) for sample in scenes)
     assert card["held_out"]["images"] == 3
+    threshold = card["held_out"]["threshold"]
+    assert Bundle.load(trained / "model.safetensors").detection.show_above == (-0.5 if threshold is None else threshold)
     assert set(card["held_out"]["ap"]) == set(scenes.class_names)
 
 

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from reference.voc_ap import voc_ap as oracle
 from sppnet.data.detections import Detections
 from sppnet.data.sample import Sample
-from sppnet.eval.voc_ap import METRICS, average_precision, evaluate_voc, precision_recall
+from sppnet.eval.voc_ap import (
+    METRICS,
+    PrecisionRecall,
+    VOCResult,
+    average_precision,
+    evaluate_voc,
+    precision_recall,
+)
 
 OBJECT = [10, 10, 30, 30]
 ELSEWHERE = [100, 100, 120, 120]
@@ -212,3 +219,21 @@ def test_evaluate_voc_refuses_what_does_not_fit():
         evaluate_voc([Detections.empty(NAMES)], SAMPLES, NAMES)
     with pytest.raises(ValueError, match="cannot score class 'bird': the samples have cat, dog, cow"):
         evaluate_voc([Detections.empty(NAMES)] * 3, SAMPLES, NAMES, classes=["bird"])
+
+
+def planted(name, scores, right, positives):
+    found = np.cumsum(right)
+    recall = found / positives if positives else np.full(len(right), np.nan)
+    return PrecisionRecall(name, positives, np.array(scores), recall, found / np.arange(1, len(right) + 1))
+
+
+def test_best_threshold_has_the_best_f1_over_all_classes():
+    first = planted("a", [0.9, 0.7, 0.1], [True, True, False], 2)
+    second = planted("b", [0.8, 0.4, 0.3], [False, True, False], 1)
+    # Down to 0.4 three of four are right and all three objects found; F1 is 6/7, nowhere better.
+    assert VOCResult((first, second)).best_threshold() == pytest.approx((0.4 + 0.3) / 2)
+    without_objects = planted("c", [0.95, 0.6], [False, False], 0)
+    assert VOCResult((first, without_objects)).best_threshold() == pytest.approx((0.7 + 0.6) / 2)
+    assert VOCResult((planted("d", [0.5, 0.5], [True, False], 1),)).best_threshold() < 0.5
+    assert VOCResult((planted("e", [0.5], [False], 1),)).best_threshold() is None
+    assert VOCResult(()).best_threshold() is None
