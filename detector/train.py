@@ -33,6 +33,9 @@ from .sampling import TrainingImages, mean_norm, regression_windows
 
 Array = NDArray[Any]
 
+#: Part of every stage's key; raised when what a stage keeps or means changes.
+STAGES = 1
+
 #: Images between two checkpoints of the mining.
 CHECKPOINT_EVERY = 200
 
@@ -176,7 +179,7 @@ class _Run:
 
     @staticmethod
     def _show_what_is_likely(bundle: Bundle) -> Bundle:
-        """The model with the threshold that was best on held-out images, where there were any and it found something."""
+        """The model with the threshold that was best on held-out images, if there were any and it found something."""
         threshold = bundle.card.get("held_out", {}).get("threshold")
         if threshold is None:
             return bundle
@@ -215,7 +218,13 @@ class _Run:
         ]
         proposals = [content_key(boxes.tobytes()) for boxes in images.proposals]
         return content_key(
-            images.image_keys, labels, list(self.dataset.class_names), proposals, images.cache.backbone_key, options
+            STAGES,
+            images.image_keys,
+            labels,
+            list(self.dataset.class_names),
+            proposals,
+            images.cache.backbone_key,
+            options,
         )
 
     def _mine(self, miner: Miner, order: Sequence[int], before: int, checkpoint: Checkpoint) -> None:
