@@ -216,7 +216,7 @@ def test_no_file_knows_a_machine():
 
 def test_the_check_of_paths_sees_one():
     assert machine_paths('open("/home/me/photos")') == ["/home/me"]
-    assert machine_paths("see https://example.org/home/page, ../work/x and data/root/x") == []
+    assert machine_paths("see https://example.org/home/page, ../home/x and data/root/x") == []
 
 
 def test_setup_and_package_agree():
