@@ -119,7 +119,8 @@ class SVMOptions(_Options):
         Bound on passes over the data of one solution.
     extra_positives : int
         Proposals of each object that are positives too, those that fit it best. The reference trains on the
-        objects alone, which is 0 here; a handful more is worth two points of mAP on a few hundred photographs.
+        objects alone, which is 0 here. Five raised the VOC07 mAP on 170 held-out photographs of six animal classes
+        from 0.421 to 0.444 (1,527 to learn from, squeezenet1_1, one run each).
     positive_iou : float
         Least IoU of an extra positive with its object.
     negative_iou : float
