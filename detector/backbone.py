@@ -91,7 +91,7 @@ class Backbone(nn.Module):
         self.extent = int(max(grid.extent))
 
         network = _truncate(whole, self.layer)
-        origin, state = _read_weights(name, weights, seed)
+        origin, state = read_weights(name, weights, seed)
         self._state = _select(network, state, origin)
         network.load_state_dict(self._state, assign=True)
         self._network = _fold_batch_norms(network).to(memory_format=torch.channels_last)
@@ -174,7 +174,7 @@ def _build(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, **options).eval()
 
 
-def _build_without_values(name: str) -> nn.Module:
+def build_without_values(name: str) -> nn.Module:
     """The whole network on the meta device: shapes alone, at once and without memory."""
     try:
         with torch.device("meta"):
@@ -186,7 +186,7 @@ def _build_without_values(name: str) -> nn.Module:
 
 def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:
     """The network as a graph that returns every node, and what each node's map is: its grid and channels."""
-    model = _build_without_values(name)
+    model = build_without_values(name)
     image = torch.empty(1, 3, *PROBE_SIZE, device="meta")
     try:
         train_names, node_names = get_graph_node_names(model, suppress_diff_warning=True)
@@ -287,7 +287,7 @@ def _truncate(whole: fx.GraphModule, layer: str) -> fx.GraphModule:
     return network.eval()
 
 
-def _read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: int) -> tuple[str, Mapping[str, Tensor]]:
+def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: int) -> tuple[str, Mapping[str, Tensor]]:
     """Where the weights come from, in words, and the state dict."""
     if isinstance(weights, Mapping):
         return "the state", weights

@@ -5,13 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from ..data.errors import InputError
 from .projection import CornerRule
 from .pyramid import ScaleRule
 
 Options = TypeVar("Options", bound="_Options")
+
+Layer = Literal["pool5", "fc6", "fc7"]
+Scorer = Literal["svm", "softmax"]
+
+LAYERS: tuple[str, ...] = get_args(Layer)
+SCORERS: tuple[str, ...] = get_args(Scorer)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class FeatureOptions(_Options):
         How a window's scale is chosen (see :func:`sppnet.detector.pyramid.choose_scale`).
     projection_rule : {"reference", "paper"}
         How a window's corners become feature cells (see :func:`sppnet.detector.projection.project`).
-    features : {"pool5"}
+    features : {"pool5", "fc6", "fc7"}
         The layer that the SVMs see.
     """
 
@@ -61,15 +67,15 @@ class FeatureOptions(_Options):
     levels: tuple[int, ...] = (1, 2, 3, 6)
     scale_rule: ScaleRule = "area"
     projection_rule: CornerRule = "reference"
-    features: str = "pool5"
+    features: Layer = "pool5"
 
     def __post_init__(self) -> None:
         if not self.scales or any(scale < 1 for scale in self.scales):
             raise InputError(f"scales must be positive side lengths in pixels, not {self.scales}")
         if not self.levels or any(level < 1 for level in self.levels):
             raise InputError(f"pyramid levels must be positive, not {self.levels}")
-        if self.features != "pool5":
-            raise InputError(f"features must be 'pool5', not {self.features!r}")
+        if self.features not in LAYERS:
+            raise InputError(f"features must be one of {', '.join(LAYERS)}, not {self.features!r}")
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,83 @@ class BoxOptions(_Options):
     min_iou: float = 0.5
     ridge: float = 4000.0
     max_windows: int = 4000
+
+
+@dataclass(frozen=True)
+class FineTuneOptions(_Options):
+    """The fc layers and their fine-tuning (paper, section 4.2; reference: Caffe's solver).
+
+    Attributes
+    ----------
+    width : int
+        Numbers in fc6 and in fc7 where they start at random; those of the backbone's own classifier keep theirs.
+    epochs : int
+        Visits to every image at most; 0 leaves the layers as they start.
+    patience : int
+        Epochs without a lower held-out loss after which learning stops.
+    rate : float
+        Learning rate of weights; biases learn at twice the rate.
+    drops : tuple of float
+        Parts of the epochs after which the rate is divided by ten.
+    momentum, weight_decay : float
+    dropout : float
+        Part of fc6's and fc7's outputs that a batch does without.
+    batch : int
+        Windows in a mini-batch.
+    positives_in_batch : int
+        Those of them that are positives.
+    positives_per_image : int
+        Positives drawn from an image in an epoch; more where there are few images.
+    batches_in_epoch : int
+        As many batches as an epoch should have at least: few images are asked for more positives each.
+    positive_iou : float
+        Least IoU of a positive with its object.
+    negative_iou : float
+        Least IoU of a negative with its nearest object, which is below ``positive_iou``.
+    mirror : bool
+        Take every image's mirror image half the time.
+    max_gigabytes : float
+        Memory for the pooled windows that are mixed with each other.
+    """
+
+    width: int = 1024
+    epochs: int = 12
+    patience: int = 5
+    rate: float = 0.01
+    drops: tuple[float, ...] = (0.6, 0.85)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    dropout: float = 0.5
+    batch: int = 128
+    positives_in_batch: int = 32
+    positives_per_image: int = 8
+    batches_in_epoch: int = 100
+    positive_iou: float = 0.5
+    negative_iou: float = 0.1
+    mirror: bool = True
+    max_gigabytes: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.epochs < 0 or self.positives_per_image < 1:
+            raise InputError(
+                f"fc layers need a width of at least 1, 0 or more epochs and 1 or more positives of an image, not "
+                f"{self.width}, {self.epochs} and {self.positives_per_image}"
+            )
+        if not 1 <= self.positives_in_batch < self.batch:
+            raise InputError(f"a batch of {self.batch} windows cannot have {self.positives_in_batch} positives")
+
+    def positives_of_each(self, images: int) -> int:
+        """Positives drawn from each of ``images`` images in an epoch."""
+        return max(self.positives_per_image, -(-self.batches_in_epoch * self.positives_in_batch // max(1, images)))
+
+    @property
+    def negatives_per_positive(self) -> int:
+        """Negatives drawn from an image for each of its positives."""
+        return -(-(self.batch - self.positives_in_batch) // self.positives_in_batch)
+
+    def rate_at(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        return self.rate * 0.1 ** sum(epoch >= drop * self.epochs for drop in self.drops)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""Smaller and faster fc layers without training: truncated SVD (Girshick, Fast R-CNN, section 3.1) and bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.errors import InputError
+from .head import Head, factors
+
+#: Share of a layer's energy, the sum of its squared singular values, that a truncated SVD keeps unless told.
+DEFAULT_ENERGY = 0.9
+
+_EXPECTED = "svd, svd=0.9 (share of the energy kept), svd=256 (rank), bfloat16, or svd and bfloat16 with a comma"
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How fc6 and fc7 are made smaller.
+
+    Attributes
+    ----------
+    svd : float, int or None
+        Below 1: the share of the energy that the rank must keep; an integer: the rank; None: no SVD.
+    bfloat16 : bool
+        Weights and products in half the bytes.
+    """
+
+    svd: float | int | None = None
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.svd is None and not self.bfloat16:
+            raise InputError(f"a compression is one of {_EXPECTED}")
+        rank = isinstance(self.svd, int) and self.svd >= 1
+        if self.svd is not None and not rank and not 0 < self.svd < 1:
+            raise InputError(f"svd keeps a share of the energy between 0 and 1, or a rank from 1 up, not {self.svd}")
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """What ``--compress`` says; ``str`` of the result says it again.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        svd: float | int | None = None
+        bfloat16 = False
+        for part in text.split(","):
+            name, given, value = part.strip().partition("=")
+            if name == "bfloat16" and not given:
+                bfloat16 = True
+            elif name == "svd":
+                svd = _number(value, text) if given else DEFAULT_ENERGY
+            else:
+                raise InputError(f"unknown compression '{text}'; expected {_EXPECTED}")
+        return cls(svd, bfloat16)
+
+    def __str__(self) -> str:
+        parts = [] if self.svd is None else [f"svd={self.svd}"]
+        return ",".join([*parts, "bfloat16"] if self.bfloat16 else parts)
+
+
+def _number(value: str, text: str) -> float | int:
+    try:
+        return int(value) if value.isdecimal() else float(value)
+    except ValueError:
+        raise InputError(f"unknown compression '{text}'; expected {_EXPECTED}") from None
+
+
+def compress(head: Head, compression: Compression) -> Head:
+    """The head with fc6 and fc7 compressed, in eval mode; fc8 stays as it is, and so does the head given.
+
+    A layer W of shape (out, in) becomes the product of (out, r) and (r, in), the best of rank r. Where that would
+    cost as many multiplications as the whole, the layer stays whole.
+    """
+    state = head.state()
+    for name in ("fc6", "fc7"):
+        weight = state.get(f"{name}.weight")
+        if weight is not None and compression.svd is not None:
+            found = _truncated(weight, compression.svd)
+            if found is not None:
+                del state[f"{name}.weight"]
+                state[f"{name}.0.weight"], state[f"{name}.1.weight"] = found
+                state[f"{name}.1.bias"] = state.pop(f"{name}.bias")
+    if compression.bfloat16:
+        state = {key: value.bfloat16() if key.startswith(("fc6", "fc7")) else value for key, value in state.items()}
+    small = Head.from_state(state)
+    small.dropout = head.dropout
+    return small
+
+
+def _truncated(weight: Tensor, wanted: float | int) -> tuple[Tensor, Tensor] | None:
+    """Factors (r, in) and (out, r) of a matrix (out, in), or None when they would save nothing."""
+    rows, columns = weight.shape
+    # The squares of the singular values are the eigenvalues of the smaller Gram matrix, which is far cheaper for
+    # long rows. Double precision, for squaring costs half of the digits.
+    wide = columns >= rows
+    whole = weight.double()
+    energies, vectors = torch.linalg.eigh(whole @ whole.T if wide else whole.T @ whole)
+    energies, vectors = energies.flip(0).clamp(min=0), vectors.flip(1)
+    if isinstance(wanted, int):
+        rank = min(wanted, len(energies))
+    else:
+        kept = energies.cumsum(0)
+        rank = min(int((kept < wanted * kept[-1]).sum()) + 1, len(energies))
+    if rank * (rows + columns) >= rows * columns:
+        return None
+    basis = vectors[:, :rank]
+    # One factor is the orthonormal basis, the other the matrix in its coordinates.
+    first, second = (basis.T @ whole, basis) if wide else (basis.T, whole @ basis)
+    return first.to(weight.dtype).contiguous(), second.to(weight.dtype).contiguous()
+
+
+def describe(head: Head, small: Head) -> dict[str, Any]:
+    """What a compression came to, JSON-like: ranks, bytes and multiplications for a window, before and after."""
+    ranks = {}
+    for name in ("fc6", "fc7"):
+        parts = factors(small.get_submodule(name))
+        if len(parts) == 2:
+            ranks[name] = parts[0].out_features
+
+    def total(of: Head, measure: Callable[[nn.Linear], int]) -> int:
+        return sum(measure(part) for name in ("fc6", "fc7") for part in factors(of.get_submodule(name)))
+
+    def size(part: nn.Linear) -> int:
+        return part.weight.numel() * part.weight.element_size()
+
+    def multiplications(part: nn.Linear) -> int:
+        return part.weight.numel()
+
+    return {
+        "ranks": ranks,
+        "bytes_before": total(head, size),
+        "bytes": total(small, size),
+        "multiplications_before": total(head, multiplications),
+        "multiplications": total(small, multiplications),
+    }
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware made for it: AMX on CPUs, tensor cores on GPUs."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # torch has no public name for this yet; AVX-512's own bfloat16 products are no faster than single precision's.
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return supported is not None and bool(supported())
+
+
+def for_device(head: Head, device: torch.device) -> Head:
+    """The head on a device, in the precision that is quickest there: bfloat16 weights become single where they must."""
+    if head.dtype == torch.bfloat16 and not bfloat16_is_fast(device):
+        head = Head.from_state({name: value.float() for name, value in head.state().items()})
+    return head.to(device)

@@ -1,0 +1,273 @@
+"""The fc layers on pooled windows: fc6, fc7 and the fine-tuned network's own classifier fc8 (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..data.errors import InputError
+from .backbone import build_without_values, read_weights
+from .config import LAYERS
+from .levels import bins
+
+_FC_LAYERS = LAYERS[1:]
+
+
+class Head(nn.Module):
+    """fc6, fc7 (each with ReLU and dropout) and fc8, which has an output for each class and, last, the background.
+
+    Made with random weights; :meth:`from_state` and :func:`start_from_classifier` give other ones.
+
+    Parameters
+    ----------
+    width_in : int
+        Numbers in a pooled row.
+    width : int
+        Numbers in fc6 and in fc7.
+    classes : int
+        Without the background.
+    dropout : float
+        Part of fc6's and fc7's outputs that training does without.
+    seed : int
+        Of the random weights; the global generator is left alone.
+    scale : float
+        Factor on pooled rows, which gives them the norm that the weights are made for.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self, width_in: int, width: int, classes: int, dropout: float = 0.5, seed: int = 0, scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.fc6: nn.Module = _random_layer(width_in, width, generator)
+        self.fc7: nn.Module = _random_layer(width, width, generator)
+        self.fc8: nn.Module = _random_layer(width, classes + 1, generator, deviation=0.01)
+        self.dropout = dropout
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Pooled rows (N, width_in) to logits (N, classes + 1)."""
+        values = rows * self.scale
+        for layer in (self.fc6, self.fc7):
+            values = functional.dropout(functional.relu(layer(values)), self.dropout, self.training)
+        return cast(Tensor, self.fc8(values))
+
+    @torch.no_grad()
+    def layer(self, rows: Tensor, name: str) -> Tensor:
+        """Float32 outputs (N, width) of fc6 or fc7, after ReLU and without dropout; later layers are not computed.
+
+        Products are taken in the weights' precision. Columns of fc6 without a weight (those of the pyramid levels
+        that a pretrained layer does not know) are left out of them.
+
+        Raises
+        ------
+        ValueError
+            For another name.
+        """
+        if name not in _FC_LAYERS:
+            raise ValueError(f"a head has the layers {' and '.join(_FC_LAYERS)}, not {name!r}")
+        first, last = self._used_columns()
+        values = rows.to(self.dtype)[:, first:last] * self.scale.to(self.dtype)
+        values = functional.relu(_with_columns(self.fc6, values, first, last))
+        if name == "fc7":
+            values = functional.relu(self.fc7(values))
+        return values.float()
+
+    def _used_columns(self) -> tuple[int, int]:
+        """The columns of fc6 from the first to the last that has a weight; looked for once in eval mode."""
+        weight = factors(self.fc6)[0].weight
+        if self.training:
+            return 0, weight.shape[1]
+        if self._columns is None:
+            used = (weight != 0).any(dim=0).nonzero()
+            self._columns = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, weight.shape[1])
+        return self._columns
+
+    _columns: tuple[int, int] | None = None
+
+    def train(self, mode: bool = True) -> Head:
+        """Learn or not; the weights may have changed since."""
+        self._columns = None
+        return super().train(mode)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which fc6 and fc7 compute."""
+        return factors(self.fc6)[0].weight.dtype
+
+    def width(self, name: str) -> int:
+        """Numbers in the layer of that name."""
+        return factors(self.get_submodule(name))[-1].out_features
+
+    def state(self, upto: str = "fc8") -> dict[str, Tensor]:
+        """Tensors on the CPU that :meth:`from_state` reads, without the layers after ``upto``."""
+        names = ["fc6", "fc7", "fc8"]
+        left_out = tuple(f"{name}." for name in names[names.index(upto) + 1 :])
+        return {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.state_dict().items()
+            if not name.startswith(left_out)
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Head:
+        """The head, in eval mode, whose :meth:`state` this is; it shares the memory of the tensors.
+
+        A factored layer ("fc6.0.weight", "fc6.1.weight", "fc6.1.bias") is a product of two. Layers after fc6 may be
+        missing.
+
+        Raises
+        ------
+        InputError
+            When names or shapes do not fit together.
+        """
+        head = cls(1, 1, 1)
+        width = None
+        try:
+            head.scale = state["scale"].float()
+            for name in ("fc6", "fc7", "fc8"):
+                parts = {key: value for key, value in state.items() if key.startswith(f"{name}.")}
+                if not parts and name != "fc6":
+                    setattr(head, name, nn.Identity())
+                    continue
+                layer = _layer_of(state, name)
+                for factor in factors(layer):
+                    if width is not None and factor.in_features != width:
+                        raise InputError(
+                            f"fc layers do not fit together: {name} takes {factor.in_features} numbers, gets {width}"
+                        )
+                    width = factor.out_features
+                setattr(head, name, layer)
+        except KeyError as error:
+            raise InputError(f"fc layers are not complete: {error} is missing") from error
+        return head.eval()
+
+
+def _random_layer(
+    width_in: int, width_out: int, generator: torch.Generator, deviation: float | None = None
+) -> nn.Linear:
+    """Normal weights, zero biases; the deviation is He's for rectified layers when None (He et al., ICCV 2015)."""
+    layer = nn.utils.skip_init(nn.Linear, width_in, width_out)
+    with torch.no_grad():
+        layer.weight.normal_(0, (2 / width_in) ** 0.5 if deviation is None else deviation, generator=generator)
+        layer.bias.zero_()
+    return cast(nn.Linear, layer)
+
+
+def factors(layer: nn.Module) -> list[nn.Linear]:
+    """The no, one or two linear maps that a layer is the product of, the first one first."""
+    return [part for part in layer.modules() if isinstance(part, nn.Linear)]
+
+
+def _with_columns(layer: nn.Module, values: Tensor, first: int, last: int) -> Tensor:
+    """A layer's outputs when only the columns ``first`` to ``last`` of its input are given."""
+    start, *rest = factors(layer)
+    result = functional.linear(values, start.weight[:, first:last], start.bias)
+    for factor in rest:
+        result = factor(result)
+    return result
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        if bias.shape != weight.shape[:1]:
+            raise InputError(
+                f"fc layers do not fit together: {tuple(weight.shape)} weights, {tuple(bias.shape)} biases"
+            )
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
+
+
+def _layer_of(state: Mapping[str, Tensor], name: str) -> nn.Module:
+    if f"{name}.0.weight" in state:
+        first = _linear(state[f"{name}.0.weight"], None)
+        return nn.Sequential(first, _linear(state[f"{name}.1.weight"], state[f"{name}.1.bias"]))
+    return _linear(state[f"{name}.weight"], state[f"{name}.bias"])
+
+
+def start_from_classifier(
+    name: str,
+    weights: str | Path | Mapping[str, Tensor],
+    channels: int,
+    levels: Sequence[int],
+    classes: int,
+    dropout: float = 0.5,
+    seed: int = 0,
+) -> Head | None:
+    """A head that begins as a pretrained network's own classifier, or None where there is none to begin from.
+
+    AlexNet's and VGG's first fc layer takes the n x n cells of one fixed map. Its weights go to the block of level n
+    of the pyramid and zeros to the others, so that the head computes what the classifier did, but for the kind of
+    pooling: maxima over adaptive bins in the place of the network's last pooling (which are the same for AlexNet's
+    13 x 13 cells and VGG's 14 x 14). fc7 comes as it is; fc8 is new.
+
+    Parameters
+    ----------
+    name : str
+        Of a torchvision network, or "zf5".
+    weights
+        As in :class:`sppnet.detector.backbone.Backbone`; without pretrained ones ("none") the answer is None.
+    channels : int
+        Of the map that is pooled.
+    levels : sequence of int
+        The pyramid.
+    classes : int
+    dropout, seed
+        As in :class:`Head`.
+
+    Raises
+    ------
+    InputError
+        When the pyramid has no level of the classifier's size.
+    """
+    found = None if weights == "none" else _classifier(name, channels)
+    if found is None:
+        return None
+    (fc6, fc7), n = found
+    if n not in levels:
+        example = ",".join(str(level) for level in [*levels[:-1], n])
+        raise InputError(
+            f"{name}'s fc layers take {n} x {n} bins, the pyramid {','.join(map(str, levels))} has no level {n}; "
+            f"give it one, such as {example}"
+        )
+    state = read_weights(name, weights, seed)[1]
+    given = state[f"{fc6}.weight"].float()
+    start = channels * sum(level * level for level in levels[: levels.index(n)])
+    embedded = torch.zeros(len(given), channels * bins(levels))
+    # torchvision flattens (C, n, n); in our rows the channels of a bin stand together.
+    block = given.reshape(len(given), channels, n, n).permute(0, 2, 3, 1).flatten(1)
+    embedded[:, start : start + block.shape[1]] = block
+    fc8 = _random_layer(len(state[f"{fc7}.weight"]), classes + 1, torch.Generator().manual_seed(seed), deviation=0.01)
+    head = Head.from_state(
+        {
+            "scale": torch.tensor(1.0),
+            "fc6.weight": embedded,
+            "fc6.bias": state[f"{fc6}.bias"].float(),
+            "fc7.weight": state[f"{fc7}.weight"].float(),
+            "fc7.bias": state[f"{fc7}.bias"].float(),
+            "fc8.weight": fc8.weight.detach(),
+            "fc8.bias": fc8.bias.detach(),
+        }
+    )
+    head.dropout = dropout
+    return head.requires_grad_(True)
+
+
+def _classifier(name: str, channels: int) -> tuple[tuple[str, str], int] | None:
+    """Names of a network's two fc layers before the last, and the n of the n x n cells that the first one takes."""
+    linear = [(key, part) for key, part in build_without_values(name).named_modules() if isinstance(part, nn.Linear)]
+    if len(linear) < 3:
+        return None
+    (fc6, first), (fc7, second), (_, third) = linear[-3:]
+    n = round((first.in_features / channels) ** 0.5)
+    chained = second.in_features == first.out_features and third.in_features == second.out_features
+    return ((fc6, fc7), n) if chained and n > 1 and channels * n * n == first.in_features else None
