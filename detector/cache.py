@@ -32,6 +32,11 @@ def fingerprint(backbone: Backbone) -> str:
     return content_key(backbone.name, backbone.layer, sorted(state), *tensors)
 
 
+def mirrored(image_key: str) -> str:
+    """The key under which maps of an image's mirror image are kept."""
+    return f"{image_key}-mirrored"
+
+
 class MapCache:
     """Feature maps of image files, keyed by the file's content, the backbone's weights and the scale.
 

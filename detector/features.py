@@ -1,8 +1,9 @@
-"""Features of many windows from one pass over the image (paper, section 4.1)."""
+"""Features of many windows from one pass over the image (paper, section 4.1): pooled, and after fc layers if wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,19 @@ from torch import Tensor
 
 from .backbone import Backbone
 from .config import FeatureOptions
+from .head import Head
 from .projection import project
 from .pyramid import choose_scale, resize, scale_boxes, scaled_size
-from .spp import bins, spp_pool
-from .spp_cpu import pool_windows, unique_windows
+from .spp import bins, spp_pool_into
+from .spp_cpu import unique_windows
 
 Array = NDArray[Any]
 
 #: Windows pooled at a time; what is pooled then fits a core's cache until it has been scored.
 CHUNK = 256
+
+#: The same in front of fc layers, whose weights are read once for each chunk.
+FC_CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +76,28 @@ class WindowFeatures:
     ----------
     backbone : Backbone
     options : FeatureOptions
+    head : Head, optional
+        The fc layers; needed when ``options.features`` is one of them.
     """
 
-    def __init__(self, backbone: Backbone, options: FeatureOptions):
-        self.backbone, self.options = backbone, options
+    def __init__(self, backbone: Backbone, options: FeatureOptions, head: Head | None = None):
+        if options.features != "pool5" and head is None:
+            raise ValueError(f"features {options.features} need a head, not None")
+        self.backbone, self.options, self.head = backbone, options, head
+        self._room: Tensor | None = None
+
+    @property
+    def pooled_width(self) -> int:
+        """Numbers in a window's pooled feature."""
+        return self.backbone.channels * bins(self.options.levels)
 
     @property
     def width(self) -> int:
-        """Numbers in a window's feature."""
-        return self.backbone.channels * bins(self.options.levels)
+        """Numbers in a window's feature in the layer that ``options`` name."""
+        if self.options.features == "pool5":
+            return self.pooled_width
+        assert self.head is not None
+        return self.head.width(self.options.features)
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +115,7 @@ class WindowFeatures:
         height, width = image.shape[:2]
         return FeatureMaps((height, width), tuple(self.map_at(image, scale) for scale in self.options.scales))
 
-    def locate(self, maps: FeatureMaps, windows: Array) -> Cells:
+    def locate(self, maps: FeatureMaps, windows: Array, chosen: Array | None = None) -> Cells:
         """Choose each window's scale and project its corners onto that scale's map.
 
         Parameters
@@ -105,9 +123,12 @@ class WindowFeatures:
         maps : FeatureMaps
         windows : float array (N, 4)
             x1, y1, x2, y2 in pixels of the image, half-open.
+        chosen : int array (N,), optional
+            Index of each window's scale, instead of the one that fits it best.
         """
         options, backbone = self.options, self.backbone
-        chosen = choose_scale(windows, maps.image_size, options.scales, rule=options.scale_rule)
+        if chosen is None:
+            chosen = choose_scale(windows, maps.image_size, options.scales, rule=options.scale_rule)
         scales, cells = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.int32)]
         inverse = np.zeros(len(windows), np.int64)
         for index, scale in enumerate(options.scales):
@@ -122,29 +143,59 @@ class WindowFeatures:
         return Cells(np.concatenate(scales), np.concatenate(cells), inverse)
 
     def pool(self, maps: FeatureMaps, cells: Cells) -> Tensor:
-        """Features (U, width) of distinct windows, on the maps' device."""
-        rows = torch.empty(len(cells), self.width, dtype=maps.maps[0].dtype, device=maps.maps[0].device)
+        """Pooled features (U, pooled_width) of distinct windows, on the maps' device."""
+        rows = torch.empty(len(cells), self.pooled_width, dtype=maps.maps[0].dtype, device=maps.maps[0].device)
         return self._pool_into(rows, maps, cells)
+
+    def rows(self, maps: FeatureMaps, cells: Cells) -> Tensor:
+        """Features (U, width) of distinct windows in the layer that ``options`` name, on the maps' device."""
+        if self.options.features == "pool5":
+            return self.pool(maps, cells)
+        rows = torch.empty(len(cells), self.width, device=maps.maps[0].device)
+        for part, values in self.chunks(maps, cells):
+            rows[part] = values
+        return rows
 
     def chunks(self, maps: FeatureMaps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """Features a few at a time: the slice of ``cells`` and its rows (n, width), which the next ones overwrite."""
-        size = min(CHUNK, len(cells))
-        rows = torch.empty(size, self.width, dtype=maps.maps[0].dtype, device=maps.maps[0].device)
-        for start in range(0, len(cells), CHUNK):
-            part = slice(start, min(start + CHUNK, len(cells)))
-            chosen = cells[np.arange(part.start, part.stop)]
-            yield part, self._pool_into(rows[: len(chosen)], maps, chosen)
+        most = CHUNK
+        head = None if self.options.features == "pool5" else self.head
+        if head is not None:
+            most = FC_CHUNK
+            # Rounding keeps the order, so the maxima of the rounded map are the rounded maxima.
+            maps = FeatureMaps(maps.image_size, tuple(level.to(head.dtype) for level in maps.maps))
+        with self._memory(min(most, len(cells)), maps.maps[0]) as rows:
+            for start in range(0, len(cells), most):
+                part = slice(start, min(start + most, len(cells)))
+                chosen = cells[np.arange(part.start, part.stop)]
+                pooled = self._pool_into(rows[: len(chosen)], maps, chosen)
+                if head is None:
+                    yield part, pooled
+                else:
+                    with torch.inference_mode():
+                        yield part, head.layer(pooled, self.options.features)
+
+    @contextmanager
+    def _memory(self, count: int, like: Tensor) -> Iterator[Tensor]:
+        """Room for ``count`` pooled rows, kept from one image to the next.
+
+        Handed out anew for each image, blocks of this size cost page faults and leave the heap in pieces: gigabytes
+        of them after a thousand images.
+        """
+        # Whoever comes while it is in use gets room of his own.
+        rows, self._room = self._room, None
+        if rows is None or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
+            rows = torch.empty(count, self.pooled_width, dtype=like.dtype, device=like.device)
+        try:
+            yield rows
+        finally:
+            self._room = rows
 
     def _pool_into(self, rows: Tensor, maps: FeatureMaps, cells: Cells) -> Tensor:
         """Fill ``rows`` (U, width) scale by scale and return it."""
         ends = np.searchsorted(cells.scale, np.arange(len(maps.maps)), side="right")
         for level, start, end in zip(maps.maps, np.concatenate([[0], ends[:-1]]), ends, strict=True):
-            here = cells.cells[start:end]
-            if level.device.type == "cpu":
-                channel_last = level.permute(1, 2, 0).contiguous().numpy()
-                pool_windows(channel_last, here, self.options.levels, out=rows[start:end].numpy())
-            else:
-                rows[start:end] = spp_pool(level, here, self.options.levels)
+            spp_pool_into(rows[start:end], level, cells.cells[start:end], self.options.levels)
         return rows
 
     def scores(self, maps: FeatureMaps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:

@@ -144,7 +144,7 @@ class Miner:
         cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in wanted]))
         if len(cells) > self.store.room:
             self._make_room(len(cells))
-        numbers = self.store.add(self.images.features.pool(maps, cells).cpu().numpy())
+        numbers = self.store.add(self.images.features.rows(maps, cells).cpu().numpy())
         self.origin[numbers, 0] = index
         self.origin[numbers, 1] = cells.scale
         self.origin[numbers, 2:] = cells.cells
@@ -163,12 +163,19 @@ class Miner:
             self.report(f"memory for pooled windows is full: keeping the hardest {keep} negatives of a class")
             self._release()
 
+    @property
+    def _kept_whole(self) -> bool:
+        """Rows of fc layers are short, and their last bits hang on how many are multiplied at once: written down."""
+        return self.images.features.options.features != "pool5"
+
     def state(self) -> dict[str, Array]:
-        """Everything but the rows themselves, which :meth:`restore` pools again."""
+        """Everything but pooled rows, which :meth:`restore` pools again."""
         # Unused rows go first, as they are lost in the file: memory must fill up alike with and without a stop.
         self._release()
         used = np.unique(np.concatenate([machine.members for machine in self.machines]))
         arrays = {"origin": self.origin[used], "visited": np.array(self.visited)}
+        if self._kept_whole:
+            arrays["rows"] = self.store.rows[used]
         for label, machine in enumerate(self.machines):
             arrays[f"members{label}"] = np.searchsorted(used, machine.members)
             arrays[f"signs{label}"] = machine.signs
@@ -181,20 +188,33 @@ class Miner:
         """Go back to a :meth:`state` of the same images and options; the miner must be new."""
         origin = arrays["origin"]
         self.visited = int(arrays["visited"])
-        numbers = self.store.add(np.zeros((len(origin), self.images.features.width), np.float16))
+        if self._kept_whole:
+            numbers = self.store.add(arrays["rows"].view(np.float16))
+        else:
+            numbers = self.store.add(np.zeros((len(origin), self.store.rows.shape[1]), np.float16))
+            self._pool_again(numbers, origin)
         self.origin[numbers] = origin
-        for index in np.unique(origin[:, 0]):
-            here = np.flatnonzero(origin[:, 0] == index)
-            here = here[np.argsort(origin[here, 1], kind="stable")]
-            cells = Cells(origin[here, 1].astype(np.int64), origin[here, 2:].copy(), np.arange(len(here)))
-            pooled = self.images.features.pool(self.images.maps(int(index)), cells)
-            self.store.replace(numbers[here], pooled.cpu().numpy())
         for label, machine in enumerate(self.machines):
             machine.members = numbers[arrays[f"members{label}"]]
             machine.signs = arrays[f"signs{label}"]
             machine.alpha = arrays[f"alpha{label}"]
             machine.weights_ = arrays[f"weights{label}"]
             machine.fresh = int(arrays[f"fresh{label}"])
+
+    def _pool_again(self, numbers: Array, origin: Array) -> None:
+        """Fill the rows called ``numbers`` with the windows that they came from."""
+        for index in np.unique(origin[:, 0]):
+            here = np.flatnonzero(origin[:, 0] == index)
+            here = here[np.argsort(origin[here, 1], kind="stable")]
+            cells = Cells(origin[here, 1].astype(np.int64), origin[here, 2:].copy(), np.arange(len(here)))
+            pooled = self.images.features.pool(self.images.maps(int(index)), cells)
+            self.store.replace(numbers[here], pooled.cpu().numpy())
+
+
+def hyperplanes(state: dict[str, Array], classes: int, scale: float, bias: float) -> tuple[Array, Array]:
+    """:meth:`Miner.hyperplanes` of a :meth:`Miner.state`."""
+    weights = np.stack([state[f"weights{label}"] for label in range(classes)])
+    return weights[:, :-1] * np.float32(scale), weights[:, -1] * np.float32(bias)
 
 
 def extra_positives(objects: Array, wanted: int, rows: int) -> Array:

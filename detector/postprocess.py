@@ -16,6 +16,20 @@ from .config import DetectOptions
 Array = NDArray[Any]
 
 
+def log_odds(logits: Array) -> Array:
+    """log(p / (1 - p)) of each class's softmax probability p, float32 (N, K), from logits (N, K + 1), background last.
+
+    An unbounded score like an SVM's margin, 0 where the class is as likely as everything else together.
+    """
+    values = logits.astype(np.float64)
+    values -= values.max(axis=1, keepdims=True, initial=-np.inf)
+    likelihoods = np.exp(values)
+    # The sum of the others, not 1 - p: that would be 0 for every sure window.
+    others = np.stack([np.delete(likelihoods, k, axis=1).sum(axis=1) for k in range(logits.shape[1] - 1)], axis=1)
+    smallest = np.finfo(np.float64).tiny
+    return (values[:, :-1] - np.log(np.maximum(others, smallest))).astype(np.float32)
+
+
 def select(windows: Array, scores: Array, options: DetectOptions) -> tuple[Array, Array]:
     """The windows (rows) and classes (labels) that survive each class's threshold, suppression and cap.
 

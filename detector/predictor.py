@@ -15,8 +15,10 @@ from ..data.image import as_image
 from ..proposals.backends import make_proposer
 from .backbone import Backbone
 from .bundle import Bundle
+from .compression import for_device
 from .features import Cells, FeatureMaps, WindowFeatures
-from .postprocess import finish
+from .head import Head
+from .postprocess import finish, log_odds
 
 Array = NDArray[Any]
 
@@ -50,11 +52,12 @@ class SPPDetector:
     def __init__(self, bundle: Bundle, device: str = "cpu"):
         self.bundle = bundle
         backbone = Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions).to(device)
-        self.features = WindowFeatures(backbone, bundle.features)
+        head = for_device(Head.from_state(bundle.head), torch.device(device)) if bundle.head else None
+        self.features = WindowFeatures(backbone, bundle.features, head)
         self.class_names = bundle.class_names
         self.card = bundle.card
-        self._weights = bundle.svm_weights.float().to(device)
-        self._intercepts = bundle.svm_intercepts.float().to(device)
+        self._weights = bundle.score_weights.float().to(device)
+        self._intercepts = bundle.score_intercepts.float().to(device)
         self._box_weights = None if bundle.box_weights is None else bundle.box_weights.float().to(device)
         self._box_intercepts = None if bundle.box_intercepts is None else bundle.box_intercepts.float().to(device)
         options = bundle.detection
@@ -111,7 +114,7 @@ class SPPDetector:
         """
         maps = self._current()
         cells = self.features.locate(maps, as_boxes(windows))
-        return self.features.scores(maps, cells, self._weights, self._intercepts)[cells.inverse]
+        return self._scores(maps, cells)[cells.inverse]
 
     def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
         """Objects in an image, the best first.
@@ -140,7 +143,7 @@ class SPPDetector:
         """Objects among ``windows`` (N, 4) on maps that are there already (see :meth:`detect`)."""
         options = self.bundle.detection
         cells = self.features.locate(maps, windows)
-        scores = self.features.scores(maps, cells, self._weights, self._intercepts)[cells.inverse]
+        scores = self._scores(maps, cells)[cells.inverse]
         level = options.show_above if threshold is None else threshold
 
         def regress(rows: Array, labels: Array) -> Array:
@@ -148,6 +151,11 @@ class SPPDetector:
 
         regressor = None if self._box_weights is None else regress
         return finish(windows, scores, maps.image_size, self.class_names, options, level, regressor)
+
+    def _scores(self, maps: FeatureMaps, cells: Cells) -> Array:
+        """Scores (U, classes) of distinct windows."""
+        scores = self.features.scores(maps, cells, self._weights, self._intercepts)
+        return log_odds(scores) if self.bundle.scorer == "softmax" else scores
 
     def _deltas(self, maps: FeatureMaps, cells: Cells, rows: Array, labels: Array) -> Array:
         """Regression outputs (M, 4) of distinct windows ``rows`` (M,) for their classes."""

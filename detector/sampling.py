@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ..data.boxes import encode, iou, unique
 from ..data.sample import Sample
-from .cache import MapCache
-from .features import FeatureMaps
-from .spp import bins
+from .cache import MapCache, mirrored
+from .features import FeatureMaps, WindowFeatures
 
 Array = NDArray[Any]
 
@@ -29,6 +28,8 @@ class TrainingImages:
     proposals : sequence of float32 arrays (N, 4)
     cache : MapCache
         Holds the maps of every image.
+    features : WindowFeatures, optional
+        What is learnt from; the cache's own when absent. Both have the same backbone and scales.
     """
 
     def __init__(
@@ -38,16 +39,22 @@ class TrainingImages:
         sizes: Sequence[tuple[int, int]],
         proposals: Sequence[Array],
         cache: MapCache,
+        features: WindowFeatures | None = None,
     ):
         self.samples, self.image_keys, self.sizes, self.proposals = samples, image_keys, sizes, proposals
-        self.cache, self.features = cache, cache.features
+        self.cache, self.features = cache, features or cache.features
+
+    def seen_through(self, features: WindowFeatures) -> TrainingImages:
+        """The same images with features of another layer of the same network."""
+        return TrainingImages(self.samples, self.image_keys, self.sizes, self.proposals, self.cache, features)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def maps(self, index: int) -> FeatureMaps:
-        """The maps of image ``index``."""
-        return self.cache.load(self.image_keys[index], self.sizes[index])
+    def maps(self, index: int, mirror: bool = False) -> FeatureMaps:
+        """The maps of image ``index``, or of its mirror image, whose convolutions ran too."""
+        key = self.image_keys[index]
+        return self.cache.load(mirrored(key) if mirror else key, self.sizes[index])
 
     def windows(self, index: int) -> Array:
         """Objects and proposals of image ``index``, float32 (N, 4), without repeats, the objects first."""
@@ -122,7 +129,7 @@ def regression_windows(
     """
     shown = [i for i in range(len(images)) if np.any(images.positives(i)[1] == label)]
     quota = max(1, most // max(1, len(shown)))
-    width = images.features.backbone.channels * bins(images.features.options.levels)
+    width = images.features.pooled_width
     rows, deltas, owner = [np.zeros((0, width), np.float16)], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
     for index in shown:
         boxes, labels = images.positives(index)

@@ -77,13 +77,29 @@ def spp_pool(features: Tensor, windows: ArrayLike | Tensor, levels: Sequence[int
     if features.device.type != "cpu" or (features.requires_grad and torch.is_grad_enabled()):
         return _pool_on_device(features, cells, levels)
 
+    # numpy asks the system for large pages, which a result of 100 MB notices.
+    integer = np.empty(0, f"i{features.element_size()}").dtype
+    pooled = torch.from_numpy(np.empty((len(cells), bins(levels) * channels), integer)).view(features.dtype)
+    return spp_pool_into(pooled, features.detach(), cells, levels)
+
+
+def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int]) -> Tensor:
+    """:func:`spp_pool` into memory that is there already, which it returns.
+
+    Parameters
+    ----------
+    rows : tensor (N, M * C)
+        Of the dtype and on the device of ``features``, contiguous.
+    features, cells, levels
+        As in :func:`spp_pool`.
+    """
+    if features.device.type != "cpu":
+        return rows.copy_(_pool_on_device(features, cells, levels))
     integer = _INTEGERS[features.dtype]
     infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
-    bits = np.ascontiguousarray(features.detach().view(integer).permute(1, 2, 0).numpy())
-    # numpy asks the system for large pages, which a result of 100 MB notices.
-    pooled = np.empty((len(cells), bins(levels) * channels), bits.dtype)
-    pool_bits(bits, infinity, cells, levels, pooled)
-    return torch.from_numpy(pooled).view(features.dtype)
+    bits = np.ascontiguousarray(features.view(integer).permute(1, 2, 0).numpy())
+    pool_bits(bits, infinity, cells, levels, rows.view(integer).numpy())
+    return rows
 
 
 def _pool_on_device(features: Tensor, windows: Array, levels: Sequence[int]) -> Tensor:

@@ -9,49 +9,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .. import __version__
 from ..data.errors import InputError
 from ..data.image import image_size
-from ..data.progress import log, track
+from ..data.progress import track
 from ..data.sample import Dataset, Sample
 from ..data.store import content_key, file_key, write_json
 from ..eval.voc_ap import evaluate_voc
 from ..proposals.backends import Proposer, make_proposer
 from ..proposals.cache import ProposalCache
 from .backbone import Backbone
-from .bbox import BoxRegressor, gram_matrix
 from .bundle import Bundle
-from .cache import Checkpoint, MapCache
-from .config import BoxOptions, DetectOptions, FeatureOptions, SVMOptions, TrainOptions
+from .cache import MapCache, mirrored
+from .compression import Compression, bfloat16_is_fast, compress
+from .config import (
+    SCORERS,
+    BoxOptions,
+    DetectOptions,
+    FeatureOptions,
+    FineTuneOptions,
+    Layer,
+    Scorer,
+    SVMOptions,
+    TrainOptions,
+)
 from .features import WindowFeatures
-from .mining import Miner
+from .head import Head, start_from_classifier
 from .predictor import SPPDetector
-from .sampling import TrainingImages, mean_norm, regression_windows
+from .sampling import TrainingImages
+from .stages import Planes, Regressors, Stages
 
 Array = NDArray[Any]
 
-#: Part of every stage's key; raised when what a stage keeps or means changes.
-STAGES = 1
-
-#: Images between two checkpoints of the mining.
-CHECKPOINT_EVERY = 200
-
-
-@dataclass(frozen=True)
-class _Split:
-    """Order in which the images are visited: shuffled, the held-out ones last."""
-
-    fit: tuple[int, ...]
-    held_out: tuple[int, ...]
-
-    @classmethod
-    def make(cls, count: int, part: float, seed: int) -> _Split:
-        order = np.random.default_rng([seed, count]).permutation(count).tolist()
-        held_out = min(count - 1, round(count * part)) if count > 1 else 0
-        return cls(tuple(order[: count - held_out]), tuple(order[count - held_out :]))
+#: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
+SOFTMAX_KEEP_ABOVE = -7.0
 
 
 def train(
@@ -62,10 +55,13 @@ def train(
     weights: str | Path = "imagenet",
     layer: str | None = None,
     features: FeatureOptions | None = None,
+    scorer: Scorer = "svm",
     detection: DetectOptions | None = None,
+    finetune: FineTuneOptions | None = None,
     svm: SVMOptions | None = None,
     boxes: BoxOptions | None = None,
     options: TrainOptions | None = None,
+    compression: Compression | None = None,
     proposer: Proposer | None = None,
     work: str | Path | None = None,
     device: str = "cpu",
@@ -76,7 +72,8 @@ def train(
     Proposals and feature maps are kept under ``work`` by the content of the images, so
     that a run that was stopped goes on where it was and another run on more images
     computes only theirs. Part of the images is held out: the detector is scored on them
-    (VOC07 AP, in the model's card) before they join the training.
+    (VOC07 AP, in the model's card) before they join the training of the SVMs. The fc layers
+    never learn from them; the epoch of the least loss on them is chosen.
 
     Parameters
     ----------
@@ -87,11 +84,19 @@ def train(
     backbone : str
         A torchvision classification network, or "zf5".
     weights : {"imagenet", "none"} or path
-        Where the convolutions' weights come from.
+        Where the convolutions' weights come from, and those of the fc layers of networks that have some.
     layer : str, optional
         The node whose map is pooled; the last one of stride 16 when absent.
-    features, detection, svm, boxes, options : optional
+    features : FeatureOptions, optional
+        Scales, pyramid, and the layer that is scored: pool5, or the fc layers as well.
+    scorer : {"svm", "softmax"}
+        Linear SVMs on the features, or the softmax of the fine-tuned network, which needs the features fc7.
+    detection, svm, boxes, options : optional
         Options of the stages; defaults are the paper's.
+    finetune : FineTuneOptions, optional
+        How the fc layers learn, where there are any.
+    compression : Compression, optional
+        How the fc layers are made smaller and faster in the model that is saved.
     proposer : Proposer, optional
         Where the windows to learn from come from, e.g. :class:`sppnet.proposals.precomputed.PrecomputedBoxes`;
         the method that ``detection`` names when absent. (The trained detector proposes by ``detection``.)
@@ -109,22 +114,28 @@ def train(
     Raises
     ------
     InputError
-        For a dataset without images, a class without a positive, or weights that do not fit.
+        For a dataset without images, a class without a positive, weights that do not fit, or options that do not go
+        together.
     """
+    features = features or FeatureOptions()
+    check_options(features, scorer, finetune or FineTuneOptions(), compression)
     # Before anything is fetched or computed: the commonest mistake, a class name that the labels do not have.
     check_classes(list(dataset), dataset.class_names)
+    network = Backbone(backbone, weights=weights, layer=layer, seed=(options or TrainOptions()).seed).to(device)
     run = _Run(
         dataset=dataset,
-        features=WindowFeatures(
-            Backbone(backbone, weights=weights, layer=layer, seed=(options or TrainOptions()).seed).to(device),
-            features or FeatureOptions(),
-        ),
+        # Windows are pooled for everything; the layer that is scored comes on top.
+        pooled=WindowFeatures(network, replace(features, features="pool5")),
+        layer=features.features,
+        scorer=scorer,
         detection=detection or DetectOptions(),
+        finetune=finetune or FineTuneOptions(),
         svm=svm or SVMOptions(),
         boxes=boxes or BoxOptions(),
         options=options or TrainOptions(),
+        compression=compression,
         proposer=proposer or _proposer(detection or DetectOptions()),
-        weights=str(weights),
+        weights=weights,
         work=Path(work) if work is not None else Path(f"{out}.work"),
         quiet=quiet,
     )
@@ -139,170 +150,128 @@ def _proposer(options: DetectOptions) -> Proposer:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One training run: its options and its stages, in the order in which they stand."""
+    """One training run and its options."""
 
     dataset: Dataset
-    features: WindowFeatures
+    pooled: WindowFeatures
+    layer: Layer
+    scorer: Scorer
     detection: DetectOptions
+    finetune: FineTuneOptions
     svm: SVMOptions
     boxes: BoxOptions
     options: TrainOptions
+    compression: Compression | None
     proposer: Proposer
-    weights: str
+    weights: str | Path
     work: Path
     quiet: bool
 
     def bundle(self) -> Bundle:
         """Run every stage that has not been done."""
-        samples = list(self.dataset)
-        images = self._images(samples)
-        key = self._key(images)
-        split = _Split.make(len(samples), self.options.held_out, self.options.seed)
-        scale = self.options.norm / max(mean_norm(images, self.options.seed), 1e-12)
-        miner = Miner(images, len(self.dataset.class_names), scale, self.svm, self.options.seed, self._log)
-        partly = Checkpoint(self.work / "stages", "svm-fit", key)
-        wholly = Checkpoint(self.work / "stages", "svm", key)
-        scores = self.work / "stages" / f"held-out-{key}.json"
-        # The second pass begins only when the scores of the held-out images are on disk: a miner that
-        # has learnt from those images is never the one that is scored on them.
-        if not (self._resume(miner, wholly) and scores.is_file()):
-            self._resume(miner, partly)
-            self._mine(miner, split.fit, 0, partly)
-        regressors = self._regressors(images, split, scale, key)
+        images = self._images(list(self.dataset))
+        stages = Stages(images, self.dataset.class_names, self.options, self.work / "stages", self.quiet)
+        head = None if self.layer == "pool5" else stages.fine_tuned(self._start(stages.scale), self.finetune)
+        regressors = stages.regressors(self.boxes)
+        planes = [self._planes(stages, head, everything) for everything in (False, True)]
         card = self._card(images)
-        if split.held_out:
-            if not scores.is_file():
-                write_json(scores, self._score(images, split.held_out, self._assemble(miner, regressors[0], card)))
-            card["held_out"] = json.loads(scores.read_text())
-            self._mine(miner, split.held_out, len(split.fit), wholly)
-        return self._show_what_is_likely(self._assemble(miner, regressors[1], card))
-
-    @staticmethod
-    def _show_what_is_likely(bundle: Bundle) -> Bundle:
-        """The model with the threshold that was best on held-out images, if there were any and it found something."""
-        threshold = bundle.card.get("held_out", {}).get("threshold")
-        if threshold is None:
-            return bundle
-        return replace(bundle, detection=replace(bundle.detection, show_above=threshold))
-
-    def _resume(self, miner: Miner, checkpoint: Checkpoint) -> bool:
-        """Put the miner into the state that the checkpoint holds, if it holds one."""
-        state = checkpoint.load()
-        if state is not None:
-            self._log(f"going on after {int(state['visited'])} images of the mining")
-            miner.restore(state)
-        return state is not None
-
-    def _log(self, message: str) -> None:
-        log(message, self.quiet)
+        # The model that has not seen the held-out images is the one that is scored on them.
+        partial = self._assemble(head, planes[0], regressors[0], card)
+        final = self._assemble(head, planes[1], regressors[1], card)
+        if stages.split.held_out:
+            card["held_out"] = self._held_out(stages, partial)
+            if card["held_out"]["threshold"] is not None:
+                final = replace(final, detection=replace(final.detection, show_above=card["held_out"]["threshold"]))
+        if self.compression is None:
+            return final
+        final = final.compressed(self.compression)
+        if stages.split.held_out:
+            scores = self._held_out(stages, partial.compressed(self.compression))
+            final.card["compression"]["held_out_map"] = scores["map"]
+        return final
 
     def _images(self, samples: Sequence[Sample]) -> TrainingImages:
         """Proposals and feature maps of all images, computed where they are not cached."""
         stored = ProposalCache(self.work / "proposals", self.proposer)
-        maps = MapCache(self.work / "maps", self.features)
+        maps = MapCache(self.work / "maps", self.pooled)
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
         sizes = [image_size(sample.path) for sample in samples]
         proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
+        mirror = self.layer != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
         for sample, key in track(list(zip(samples, keys, strict=True)), "feature maps", quiet=self.quiet):
-            if maps.missing(key):
-                maps.fill(key, sample.image)
+            wanted = [key, mirrored(key)] if mirror else [key]
+            if any(maps.missing(entry) for entry in wanted):
+                image = sample.image
+                maps.fill(key, image)
+                if mirror:
+                    maps.fill(mirrored(key), np.ascontiguousarray(image[:, ::-1]))
         return TrainingImages(samples, keys, sizes, proposals, maps)
 
-    def _key(self, images: TrainingImages) -> str:
-        """What the trained parts depend on: images, labels, features, options."""
-        labels = [
-            [sample.boxes.tolist(), sample.labels.tolist(), sample.difficult.tolist()] for sample in images.samples
-        ]
-        options = [
-            part.to_dict() for part in (self.features.options, self.detection, self.svm, self.boxes, self.options)
-        ]
-        proposals = [content_key(boxes.tobytes()) for boxes in images.proposals]
-        return content_key(
-            STAGES,
-            images.image_keys,
-            labels,
-            list(self.dataset.class_names),
-            proposals,
-            images.cache.backbone_key,
-            options,
+    def _start(self, scale: float) -> Head:
+        """The fc layers before they learn: those of the backbone's own classifier, or random ones."""
+        network, options, seed = self.pooled.backbone, self.finetune, self.options.seed
+        classes = len(self.dataset.class_names)
+        head = start_from_classifier(
+            network.name, self.weights, network.channels, self.pooled.options.levels, classes, options.dropout, seed
         )
+        if head is None:
+            head = Head(self.pooled.pooled_width, options.width, classes, options.dropout, seed, scale)
+        return head
 
-    def _mine(self, miner: Miner, order: Sequence[int], before: int, checkpoint: Checkpoint) -> None:
-        """Add the images in ``order`` to the training; ``before`` of all images come earlier."""
-        done = max(0, miner.visited - before)
-        end = before + len(order)
-        if miner.visited >= end:
-            return
-        if done == 0:
-            miner.start(order)
-            miner.fit()
+    def _planes(self, stages: Stages, head: Head | None, everything: bool) -> Planes:
+        """What scores the features: SVMs, or the fine-tuned network's own last layer."""
+        if self.scorer == "softmax":
+            assert head is not None
+            state = head.state()
+            return state["fc8.weight"], state["fc8.bias"]
+        # Every window of every image goes through the fc layers here: in half precision where that is fast.
+        fast = head
+        if head is not None and bfloat16_is_fast(self.pooled.device):
+            fast = compress(head, Compression(bfloat16=True))
+        features = WindowFeatures(self.pooled.backbone, replace(self.pooled.options, features=self.layer), fast)
+        return stages.svms(features, self.svm, everything)
 
-        def keep(visited: int) -> None:
-            if visited % CHECKPOINT_EVERY == 0 and visited < end:
-                checkpoint.save(miner.state())
-
-        miner.mine(track(order[done:], "hard negatives", quiet=self.quiet), keep)
-        checkpoint.save(miner.state())
-
-    def _regressors(self, images: TrainingImages, split: _Split, scale: float, key: str) -> list[list[Array]]:
-        """Box regressors of all classes (weights and intercepts), first without, then with the held-out images."""
-        classes = range(len(self.dataset.class_names))
-        fitted: dict[bool, list[list[Array]]] = {False: [], True: []}
-        for label in track(classes, "box regressors", quiet=self.quiet):
-            checkpoint = Checkpoint(self.work / "stages", f"box{label}", key)
-            arrays = checkpoint.load()
-            if arrays is None:
-                arrays = self._regressor(images, split, scale, label)
-                checkpoint.save(arrays)
-            for everything in (False, True):
-                fitted[everything].append([arrays[f"weights{everything}"], arrays[f"intercept{everything}"]])
-        return [[np.stack(part) for part in zip(*fitted[everything], strict=True)] for everything in (False, True)]
-
-    def _regressor(self, images: TrainingImages, split: _Split, scale: float, label: int) -> dict[str, Array]:
-        rows, deltas, owner = regression_windows(
-            images, label, self.boxes.min_iou, self.boxes.max_windows, self.options.seed
-        )
-        gram = gram_matrix(rows)
-        seen = ~np.isin(owner, split.held_out)
-        arrays = {}
-        for everything in (False, True):
-            # A class that only held-out images show is regressed from them alone.
-            used = np.ones(len(rows), bool) if everything or not seen.any() else seen
-            machine = BoxRegressor(self.boxes, scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)])
-            arrays[f"weights{everything}"], arrays[f"intercept{everything}"] = machine.weights_, machine.intercept_
-        return arrays
-
-    def _assemble(self, miner: Miner, regressors: list[Array], card: dict[str, Any]) -> Bundle:
-        weights, intercepts = miner.hyperplanes()
-        box_weights, box_intercepts = regressors
+    def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
+        detection = self.detection
+        if self.scorer == "softmax":
+            detection = replace(detection, keep_above=SOFTMAX_KEEP_ABOVE)
         return Bundle(
-            backbone=self.features.backbone.name,
-            layer=self.features.backbone.layer,
+            backbone=self.pooled.backbone.name,
+            layer=self.pooled.backbone.layer,
             class_names=tuple(self.dataset.class_names),
-            features=self.features.options,
-            detection=self.detection,
-            convolutions=self.features.backbone.state(),
-            svm_weights=torch.from_numpy(weights),
-            svm_intercepts=torch.from_numpy(intercepts),
-            box_weights=torch.from_numpy(box_weights),
-            box_intercepts=torch.from_numpy(box_intercepts),
+            features=replace(self.pooled.options, features=self.layer),
+            detection=detection,
+            convolutions=self.pooled.backbone.state(),
+            score_weights=planes[0],
+            score_intercepts=planes[1],
+            box_weights=regressors[0],
+            box_intercepts=regressors[1],
+            head={} if head is None else head.state(upto=self.layer),
+            scorer=self.scorer,
             card=card,
         )
 
-    def _score(self, images: TrainingImages, indices: Sequence[int], bundle: Bundle) -> dict[str, Any]:
-        """VOC07 AP of each class on some images, and the threshold of the best F1."""
-        detector = SPPDetector(bundle, str(self.features.device))
+    def _held_out(self, stages: Stages, bundle: Bundle) -> dict[str, Any]:
+        """VOC07 AP of each class on the held-out images, and the threshold of the best F1; kept on disk."""
+        parts = [bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values())]
+        path = self.work / "stages" / f"held-out-{stages.key(content_key(*parts))}.json"
+        if path.is_file():
+            return dict(json.loads(path.read_text()))
+        images, indices = stages.images, stages.split.held_out
+        detector = SPPDetector(bundle, str(self.pooled.device))
         found = [
             detector.detect_on(images.maps(i), images.proposals[i], threshold=-np.inf)
             for i in track(indices, "held-out images", quiet=self.quiet)
         ]
         result = evaluate_voc(found, [images.samples[i] for i in indices], bundle.class_names)
-        return {
+        scores = {
             "images": len(indices),
             "metric": "voc07",
             **result.to_dict("voc07"),
             "threshold": result.best_threshold(),
         }
+        write_json(path, scores)
+        return scores
 
     def _card(self, images: TrainingImages) -> dict[str, Any]:
         """Where the model comes from; no times, so that a run that was stopped and resumed makes the same file."""
@@ -314,11 +283,32 @@ class _Run:
             "version": __version__,
             "images": len(images),
             "objects": dict(zip(self.dataset.class_names, counts.tolist(), strict=True)),
-            "weights": self.weights,
-            "svm": self.svm.to_dict(),
+            "weights": str(self.weights),
+            **({} if self.layer == "pool5" else {"fine_tuning": self.finetune.to_dict()}),
+            **({"svm": self.svm.to_dict()} if self.scorer == "svm" else {}),
             "boxes": self.boxes.to_dict(),
             "training": self.options.to_dict(),
         }
+
+
+def check_options(
+    features: FeatureOptions, scorer: Scorer, finetune: FineTuneOptions, compression: Compression | None
+) -> None:
+    """Refuse options that do not go together.
+
+    Raises
+    ------
+    InputError
+        With what would.
+    """
+    if scorer not in SCORERS:
+        raise InputError(f"the scorer must be one of {', '.join(SCORERS)}, not {scorer!r}")
+    if scorer == "softmax" and (features.features != "fc7" or finetune.epochs == 0):
+        raise InputError(
+            "the softmax is the last layer of the fine-tuned network: it needs the features fc7, fine-tuned"
+        )
+    if compression is not None and features.features == "pool5":
+        raise InputError("there are no fc layers to compress: the detector's features are pool5")
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:

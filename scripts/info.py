@@ -31,12 +31,13 @@ def card_lines(header: dict[str, Any]) -> list[str]:
         "pyramid": ", ".join(f"{n} x {n}" for n in features["levels"]),
         "scales": ", ".join(str(scale) for scale in features["scales"]),
         "features": features["features"],
+        "scores": {"svm": "linear SVMs", "softmax": "log-odds of the softmax"}[header["scorer"]],
         "proposals": f"{header['detection']['proposals']}, {header['detection']['max_windows']} windows",
         "trained on": f"{card.get('images', 'unknown')} images",
         "made with": f"sppnet {card.get('version', 'unknown')}",
     }
     lines = [f"{name:<12}{value}" for name, value in rows.items()]
-    return lines + score_lines(card)
+    return lines + score_lines(card) + compression_lines(card)
 
 
 def score_lines(card: dict[str, Any]) -> list[str]:
@@ -51,3 +52,22 @@ def score_lines(card: dict[str, Any]) -> list[str]:
     rows.append(["mean", sum(objects.values()), held_out["map"]])
     title = f"AP ({held_out['metric']}) on {held_out['images']} held-out images, before they joined the training"
     return [title, text_table(["class", "objects", "AP"], rows)]
+
+
+def compression_lines(card: dict[str, Any]) -> list[str]:
+    """What the fc layers were made of their compression, and what it cost, where they were compressed."""
+    compression = card.get("compression")
+    if not compression:
+        return []
+    lines = [
+        f"fc layers compressed ({compression['method']}): {compression['bytes'] / 1e6:.1f} MB, "
+        f"{compression['multiplications'] / 1e6:.1f} million multiplications a window, before "
+        f"{compression['bytes_before'] / 1e6:.1f} MB, {compression['multiplications_before'] / 1e6:.1f} million"
+    ]
+    if "held_out_map" in compression:
+        whole = card["held_out"]["map"]
+        lines.append(
+            f"held-out mAP {compression['held_out_map']:.3f}, whole {whole:.3f}: "
+            f"{100 * (compression['held_out_map'] - whole):+.1f} points"
+        )
+    return lines

@@ -10,8 +10,9 @@ from .datasets import add_dataset_arguments, dataset_from, integers, names
 
 HELP = """Train a detector on labelled photographs and write one model file.
 
-The work is done in stages (proposals, feature maps, SVMs with hard negatives, box regressors) whose results are
-kept under --work: a run that was stopped goes on where it was, and more photographs cost only their own part."""
+The work is done in stages (proposals, feature maps, fine-tuning of fc layers, SVMs with hard negatives, box
+regressors) whose results are kept under --work: a run that was stopped goes on where it was, and more photographs cost
+only their own part."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
     )
     parser.add_argument(
-        "--features", choices=("pool5",), default="pool5", help="the layer that the SVMs see (default: pool5)"
+        "--features",
+        choices=("pool5", "fc6", "fc7"),
+        default="pool5",
+        help="the layer that the SVMs see: pooled windows, or fc layers that are fine-tuned first (default: pool5)",
+    )
+    parser.add_argument(
+        "--fc-width",
+        type=int,
+        metavar="N",
+        help="numbers in fc6 and fc7 of a backbone without fc layers of its own (default: 1024)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="visits of the fine-tuning to every image, at most; 0 leaves the fc layers as they start (default: 12)",
+    )
+    parser.add_argument(
+        "--scorer",
+        choices=("svm", "softmax"),
+        default="svm",
+        help="SVMs on the features, or the fine-tuned network's own last layer (default: svm)",
+    )
+    parser.add_argument(
+        "--compress",
+        metavar="svd[=E|R],bfloat16",
+        help="save smaller and faster fc layers: truncated SVD that keeps a share E of the energy or R ranks, half the "
+        "bytes, or both; what that costs on held-out images is printed",
     )
     parser.add_argument(
         "--scales",
@@ -70,16 +98,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; the model's path and its held-out scores go to stdout."""
     from ..data.progress import log
-    from ..detector.config import FeatureOptions, TrainOptions
+    from ..detector.compression import Compression
+    from ..detector.config import FeatureOptions, FineTuneOptions, TrainOptions
     from ..detector.train import train
-    from .info import score_lines
+    from .info import compression_lines, score_lines
 
     if args.download:
         from ..data.download import download_voc
 
         args.dataset = download_voc(args.dataset, args.set, args.quiet)
     features = FeatureOptions(scales=args.scales, levels=args.pyramid, features=args.features)
+    given = {"width": args.fc_width, "epochs": args.epochs}
+    finetune = FineTuneOptions(**{name: value for name, value in given.items() if value is not None})
     options = TrainOptions(seed=args.seed, held_out=args.held_out)
+    compression = None if args.compress is None else Compression.parse(args.compress)
     dataset = dataset_from(args, args.classes)
     compile_kernels(args.quiet)
     detector = train(
@@ -89,12 +121,15 @@ def run(args: argparse.Namespace) -> int:
         weights=args.weights,
         layer=args.layer,
         features=features,
+        scorer=args.scorer,
+        finetune=finetune,
         options=options,
+        compression=compression,
         work=args.work,
         device=resolve_device(args),
         quiet=args.quiet,
     )
-    print("\n".join([*score_lines(detector.card), f"wrote {args.out}"]))
+    print("\n".join([*score_lines(detector.card), *compression_lines(detector.card), f"wrote {args.out}"]))
     work = args.work or Path(f"{args.out}.work")
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and maps for further runs; it can be deleted", args.quiet)

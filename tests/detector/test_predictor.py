@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from sppnet import SPPDetector
 from sppnet.data.boxes import flip
 from sppnet.data.errors import InputError
-from sppnet.detector.bundle import Bundle, read_header
+from sppnet.detector.bundle import FORMAT, Bundle, read_header
 from sppnet.detector.config import DetectOptions
 
 
@@ -25,8 +25,8 @@ def bundle(features):
         features=features.options,
         detection=DetectOptions(max_windows=100),
         convolutions=features.backbone.state(),
-        svm_weights=weights,
-        svm_intercepts=torch.tensor([0.0, 0.1, -0.1]),
+        score_weights=weights,
+        score_intercepts=torch.tensor([0.0, 0.1, -0.1]),
         card={"images": 1},
     )
 
@@ -46,7 +46,7 @@ def test_scores_are_features_times_weights(bundle, features, image):
     maps = features.maps(image)
     cells = features.locate(maps, WINDOWS)
     rows = features.pool(maps, cells).double()[cells.inverse]
-    expected = rows @ bundle.svm_weights.double().T + bundle.svm_intercepts.double()
+    expected = rows @ bundle.score_weights.double().T + bundle.score_intercepts.double()
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores[0], scores[3])
@@ -125,7 +125,7 @@ def test_files_that_are_no_model_are_refused(bundle, tmp_path):
     save_file({"a": torch.zeros(1)}, path, metadata={"sppnet": json.dumps({"format": 99})})
     with pytest.raises(InputError, match="model format 99"):
         Bundle.load(path)
-    save_file({"a": torch.zeros(1)}, path, metadata={"sppnet": json.dumps({"format": 1})})
+    save_file({"a": torch.zeros(1)}, path, metadata={"sppnet": json.dumps({"format": FORMAT})})
     with pytest.raises(InputError, match="'backbone' is missing"):
         Bundle.load(path)
     bundle.save(path)

@@ -10,12 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import sppnet.detector.train as training
-from detector_options import SMALL
+import torch
+from detector_options import SMALL, SMALL_FC
 from sppnet.data.errors import InputError
 from sppnet.data.voc import VOCDataset
+from sppnet.detector import stages
 from sppnet.detector.bundle import Bundle
 from sppnet.detector.cache import Checkpoint, MapCache
+from sppnet.detector.compression import Compression
+from sppnet.detector.head import Head
 from sppnet.detector.train import check_classes, train
 
 
@@ -27,29 +30,26 @@ def trained(scenes, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained_fc(scenes, tmp_path_factory):
+    """The same with fine-tuned fc layers."""
+    folder = tmp_path_factory.mktemp("trained-fc")
+    train(scenes, out=folder / "model.safetensors", work=folder / "work", **SMALL_FC)
+    return folder
+
+
 class StoppedError(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize(
-    ("target", "calls"),
-    [
-        ("sppnet.detector.cache.MapCache.fill", 5),
-        ("sppnet.detector.mining.Miner._visit", 3),
-        ("sppnet.detector.mining.Miner._visit", 7),
-        ("sppnet.detector.train._Run._regressor", 2),
-        ("sppnet.detector.train._Run._score", 0),
-        ("sppnet.detector.mining.Miner._visit", 11),
-        ("sppnet.detector.bundle.Bundle.save", 0),
-    ],
-)
-def test_stopped_run_ends_with_the_same_file(scenes, trained, tmp_path, monkeypatch, target, calls):
+def stop_and_go_on(scenes, done, tmp_path, monkeypatch, target, calls, options):
+    """The bytes of the model file of a run that was stopped at a call of ``target`` and then called again."""
     # Half of the proposals and maps are there already, which saves time and tries mixed caches.
-    shutil.copytree(trained / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    shutil.copytree(done / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
     for number, path in enumerate(sorted((tmp_path / "work" / "maps").iterdir())):
         if number % 2:
             path.unlink()
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(stages, "CHECKPOINT_EVERY", 2)
     with monkeypatch.context() as patch:
         owner_name, name = target.rsplit(".", 1)
         module_name, class_name = owner_name.rsplit(".", 1)
@@ -63,10 +63,104 @@ def test_stopped_run_ends_with_the_same_file(scenes, trained, tmp_path, monkeypa
 
         patch.setattr(owner, name, stopping)
         with pytest.raises(StoppedError):
-            train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **SMALL)
+            train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **options)
     assert not (tmp_path / "model.safetensors").exists()
-    train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **SMALL)
-    assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **options)
+    return (tmp_path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"),
+    [
+        ("sppnet.detector.cache.MapCache.fill", 5),
+        ("sppnet.detector.mining.Miner._visit", 3),
+        ("sppnet.detector.mining.Miner._visit", 7),
+        ("sppnet.detector.stages.Stages._regressor", 2),
+        ("sppnet.detector.train._Run._held_out", 0),
+        ("sppnet.detector.mining.Miner._visit", 11),
+        ("sppnet.detector.bundle.Bundle.save", 0),
+    ],
+)
+def test_stopped_run_ends_with_the_same_file(scenes, trained, tmp_path, monkeypatch, target, calls):
+    stopped = stop_and_go_on(scenes, trained, tmp_path, monkeypatch, target, calls, SMALL)
+    assert stopped == (trained / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"),
+    [
+        ("sppnet.detector.finetune.FineTuner._epoch", 1),
+        ("sppnet.detector.mining.Miner._visit", 7),
+        ("sppnet.detector.mining.Miner._visit", 11),
+    ],
+)
+def test_stopped_run_with_fc_layers_ends_with_the_same_file(scenes, trained_fc, tmp_path, monkeypatch, target, calls):
+    stopped = stop_and_go_on(scenes, trained_fc, tmp_path, monkeypatch, target, calls, SMALL_FC)
+    assert stopped == (trained_fc / "model.safetensors").read_bytes()
+
+
+def test_models_of_one_work_folder_share_what_they_can(scenes, trained_fc, tmp_path):
+    """fc6 beside fc7, and the softmax: the fine-tuning, the maps and the regressors are there already."""
+    work = tmp_path / "work"
+    shutil.copytree(trained_fc / "work", work)
+    before = {path.name for path in work.rglob("*")}
+    fc6 = replace(SMALL_FC["features"], features="fc6")
+    six = train(scenes, out=tmp_path / "six.safetensors", work=work, **(SMALL_FC | {"features": fc6}))
+    softmax = train(scenes, out=tmp_path / "softmax.safetensors", work=work, scorer="softmax", **SMALL_FC)
+    new = {path.name.split("-")[0] for path in work.rglob("*") if path.name not in before}
+    assert new == {"svm", "held"}
+    assert sorted({name.split(".")[0] for name in six.bundle.head}) == ["fc6", "scale"]
+    assert softmax.bundle.score_weights.shape == (len(scenes.class_names) + 1, 32)
+    whole = Bundle.load(trained_fc / "model.safetensors")
+    for name in ("fc6.weight", "fc6.bias"):
+        assert torch.equal(six.bundle.head[name], whole.head[name])
+    scores = softmax.detect(scenes[0].image, threshold=-np.inf)
+    assert len(scores)
+    assert scores.scores.min() > -7
+
+
+def test_fc_layers_as_they_start(scenes, trained_fc, tmp_path):
+    """Without an epoch the random layers stay what the seed makes of them."""
+    options = SMALL_FC | {"finetune": replace(SMALL_FC["finetune"], epochs=0)}
+    detector = train(scenes, out=tmp_path / "m.safetensors", work=tmp_path / "work", **options)
+    other = Bundle.load(trained_fc / "model.safetensors").head
+    assert not torch.equal(detector.bundle.head["fc6.weight"], other["fc6.weight"])
+    width_in = other["fc6.weight"].shape[1]
+    random = Head(width_in, 32, len(scenes.class_names), seed=0)
+    assert torch.equal(detector.bundle.head["fc6.weight"], random.state()["fc6.weight"])
+    # Nobody learns from mirror images, so their maps are not made.
+    assert len(list((tmp_path / "work" / "maps").iterdir())) == 2 * len(scenes)
+
+
+def test_compressed_model_tells_what_it_cost(scenes, trained_fc, tmp_path):
+    shutil.copytree(trained_fc / "work", tmp_path / "work")
+    compression = Compression(svd=8, bfloat16=True)
+    train(scenes, out=tmp_path / "m.safetensors", work=tmp_path / "work", compression=compression, **SMALL_FC)
+    bundle, whole = Bundle.load(tmp_path / "m.safetensors"), Bundle.load(trained_fc / "model.safetensors")
+    record = bundle.card["compression"]
+    assert record["method"] == "svd=8,bfloat16"
+    assert record["ranks"] == {"fc6": 8, "fc7": 8}
+    assert record["bytes"] < 0.3 * record["bytes_before"]
+    assert 0 <= record["held_out_map"] <= 1
+    assert bundle.card["held_out"] == whole.card["held_out"]
+    assert bundle.head["fc6.0.weight"].dtype == torch.bfloat16
+    with pytest.raises(InputError, match=r"compressed already \(svd=8,bfloat16\)"):
+        bundle.compressed(compression)
+    assert torch.equal(whole.compressed(compression).head["fc7.1.weight"], bundle.head["fc7.1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scorer": "softmax"}, "needs the features fc7"),
+        ({"scorer": "margin"}, "one of svm, softmax, not 'margin'"),
+        ({"compression": Compression(bfloat16=True)}, "no fc layers to compress"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_any_work(scenes, tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        train(scenes, out=tmp_path / "m.safetensors", work=tmp_path / "work", **(SMALL | given))
+    assert not (tmp_path / "work").exists()
 
 
 def test_killed_process_goes_on(scenes, tmp_path):
