@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "COCODataset": ".data.coco",
+    "CombinedDetector": ".detector.combination",
     "Detections": ".data.detections",
     "FolderDataset": ".data.folder",
     "InputError": ".data.errors",

@@ -18,7 +18,9 @@ HELP = "Time this package against the alternatives on this machine. The table go
 BENCHMARKS = {
     "proposals": "our selective search against OpenCV's: time, recall, MABO",
     "pooling": "SPP pooling of windows against torchvision's roi_pool",
+    "head": "the fc layers of many windows, whole and compressed",
     "detect": "a whole detection, stage by stage, from decoding to drawn boxes",
+    "table": "the paper's table of results on any labelled data, its figures beside ours",
 }
 
 

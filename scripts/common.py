@@ -3,8 +3,39 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..data.errors import InputError
+from .datasets import integers
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--model``, which may be given several times, and what takes the place of a model's own options."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        action="append",
+        type=Path,
+        metavar="M",
+        help="a model file of 'sppnet train'; given several times, the models are combined",
+    )
+    parser.add_argument(
+        "--max-windows", type=int, metavar="N", help="windows looked at in an image (default: the model's, 2000)"
+    )
+    parser.add_argument(
+        "--scales", type=integers, metavar="N,N", help="lengths of the image's shorter side (default: the model's)"
+    )
+    parser.add_argument(
+        "--compress",
+        metavar="svd[=E|R],bfloat16",
+        help="make the fc layers smaller and faster on loading: truncated SVD that keeps a share E of the energy or R "
+        "ranks, half the bytes, or both",
+    )
+
+
+def model_name(args: argparse.Namespace) -> str:
+    """What results call the models of ``--model``."""
+    return " + ".join(str(path) for path in args.model)
 
 
 def resolve_device(args: argparse.Namespace) -> str:
@@ -37,5 +68,6 @@ def compile_kernels(quiet: bool) -> None:
 
     with notice_if_slow("compiling the inner loops for this machine, once (about 20 s)", quiet):
         selective_search(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
-        pool_windows(np.zeros((6, 6, 16), np.float32), np.array([[0, 0, 5, 5]]))
+        for dtype in (np.float32, np.float16):
+            pool_windows(np.zeros((6, 6, 16), dtype), np.array([[0, 0, 5, 5]]))
         nms(np.zeros((1, 4), np.float32), np.zeros(1, np.float32), 0.5)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import compile_kernels, resolve_device
-from .datasets import integers
+from .common import add_model_arguments, compile_kernels, model_name, resolve_device
 
 if TYPE_CHECKING:
     from ..data.formats import Results
+    from ..detector.combination import CombinedDetector
     from ..detector.predictor import SPPDetector
 
 HELP = """Find objects in photographs: files, folders (searched through) or globs.
@@ -25,18 +25,12 @@ FORMATS = ("json", "coco", "voc", "csv")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``sppnet detect``."""
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders or globs")
-    parser.add_argument("--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet train'")
+    add_model_arguments(parser)
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("detections"), metavar="DIR", help="where to write (default: detections)"
     )
     parser.add_argument(
-        "--threshold", type=float, metavar="T", help="show detections that score higher (default: the model's)"
-    )
-    parser.add_argument(
-        "--max-windows", type=int, metavar="N", help="windows looked at in an image (default: the model's, 2000)"
-    )
-    parser.add_argument(
-        "--scales", type=integers, metavar="N,N", help="lengths of the image's shorter side (default: the model's)"
+        "--threshold", type=float, metavar="T", help="show detections that score higher (default: each model's own)"
     )
     parser.add_argument(
         "--format", type=formats, default=("json",), metavar="F,F", help="any of json,coco,voc,csv (default: json)"
@@ -72,32 +66,49 @@ def run(args: argparse.Namespace) -> int:
         else:
             failed[str(path)] = str(result)
             log(f"sppnet: {result}")
-    write_results(args.out, Results(str(args.model), detector.class_names, found, failed), args.format)
+    write_results(args.out, Results(model_name(args), detector.class_names, found, failed), args.format)
     total = sum(len(image.detections) for image in found)
     log(f"{total} objects in {len(found)} images: {args.out / 'detections.json'}", args.quiet)
     return 1 if failed else 0
 
 
-def load_detector(args: argparse.Namespace) -> SPPDetector:
-    """The detector of ``--model`` with ``--scales`` and ``--max-windows`` in the place of its own."""
+def load_detector(args: argparse.Namespace) -> SPPDetector | CombinedDetector:
+    """The detector of ``--model``, or the combination of several."""
+    detectors = [load_model(path, args) for path in args.model]
+    if len(detectors) == 1:
+        return detectors[0]
+    from ..detector.combination import CombinedDetector
+
+    return CombinedDetector(detectors)
+
+
+def load_model(path: Path, args: argparse.Namespace) -> SPPDetector:
+    """The detector of one model file with ``--scales``, ``--max-windows`` and ``--compress`` applied to it."""
     from dataclasses import replace
 
     from ..data.errors import InputError
     from ..detector.bundle import Bundle
+    from ..detector.compression import Compression
     from ..detector.predictor import SPPDetector
 
-    bundle = Bundle.load(args.model)
+    bundle = Bundle.load(path)
     if args.scales is not None:
         bundle = replace(bundle, features=replace(bundle.features, scales=args.scales))
     if args.max_windows is not None:
         if args.max_windows < 1:
             raise InputError(f"--max-windows must be at least 1, not {args.max_windows}")
         bundle = replace(bundle, detection=replace(bundle.detection, max_windows=args.max_windows))
+    if args.compress is not None:
+        bundle = bundle.compressed(Compression.parse(args.compress))
     return SPPDetector(bundle, resolve_device(args))
 
 
 def detect_file(
-    detector: SPPDetector, path: Path, threshold: float | None, drawn: Path | None = None, id: str = ""
+    detector: SPPDetector | CombinedDetector,
+    path: Path,
+    threshold: float | None,
+    drawn: Path | None = None,
+    id: str = "",
 ) -> Any:
     """The ``ImageDetections`` of one file, drawn to ``drawn`` as well; or the ``ImageError`` that it met."""
     from ..data.draw import draw_detections

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import compile_kernels
-from .datasets import add_dataset_arguments, dataset_from, integers
+from .common import add_model_arguments, compile_kernels, model_name
+from .datasets import add_dataset_arguments, dataset_from
 
 if TYPE_CHECKING:
     from ..data.detections import Detections
@@ -23,7 +23,7 @@ METRICS = ("voc07", "voc", "coco")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``sppnet evaluate``."""
     add_dataset_arguments(parser, default_set="test")
-    parser.add_argument("--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet train'")
+    add_model_arguments(parser)
     parser.add_argument(
         "--metric",
         type=metrics,
@@ -33,12 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("evaluation"), metavar="DIR", help="where to write (default: evaluation)"
-    )
-    parser.add_argument(
-        "--max-windows", type=int, metavar="N", help="windows looked at in an image (default: the model's, 2000)"
-    )
-    parser.add_argument(
-        "--scales", type=integers, metavar="N,N", help="lengths of the image's shorter side (default: the model's)"
     )
 
 
@@ -77,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
             failed[str(sample.path)] = str(result)
             log(f"sppnet: {result}")
             found.append(Detections.empty(detector.class_names))
-    write_results(args.out, Results(str(args.model), detector.class_names, results, failed))
+    write_results(args.out, Results(model_name(args), detector.class_names, results, failed))
     figures, text = score(found, dataset, args.metric, args.out)
-    write_json(args.out / "metrics.json", {"metric": figures, "images": len(dataset), "model": str(args.model)})
+    write_json(args.out / "metrics.json", {"metric": figures, "images": len(dataset), "model": model_name(args)})
     print(text)
     return 1 if failed else 0
 

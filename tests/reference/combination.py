@@ -1,0 +1,21 @@
+"""Model combination as it is told: all lists together, class after class, the best that overlaps no better one."""
+
+from reference.iou import iou
+
+
+def combine(lists, nms, max_per_class):
+    """The kept (class name, score, box) of several lists of them, best first; the earlier one wins a tie."""
+    together = [item for items in lists for item in items]
+    together.sort(key=lambda item: -item[1])  # stable: ties stay in their order
+    kept = []
+    for name, score, box in together:
+        rivals = [other for other_name, _, other in kept if other_name == name]
+        if all(iou(box, other) <= nms for other in rivals):
+            kept.append((name, score, box))
+    count = {}
+    best = []
+    for name, score, box in kept:
+        count[name] = count.get(name, 0) + 1
+        if count[name] <= max_per_class:
+            best.append((name, score, box))
+    return best

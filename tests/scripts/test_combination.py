@@ -1,0 +1,116 @@
+"""Several models on the command line: ``sppnet detect`` and ``evaluate`` with ``--model`` given again."""
+
+import json
+
+import pytest
+import torch
+from reference.combination import combine as slow_combine
+from sppnet.data.formats import read_detections_json
+from sppnet.data.scenes import make_scenes
+from sppnet.detector.backbone import Backbone
+from sppnet.detector.bundle import Bundle
+from sppnet.detector.config import DetectOptions, FeatureOptions
+from sppnet.detector.spp import bins
+from sppnet.scripts.cli import main
+
+CLASSES = ("box", "disc", "star", "triangle")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Scenes, two models with random SVMs, and one that knows other classes."""
+    folder = tmp_path_factory.mktemp("combination")
+    make_scenes(folder / "scenes", {"val": 2}, seed=0, size=(96, 128))
+    backbone = Backbone("squeezenet1_1")
+    options = FeatureOptions(scales=(128,), levels=(1, 2))
+    width = backbone.channels * bins(options.levels)
+    for seed, (name, classes) in enumerate({"a": CLASSES, "b": CLASSES[::-1], "cats": ("cat", "disc")}.items()):
+        weights = torch.randn(len(classes), width, generator=torch.Generator().manual_seed(seed))
+        Bundle(
+            backbone=backbone.name,
+            layer=backbone.layer,
+            class_names=classes,
+            features=options,
+            detection=DetectOptions(max_windows=60),
+            convolutions=backbone.state(),
+            score_weights=weights / width**0.5,
+            score_intercepts=torch.zeros(len(classes)),
+        ).save(folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def detect(folder):
+    """``detect("a", "b")`` gives the results of ``sppnet detect`` with these models."""
+
+    def run(*models, options=("--threshold", "-10")):
+        out = folder / "-".join(["found", *models])
+        arguments = ["detect", str(folder / "scenes"), "-o", str(out), "--no-draw", "--quiet", *options]
+        assert main([*arguments, *given(folder, *models)]) == 0
+        return read_detections_json(out / "detections.json")
+
+    return run
+
+
+def given(folder, *models):
+    return [part for name in models for part in ("--model", str(folder / f"{name}.safetensors"))]
+
+
+def items(found):
+    return [(record["label"], record["score"], tuple(record["box"])) for record in found.to_records()]
+
+
+def test_detect_finds_the_union_and_names_the_models(detect, folder):
+    both = detect("a", "b")
+    assert both.model == f"{folder / 'a.safetensors'} + {folder / 'b.safetensors'}"
+    assert tuple(both.class_names) == CLASSES
+    alone = [detect("a"), detect("b")]
+    assert alone[0].model == str(folder / "a.safetensors")
+    for number, image in enumerate(both.images):
+        lists = [items(results.images[number].detections) for results in alone]
+        assert items(image.detections) == slow_combine(lists, 0.3, 100)
+        assert set(items(image.detections)) not in map(set, lists)
+
+
+def test_options_reach_every_model(detect):
+    options = ("--threshold", "-10", "--max-windows", "1", "--scales", "160")
+    one, other, both = (detect(*models, options=options).images[0] for models in (("a",), ("b",), ("a", "b")))
+    lists = [items(image.detections) for image in (one, other)]
+    best = slow_combine(lists, 0.3, 100)
+    assert items(both.detections) == best
+    assert 0 < len(best) <= len(CLASSES)
+    assert lists[0] != items(detect("a", options=(*options[:4], "--scales", "128")).images[0].detections)
+    assert lists[1] != items(detect("b", options=(*options[:4], "--scales", "128")).images[0].detections)
+
+
+def test_evaluate_scores_the_union(detect, folder):
+    out = folder / "evaluation"
+    arguments = ["evaluate", str(folder / "scenes"), "--set", "val", "-o", str(out), "--quiet"]
+    assert main([*arguments, *given(folder, "b", "a")]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["model"] == f"{folder / 'b.safetensors'} + {folder / 'a.safetensors'}"
+    assert set(metrics["metric"]["voc07"]["ap"]) == set(CLASSES)
+    evaluated, detected = read_detections_json(out / "detections.json"), detect("b", "a")
+    assert tuple(evaluated.class_names) == CLASSES[::-1]
+    assert [items(image.detections) for image in evaluated.images] == [
+        items(image.detections) for image in detected.images
+    ]
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "expected"),
+    [
+        (("a", "cats"), [], "the same classes: model 2 lacks box, star, triangle and adds cat"),
+        (("a", "missing"), [], "missing.safetensors: no such model file"),
+        (("a", "b"), ["--max-windows", "0"], "--max-windows must be at least 1, not 0"),
+        ((), [], "the following arguments are required: --model"),
+    ],
+)
+@pytest.mark.parametrize("command", ["detect", "evaluate"])
+def test_wrong_calls_are_one_line(folder, capsys, command, models, options, expected):
+    arguments = [command, str(folder / "scenes"), "-o", str(folder / "nothing"), *given(folder, *models), *options]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (folder / "nothing").exists()
