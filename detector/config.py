@@ -192,8 +192,9 @@ class FineTuneOptions(_Options):
         Visits to every image at most; 0 leaves the layers as they start.
     patience : int
         Epochs without a lower held-out loss after which learning stops.
-    rate : float
-        Learning rate of weights; biases learn at twice the rate.
+    rate : float or None
+        Learning rate of weights at first; biases learn at twice the rate. None is 0.01 for layers that start at
+        random and 0.001 (the reference's) for pretrained ones.
     drops : tuple of float
         Parts of the epochs after which the rate is divided by ten.
     momentum, weight_decay : float
@@ -220,7 +221,7 @@ class FineTuneOptions(_Options):
     width: int = 1024
     epochs: int = 12
     patience: int = 5
-    rate: float = 0.01
+    rate: float | None = None
     drops: tuple[float, ...] = (0.6, 0.85)
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -252,9 +253,10 @@ class FineTuneOptions(_Options):
         """Negatives drawn from an image for each of its positives."""
         return -(-(self.batch - self.positives_in_batch) // self.positives_in_batch)
 
-    def rate_at(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        return self.rate * 0.1 ** sum(epoch >= drop * self.epochs for drop in self.drops)
+    def rate_at(self, epoch: int, pretrained: bool) -> float:
+        """Learning rate of an epoch, counted from 0, of layers that started pretrained or not."""
+        start = (0.001 if pretrained else 0.01) if self.rate is None else self.rate
+        return start * 0.1 ** sum(epoch >= drop * self.epochs for drop in self.drops)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..data.boxes import flip, iou
 from ..data.errors import InputError
+from ..eval.timing import StageTimer
 from .compression import bfloat16_is_fast
 from .config import FineTuneOptions
 from .head import Head
@@ -92,11 +93,12 @@ class FineTuner:
         # As in Caffe: biases learn at twice the rate and do not decay.
         self.optimizer = torch.optim.SGD(
             [{"params": weights, "weight_decay": options.weight_decay}, {"params": biases, "weight_decay": 0.0}],
-            lr=options.rate,
+            lr=options.rate_at(0, head.pretrained),
             momentum=options.momentum,
             fused=True,
         )
         self.history: list[Epoch] = []
+        self.timer = StageTimer(self.device.type)
         self.best: dict[str, Tensor] = self._copy()
 
     def run(self, fit: Sequence[int], held_out: Sequence[int], after_epoch: Callable[[], None] = lambda: None) -> Head:
@@ -124,7 +126,7 @@ class FineTuner:
 
     def _epoch(self, fit: Sequence[int], validation: tuple[Tensor, Tensor] | None) -> None:
         done = len(self.history)
-        rate = self.options.rate_at(done)
+        rate = self.options.rate_at(done, self.head.pretrained)
         self.optimizer.param_groups[0]["lr"], self.optimizer.param_groups[1]["lr"] = rate, 2 * rate
         rng = np.random.default_rng([self.seed, done])
         losses = []
@@ -133,8 +135,13 @@ class FineTuner:
             # Dropout draws from torch's generator; each epoch has its own seed, so that a resumed run goes on alike.
             torch.manual_seed(int(rng.integers(2**31)))
             self.head.train()
-            for rows, labels in self._batches(fit, rng):
-                losses.append(self._step(rows, labels))
+            batches = self._batches(fit, rng)
+            while True:
+                with self.timer.stage("pooling"):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                losses.append(self._step(*batch))
         if not losses:
             raise InputError(
                 f"fine-tuning found fewer than {self.options.positives_in_batch} windows that overlap an object by "
@@ -150,14 +157,25 @@ class FineTuner:
         if loss is None or loss < min(earlier, default=np.inf):
             self.best = self._copy()
         self.report(line)
+        self.report(self._profile())
+        self.timer.reset()
+
+    def _profile(self) -> str:
+        """Where the time of the epoch's steps went; the first row of a batch waits for its images to be pooled."""
+        seconds = {name: sum(times.seconds) for name, times in self.timer.times().items()}
+        whole = sum(seconds.values())
+        parts = ", ".join(f"{name} {100 * part / whole:.0f} %" for name, part in seconds.items())
+        return f"{len(self.timer.times()['update'].seconds)} steps in {whole:.0f} s: {parts}"
 
     def _step(self, rows: Tensor, labels: Tensor) -> Tensor:
-        with self._precision():
-            logits = self.head(rows)
-        loss = functional.cross_entropy(logits.float(), labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        with self.timer.stage("products"):
+            with self._precision():
+                logits = self.head(rows)
+            loss = functional.cross_entropy(logits.float(), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        with self.timer.stage("update"):
+            self.optimizer.step()
         return loss.detach()
 
     def _precision(self) -> torch.autocast:

@@ -40,6 +40,8 @@ class Head(nn.Module):
     """
 
     scale: Tensor
+    pretrained = False
+    """Whether the layers come from a trained classifier: they are then fine-tuned with smaller steps."""
 
     def __init__(
         self, width_in: int, width: int, classes: int, dropout: float = 0.5, seed: int = 0, scale: float = 1.0
@@ -258,7 +260,7 @@ def start_from_classifier(
             "fc8.bias": fc8.bias.detach(),
         }
     )
-    head.dropout = dropout
+    head.dropout, head.pretrained = dropout, True
     return head.requires_grad_(True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.errors import InputError
 from ..data.nms import nms
@@ -74,12 +75,15 @@ class Miner:
             boxes, labels = self._positives(index)
             others = self.images.proposals[index]
             others = others[rng.permutation(len(others))[:random_windows]]
-            maps = self.images.maps(index)
-            wanted = [(boxes[labels == label], label, 1) for label in range(len(self.machines))]
+            groups = [(boxes[labels == label], label, 1) for label in range(len(self.machines))]
             for label in range(len(self.machines)):
                 far = self.images.overlap(index, others, label) < self.options.negative_iou
-                wanted.append((others[far], label, -1))
-            self._add(index, maps, wanted)
+                groups.append((others[far], label, -1))
+            maps = self.images.maps(index)
+            cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in groups]))
+            parts = np.split(cells.inverse, np.cumsum([len(windows) for windows, _, _ in groups])[:-1])
+            wanted = [(part, label, sign) for part, (_, label, sign) in zip(parts, groups, strict=True)]
+            self._add(index, maps, cells, wanted)
 
     def _positives(self, index: int) -> tuple[Array, Array]:
         """Objects of an image and the proposals that count as such, boxes (N, 4) and labels (N,)."""
@@ -119,38 +123,55 @@ class Miner:
     def _visit(self, index: int) -> None:
         """Collect the hard negatives of one image for every class."""
         images, options = self.images, self.options
-        maps = images.maps(index)
+        labels = range(len(self.machines))
         windows = images.windows(index)
+        far = np.stack([images.overlap(index, windows, label) < options.negative_iou for label in labels], axis=1)
+        # What is no negative of any class is not computed.
+        windows, far = windows[far.any(axis=1)], far[far.any(axis=1)]
+        maps = images.maps(index)
         cells = images.features.locate(maps, windows)
-        scores = self._scores(maps, cells)[cells.inverse]
+        rows, of_cells = self._scored(maps, cells)
+        scores = of_cells[cells.inverse]
         wanted = []
-        for label in range(len(self.machines)):
-            hard = np.flatnonzero(scores[:, label] > options.hard_above)
-            hard = hard[images.overlap(index, windows[hard], label) < options.negative_iou]
+        for label in labels:
+            hard = np.flatnonzero((scores[:, label] > options.hard_above) & far[:, label])
             kept = hard[nms(windows[hard], scores[hard, label], options.duplicate_iou)]
-            wanted.append((windows[kept], label, -1))
-        self._add(index, maps, wanted)
+            wanted.append((cells.inverse[kept], label, -1))
+        self._add(index, maps, cells, wanted, rows)
 
-    def _scores(self, maps: FeatureMaps, cells: Cells) -> Array:
+    def _scored(self, maps: FeatureMaps, cells: Cells) -> tuple[Tensor | None, Array]:
+        """Scores (U, classes) of distinct windows, and their rows where they are short enough to be kept."""
         features = self.images.features
         weights, intercepts = (torch.from_numpy(part).to(features.device) for part in self.hyperplanes())
-        return features.scores(maps, cells, weights, intercepts)
+        if not self._short_rows:
+            return None, features.scores(maps, cells, weights, intercepts)
+        rows = features.rows(maps, cells)
+        return rows, torch.addmm(intercepts, rows, weights.T).cpu().numpy()
 
-    def _add(self, index: int, maps: FeatureMaps, wanted: list[tuple[Array, int, int]]) -> None:
-        """Pool the (windows, label, sign) of an image, each distinct window once, and hand them to their classes."""
-        counts = [len(windows) for windows, _, _ in wanted]
-        if sum(counts) == 0:
+    def _add(
+        self,
+        index: int,
+        maps: FeatureMaps,
+        cells: Cells,
+        wanted: list[tuple[Array, int, int]],
+        rows: Tensor | None = None,
+    ) -> None:
+        """Hand some of the distinct windows of an image, as (numbers, label, sign), to their classes.
+
+        Each is pooled once, or not at all when the ``rows`` (U, width) of all of them are known.
+        """
+        used = np.unique(np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _, _ in wanted)]))
+        if len(used) == 0:
             return
-        cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in wanted]))
-        if len(cells) > self.store.room:
-            self._make_room(len(cells))
-        numbers = self.store.add(self.images.features.rows(maps, cells).cpu().numpy())
-        self.origin[numbers, 0] = index
-        self.origin[numbers, 1] = cells.scale
-        self.origin[numbers, 2:] = cells.cells
-        ends = np.cumsum(counts)
-        for (_, label, sign), start, end in zip(wanted, ends - counts, ends, strict=True):
-            self.machines[label].add(numbers[np.unique(cells.inverse[start:end])], sign)
+        if len(used) > self.store.room:
+            self._make_room(len(used))
+        values = self.images.features.rows(maps, cells[used]) if rows is None else rows[torch.from_numpy(used)]
+        stored = self.store.add(values.cpu().numpy())
+        self.origin[stored, 0] = index
+        self.origin[stored, 1] = cells.scale[used]
+        self.origin[stored, 2:] = cells.cells[used]
+        for numbers, label, sign in wanted:
+            self.machines[label].add(stored[np.searchsorted(used, np.unique(numbers))], sign)
 
     def _make_room(self, needed: int) -> None:
         """Drop easy negatives; when that is not enough, the easiest of the hard ones."""
@@ -164,8 +185,8 @@ class Miner:
             self._release()
 
     @property
-    def _kept_whole(self) -> bool:
-        """Rows of fc layers are short, and their last bits hang on how many are multiplied at once: written down."""
+    def _short_rows(self) -> bool:
+        """Those of fc layers, whose last bits hang on how many are multiplied at once: kept rather than made again."""
         return self.images.features.options.features != "pool5"
 
     def state(self) -> dict[str, Array]:
@@ -174,7 +195,7 @@ class Miner:
         self._release()
         used = np.unique(np.concatenate([machine.members for machine in self.machines]))
         arrays = {"origin": self.origin[used], "visited": np.array(self.visited)}
-        if self._kept_whole:
+        if self._short_rows:
             arrays["rows"] = self.store.rows[used]
         for label, machine in enumerate(self.machines):
             arrays[f"members{label}"] = np.searchsorted(used, machine.members)
@@ -188,7 +209,7 @@ class Miner:
         """Go back to a :meth:`state` of the same images and options; the miner must be new."""
         origin = arrays["origin"]
         self.visited = int(arrays["visited"])
-        if self._kept_whole:
+        if self._short_rows:
             numbers = self.store.add(arrays["rows"].view(np.float16))
         else:
             numbers = self.store.add(np.zeros((len(origin), self.store.rows.shape[1]), np.float16))

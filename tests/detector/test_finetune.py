@@ -1,5 +1,6 @@
 """Which windows teach the fc layers, that they learn, and that a stopped run goes on bit for bit."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -142,7 +143,8 @@ def test_learning_lowers_the_loss(images):
     head = tuner.run(FIT, HELD_OUT)
     first, last = tuner.history[0], tuner.history[-1]
     assert last.loss < 0.8 * first.loss
-    assert len(lines) == len(tuner.history) == last.epoch
+    assert len(lines) == 2 * len(tuner.history) == 2 * last.epoch
+    assert re.fullmatch(r"\d+ steps in \d+ s: pooling \d+ %, products \d+ %, update \d+ %", lines[1])
     assert not head.training
 
 
@@ -188,7 +190,12 @@ def test_stopped_run_goes_on_bit_for_bit(images):
 
 def test_rates_drop_at_parts_of_the_epochs():
     options = replace(OPTIONS, epochs=10, rate=1.0, drops=(0.5, 0.8))
-    np.testing.assert_allclose([options.rate_at(epoch) for epoch in range(10)], [1] * 5 + [0.1] * 3 + [0.01] * 2)
+    np.testing.assert_allclose([options.rate_at(epoch, False) for epoch in range(10)], [1] * 5 + [0.1] * 3 + [0.01] * 2)
+
+
+def test_pretrained_layers_learn_in_smaller_steps():
+    assert [OPTIONS.rate_at(0, pretrained) for pretrained in (True, False)] == [0.02, 0.02]
+    assert [replace(OPTIONS, rate=None).rate_at(0, pretrained) for pretrained in (True, False)] == [0.001, 0.01]
 
 
 def test_few_images_are_asked_for_more_positives():

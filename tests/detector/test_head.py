@@ -144,6 +144,7 @@ def test_pretrained_layer_stands_in_the_block_of_its_level():
     assert torch.equal(head.fc7.weight, state["classifier.4.weight"])
     assert head.fc8.weight.shape == (5, 3)
     assert head.scale == 1
+    assert head.pretrained
     assert all(parameter.requires_grad for parameter in head.parameters())
 
 
