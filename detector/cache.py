@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..data.memory import after_image
 from ..data.store import atomic_path, content_key
 from .backbone import Backbone
 from .features import FeatureMaps, WindowFeatures
@@ -73,6 +74,7 @@ class MapCache:
         FileNotFoundError
             When :meth:`fill` has not been called for this image.
         """
+        after_image()
         maps = []
         for scale in self.features.options.scales:
             stored = np.load(self._entry(image_key, scale), allow_pickle=False)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.memory import after_image
 from .backbone import Backbone
 from .config import FeatureOptions
 from .head import Head
@@ -112,6 +113,7 @@ class WindowFeatures:
 
     def maps(self, image: Array) -> FeatureMaps:
         """All maps of an RGB uint8 image (H, W, 3): the convolutions run once for each scale."""
+        after_image()
         height, width = image.shape[:2]
         return FeatureMaps((height, width), tuple(self.map_at(image, scale) for scale in self.options.scales))
 

@@ -1,0 +1,47 @@
+"""What is free goes back to the system, where the C library knows how."""
+
+import subprocess
+import sys
+
+import pytest
+from sppnet.data import memory
+
+# Blocks of growing size, each with a small one behind it that stays: a heap full of holes.
+HOLES = """
+import sys
+import numpy as np
+from sppnet.data.memory import EVERY, after_image
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+
+np.ones(31_000_000, np.uint8)  # from here on, glibc keeps blocks of this size on the heap
+blocks, small = [], []
+for number in range(60):
+    blocks.append(np.ones(2_000_000 + 5000 * number, np.uint8))
+    small.append(np.ones(5000, np.uint8))
+del blocks
+full = resident()
+for _ in range(EVERY):
+    after_image()
+print(full, resident())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the pages that Linux reports")
+def test_holes_in_the_heap_go_back():
+    run = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    full, after = map(int, run.stdout.split())
+    if memory._trim().__name__ == "<lambda>":
+        pytest.skip("this C library has no malloc_trim")
+    assert (full - after) * 4096 > 60e6
+
+
+def test_libraries_without_the_function_do_nothing(monkeypatch):
+    memory._trim.cache_clear()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    try:
+        for _ in range(memory.EVERY):
+            memory.after_image()
+    finally:
+        memory._trim.cache_clear()
