@@ -87,9 +87,11 @@ def load_model(path: Path, args: argparse.Namespace) -> SPPDetector:
     from dataclasses import replace
 
     from ..data.errors import InputError
+    from ..data.progress import log
     from ..detector.bundle import Bundle
     from ..detector.compression import Compression
     from ..detector.predictor import SPPDetector
+    from .info import compression_lines
 
     bundle = Bundle.load(path)
     if args.scales is not None:
@@ -100,6 +102,7 @@ def load_model(path: Path, args: argparse.Namespace) -> SPPDetector:
         bundle = replace(bundle, detection=replace(bundle.detection, max_windows=args.max_windows))
     if args.compress is not None:
         bundle = bundle.compressed(Compression.parse(args.compress))
+        log(f"{path}: {compression_lines(bundle.card)[0]}", args.quiet)
     return SPPDetector(bundle, resolve_device(args))
 
 

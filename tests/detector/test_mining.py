@@ -1,5 +1,7 @@
 """Which windows the miner collects, and that its state survives being written down."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from detector_options import SMALL
@@ -101,6 +103,23 @@ def test_hard_negatives_are_those_of_the_slow_twin(images):
         found += len(hard)
         assert rows_of(miner, label, -1) == before[label] | pooled(images, 2, windows[hard])
     assert found > 10
+
+
+def test_windows_that_no_class_can_take_for_a_negative_are_not_computed(images, monkeypatch):
+    """With one class, as most users have, all windows on its objects are left out."""
+    sample = images.samples[0]
+    one_class = [replace(sample, labels=np.zeros(len(sample.boxes), np.int64))]
+    single = TrainingImages(one_class, images.image_keys[:1], images.sizes[:1], images.proposals[:1], images.cache)
+    miner = Miner(single, 1, 20 / mean_norm(single, 0), SMALL["svm"], 0, lambda line: None)
+    miner.start([0])
+    miner.fit()
+    seen = []
+    scored = miner._scored
+    monkeypatch.setattr(miner, "_scored", lambda maps, cells: seen.append(len(cells.inverse)) or scored(maps, cells))
+    miner._visit(0)
+    far = iou(single.windows(0), sample.boxes).max(axis=1) < miner.options.negative_iou
+    assert seen == [far.sum()]
+    assert 0 < far.sum() < len(far)
 
 
 def test_state_restores_to_the_same_rows_and_solution(images):
