@@ -65,6 +65,8 @@ class Backbone(nn.Module):
     extent : int
         Side of a cell's receptive field in pixels.
     channels : int
+    feeds_classifier : bool
+        Whether the map is the default one, from which the network's own classifier goes on.
 
     Raises
     ------
@@ -82,7 +84,11 @@ class Backbone(nn.Module):
         super().__init__()
         whole, maps = _analyse(name)
         self.name = name
-        self.layer = _default_layer(name, whole, maps) if layer is None else _find_layer(name, layer, maps)
+        default = _default_layer(whole, maps)
+        if layer is None and default is None:
+            raise InputError(f"{name} has no feature map of stride up to {_LARGEST_STRIDE}; name one with layer")
+        self.layer = str(default) if layer is None else _find_layer(name, layer, maps)
+        self.feeds_classifier = self.layer == default
         grid, self.channels = maps[self.layer] or (None, 0)
         if grid is None or grid.axis != 2 or grid.stride[0] != grid.stride[1] or grid.centre[0] != grid.centre[1]:
             raise InputError(f"layer '{self.layer}' of {name} is no map of cells at one regular stride; choose another")
@@ -215,8 +221,8 @@ def _nodes(whole: fx.GraphModule) -> dict[str, fx.Node]:
     return dict(output.args[0])
 
 
-def _default_layer(name: str, whole: fx.GraphModule, maps: Maps) -> str:
-    """The last map of stride at most 16 that everything after it is computed from."""
+def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
+    """The last map of stride at most 16 that everything after it is computed from, if there is one."""
     nodes = _nodes(whole)
     place = {node: index for index, node in enumerate(whole.graph.nodes)}
     last_name = list(nodes)[-1]
@@ -243,8 +249,6 @@ def _default_layer(name: str, whole: fx.GraphModule, maps: Maps) -> str:
         ):
             chosen = key
         open_until = max(open_until, reaches[node])
-    if chosen is None:
-        raise InputError(f"{name} has no feature map of stride up to {_LARGEST_STRIDE}; name one with layer")
     return chosen
 
 

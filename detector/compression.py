@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.errors import InputError
-from .head import Head, factors
+from .head import Head, factors, used_columns
 
 #: Share of a layer's energy, the sum of its squared singular values, that a truncated SVD keeps unless told.
 DEFAULT_ENERGY = 0.9
@@ -77,7 +77,8 @@ def compress(head: Head, compression: Compression) -> Head:
     """The head with fc6 and fc7 compressed, in eval mode; fc8 stays as it is, and so does the head given.
 
     A layer W of shape (out, in) becomes the product of (out, r) and (r, in), the best of rank r. Where that would
-    cost as many multiplications as the whole, the layer stays whole.
+    cost as many multiplications as the whole, the layer stays whole. Columns that a pretrained fc6 has no weights
+    for do not count: they are multiplied in neither form.
     """
     state = head.state()
     for name in ("fc6", "fc7"):
@@ -97,11 +98,12 @@ def compress(head: Head, compression: Compression) -> Head:
 
 def _truncated(weight: Tensor, wanted: float | int) -> tuple[Tensor, Tensor] | None:
     """Factors (r, in) and (out, r) of a matrix (out, in), or None when they would save nothing."""
-    rows, columns = weight.shape
+    first_used, last_used = used_columns(weight)
+    whole = weight[:, first_used:last_used].double()
+    rows, columns = whole.shape
     # The squares of the singular values are the eigenvalues of the smaller Gram matrix, which is far cheaper for
     # long rows. Double precision, for squaring costs half of the digits.
     wide = columns >= rows
-    whole = weight.double()
     energies, vectors = torch.linalg.eigh(whole @ whole.T if wide else whole.T @ whole)
     energies, vectors = energies.flip(0).clamp(min=0), vectors.flip(1)
     if isinstance(wanted, int):
@@ -113,17 +115,28 @@ def _truncated(weight: Tensor, wanted: float | int) -> tuple[Tensor, Tensor] | N
         return None
     basis = vectors[:, :rank]
     # One factor is the orthonormal basis, the other the matrix in its coordinates.
-    first, second = (basis.T @ whole, basis) if wide else (basis.T, whole @ basis)
-    return first.to(weight.dtype).contiguous(), second.to(weight.dtype).contiguous()
+    part, second = (basis.T @ whole, basis) if wide else (basis.T, whole @ basis)
+    first = weight.new_zeros(rank, weight.shape[1])
+    first[:, first_used:last_used] = part
+    return first, second.to(weight.dtype).contiguous()
 
 
 def describe(head: Head, small: Head) -> dict[str, Any]:
-    """What a compression came to, JSON-like: ranks, bytes and multiplications for a window, before and after."""
-    ranks = {}
+    """What a compression came to, JSON-like: ranks, bytes and multiplications for a window, before and after.
+
+    ``kept_energy`` of a factored layer is the share of its energy that is still there, 1 less the squared error of
+    the factors' product, so bfloat16's rounding counts too. Columns of fc6 without a weight are not multiplied.
+    """
+    ranks, energies = {}, {}
     for name in ("fc6", "fc7"):
-        parts = factors(small.get_submodule(name))
-        if len(parts) == 2:
-            ranks[name] = parts[0].out_features
+        before, after = factors(head.get_submodule(name)), factors(small.get_submodule(name))
+        if len(after) == 2:
+            ranks[name] = after[0].out_features
+        if len(before) == 1 and len(after) == 2:
+            whole = before[0].weight.detach().float()
+            product = after[1].weight.detach().float() @ after[0].weight.detach().float()
+            energy = float(whole.square().sum())
+            energies[name] = 1 - float((whole - product).square().sum()) / energy if energy else 1.0
 
     def total(of: Head, measure: Callable[[nn.Linear], int]) -> int:
         return sum(measure(part) for name in ("fc6", "fc7") for part in factors(of.get_submodule(name)))
@@ -131,15 +144,18 @@ def describe(head: Head, small: Head) -> dict[str, Any]:
     def size(part: nn.Linear) -> int:
         return part.weight.numel() * part.weight.element_size()
 
-    def multiplications(part: nn.Linear) -> int:
-        return part.weight.numel()
+    def multiplications(of: Head) -> int:
+        first, last = used_columns(factors(of.fc6)[0].weight)
+        left_out = factors(of.fc6)[0].in_features - (last - first)
+        return total(of, lambda part: part.weight.numel()) - left_out * factors(of.fc6)[0].out_features
 
     return {
         "ranks": ranks,
+        "kept_energy": energies,
         "bytes_before": total(head, size),
         "bytes": total(small, size),
-        "multiplications_before": total(head, multiplications),
-        "multiplications": total(small, multiplications),
+        "multiplications_before": multiplications(head),
+        "multiplications": multiplications(small),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data.errors import InputError
-from .backbone import build_without_values, read_weights
+from .backbone import Backbone, build_without_values, read_weights
 from .config import LAYERS
 from .levels import bins
 
 _FC_LAYERS = LAYERS[1:]
+
+#: Of the tensors of a state.
+_NAMES = re.compile(r"scale|fc[678]\.(weight|bias)|fc[67]\.(0\.weight|1\.weight|1\.bias)")
 
 
 class Head(nn.Module):
@@ -55,7 +59,14 @@ class Head(nn.Module):
         self.register_buffer("scale", torch.tensor(float(scale)))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Pooled rows (N, width_in) to logits (N, classes + 1)."""
+        """Pooled rows (N, width_in) to logits (N, classes + 1), in the single precision that learning needs.
+
+        Raises
+        ------
+        ValueError
+            For a head whose state ended before fc8.
+        """
+        self._check_has("fc8")
         values = rows * self.scale
         for layer in (self.fc6, self.fc7):
             values = functional.dropout(functional.relu(layer(values)), self.dropout, self.training)
@@ -71,25 +82,38 @@ class Head(nn.Module):
         Raises
         ------
         ValueError
-            For another name.
+            For another name, a layer that the head's state ended before, or rows of another width.
         """
         if name not in _FC_LAYERS:
             raise ValueError(f"a head has the layers {' and '.join(_FC_LAYERS)}, not {name!r}")
+        self._check_has(name)
+        start, *rest = factors(self.fc6)
+        if rows.ndim != 2 or rows.shape[1] != start.in_features:
+            raise ValueError(f"rows must have shape (N, {start.in_features}), not {tuple(rows.shape)}")
         first, last = self._used_columns()
-        values = rows.to(self.dtype)[:, first:last] * self.scale.to(self.dtype)
-        values = functional.relu(_with_columns(self.fc6, values, first, last))
+        # The scale goes on the products: there are fewer of them, and a bfloat16 scale would be up to 0.4 % off.
+        values = functional.linear(rows[:, first:last].to(self.dtype), start.weight[:, first:last])
+        values.mul_(float(self.scale))
+        if start.bias is not None:
+            values.add_(start.bias)
+        for factor in rest:
+            values = factor(values)
+        values.relu_()
         if name == "fc7":
-            values = functional.relu(self.fc7(values))
+            values = self.fc7(values).relu_()
         return values.float()
 
+    def _check_has(self, name: str) -> None:
+        if not factors(self.get_submodule(name)):
+            raise ValueError(f"this head's state ended before {name}")
+
     def _used_columns(self) -> tuple[int, int]:
-        """The columns of fc6 from the first to the last that has a weight; looked for once in eval mode."""
+        """The columns of fc6 that have weights; looked for once in eval mode."""
         weight = factors(self.fc6)[0].weight
         if self.training:
             return 0, weight.shape[1]
         if self._columns is None:
-            used = (weight != 0).any(dim=0).nonzero()
-            self._columns = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, weight.shape[1])
+            self._columns = used_columns(weight)
         return self._columns
 
     _columns: tuple[int, int] | None = None
@@ -130,15 +154,23 @@ class Head(nn.Module):
         InputError
             When names or shapes do not fit together.
         """
+        unknown = [name for name in state if not _NAMES.fullmatch(name)]
+        if unknown:
+            raise InputError(f"fc layers do not have a tensor '{unknown[0]}'")
         head = cls(1, 1, 1)
         width = None
+        absent = None
         try:
+            if state["scale"].ndim != 0:
+                raise InputError(f"the scale of fc layers is one number, not {tuple(state['scale'].shape)}")
             head.scale = state["scale"].float()
             for name in ("fc6", "fc7", "fc8"):
-                parts = {key: value for key, value in state.items() if key.startswith(f"{name}.")}
-                if not parts and name != "fc6":
+                if name != "fc6" and not any(key.startswith(f"{name}.") for key in state):
+                    absent = absent or name
                     setattr(head, name, nn.Identity())
                     continue
+                if absent:
+                    raise InputError(f"fc layers are not complete: there is {name} without {absent}")
                 layer = _layer_of(state, name)
                 for factor in factors(layer):
                     if width is not None and factor.in_features != width:
@@ -149,6 +181,9 @@ class Head(nn.Module):
                 setattr(head, name, layer)
         except KeyError as error:
             raise InputError(f"fc layers are not complete: {error} is missing") from error
+        precisions = {part.dtype for layer in (head.fc6, head.fc7) for part in layer.parameters()}
+        if len(precisions) > 1:
+            raise InputError(f"fc6 and fc7 have one precision, not {' and '.join(sorted(map(str, precisions)))}")
         return head.eval()
 
 
@@ -168,16 +203,15 @@ def factors(layer: nn.Module) -> list[nn.Linear]:
     return [part for part in layer.modules() if isinstance(part, nn.Linear)]
 
 
-def _with_columns(layer: nn.Module, values: Tensor, first: int, last: int) -> Tensor:
-    """A layer's outputs when only the columns ``first`` to ``last`` of its input are given."""
-    start, *rest = factors(layer)
-    result = functional.linear(values, start.weight[:, first:last], start.bias)
-    for factor in rest:
-        result = factor(result)
-    return result
+def used_columns(weight: Tensor) -> tuple[int, int]:
+    """The first column of a matrix with a weight that is not zero and the end of the last; all where none has."""
+    used = (weight != 0).any(dim=0).nonzero()
+    return (int(used[0]), int(used[-1]) + 1) if len(used) else (0, weight.shape[1])
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    if weight.ndim != 2:
+        raise InputError(f"fc layers do not fit together: weights of shape {tuple(weight.shape)}")
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight, requires_grad=False)
     if bias is not None:
@@ -197,15 +231,14 @@ def _layer_of(state: Mapping[str, Tensor], name: str) -> nn.Module:
 
 
 def start_from_classifier(
-    name: str,
+    backbone: Backbone,
     weights: str | Path | Mapping[str, Tensor],
-    channels: int,
     levels: Sequence[int],
     classes: int,
     dropout: float = 0.5,
     seed: int = 0,
 ) -> Head | None:
-    """A head that begins as a pretrained network's own classifier, or None where there is none to begin from.
+    """A head that begins as the pretrained classifier of a backbone's network, or None where there is none.
 
     AlexNet's and VGG's first fc layer takes the n x n cells of one fixed map. Its weights go to the block of level n
     of the pyramid and zeros to the others, so that the head computes what the classifier did, but for the kind of
@@ -214,12 +247,11 @@ def start_from_classifier(
 
     Parameters
     ----------
-    name : str
-        Of a torchvision network, or "zf5".
+    backbone : Backbone
+        With another than its default map, which the classifier goes on from, the answer is None.
     weights
-        As in :class:`sppnet.detector.backbone.Backbone`; without pretrained ones ("none") the answer is None.
-    channels : int
-        Of the map that is pooled.
+        As in :class:`sppnet.detector.backbone.Backbone`; without pretrained ones ("none", or a state without the
+        classifier) the answer is None. Tensors given stay as they are when the head learns.
     levels : sequence of int
         The pyramid.
     classes : int
@@ -229,9 +261,10 @@ def start_from_classifier(
     Raises
     ------
     InputError
-        When the pyramid has no level of the classifier's size.
+        When the pyramid has no level of the classifier's size, or the classifier's tensors have other shapes.
     """
-    found = None if weights == "none" else _classifier(name, channels)
+    name, channels = backbone.name, backbone.channels
+    found = None if weights == "none" or not backbone.feeds_classifier else _classifier(name, channels)
     if found is None:
         return None
     (fc6, fc7), n = found
@@ -241,27 +274,42 @@ def start_from_classifier(
             f"{name}'s fc layers take {n} x {n} bins, the pyramid {','.join(map(str, levels))} has no level {n}; "
             f"give it one, such as {example}"
         )
-    state = read_weights(name, weights, seed)[1]
-    given = state[f"{fc6}.weight"].float()
+    origin, state = read_weights(name, weights, seed)
+    names = [f"{fc}.{kind}" for fc in (fc6, fc7) for kind in ("weight", "bias")]
+    if not any(key in state for key in names):
+        return None
+    given, bias6, weight7, bias7 = _pretrained(origin, state, names, channels * n * n)
     start = channels * sum(level * level for level in levels[: levels.index(n)])
     embedded = torch.zeros(len(given), channels * bins(levels))
     # torchvision flattens (C, n, n); in our rows the channels of a bin stand together.
     block = given.reshape(len(given), channels, n, n).permute(0, 2, 3, 1).flatten(1)
     embedded[:, start : start + block.shape[1]] = block
-    fc8 = _random_layer(len(state[f"{fc7}.weight"]), classes + 1, torch.Generator().manual_seed(seed), deviation=0.01)
+    fc8 = _random_layer(len(weight7), classes + 1, torch.Generator().manual_seed(seed), deviation=0.01)
     head = Head.from_state(
         {
             "scale": torch.tensor(1.0),
             "fc6.weight": embedded,
-            "fc6.bias": state[f"{fc6}.bias"].float(),
-            "fc7.weight": state[f"{fc7}.weight"].float(),
-            "fc7.bias": state[f"{fc7}.bias"].float(),
+            "fc6.bias": bias6,
+            "fc7.weight": weight7,
+            "fc7.bias": bias7,
             "fc8.weight": fc8.weight.detach(),
             "fc8.bias": fc8.bias.detach(),
         }
     )
     head.dropout, head.pretrained = dropout, True
     return head.requires_grad_(True)
+
+
+def _pretrained(origin: str, state: Mapping[str, Tensor], names: list[str], inputs: int) -> list[Tensor]:
+    """Copies, in single precision, of fc6's and fc7's weights and biases, which fit together."""
+    missing = [key for key in names if key not in state]
+    if missing:
+        raise InputError(f"{origin}: {len(missing)} of the classifier's tensors are missing: {', '.join(missing)}")
+    width6, width7 = (len(state[key]) for key in names[::2])
+    for key, shape in zip(names, [(width6, inputs), (width6,), (width7, width6), (width7,)], strict=True):
+        if state[key].shape != shape:
+            raise InputError(f"{origin}: {key} is {tuple(state[key].shape)}, expected {shape}")
+    return [state[key].detach().to("cpu", torch.float32, copy=True) for key in names]
 
 
 def _classifier(name: str, channels: int) -> tuple[tuple[str, str], int] | None:

@@ -209,11 +209,9 @@ class _Run:
 
     def _start(self, scale: float) -> Head:
         """The fc layers before they learn: those of the backbone's own classifier, or random ones."""
-        network, options, seed = self.pooled.backbone, self.finetune, self.options.seed
-        classes = len(self.dataset.class_names)
-        head = start_from_classifier(
-            network.name, self.weights, network.channels, self.pooled.options.levels, classes, options.dropout, seed
-        )
+        options, seed, classes = self.finetune, self.options.seed, len(self.dataset.class_names)
+        levels = self.pooled.options.levels
+        head = start_from_classifier(self.pooled.backbone, self.weights, levels, classes, options.dropout, seed)
         if head is None:
             head = Head(self.pooled.pooled_width, options.width, classes, options.dropout, seed, scale)
         return head

@@ -40,8 +40,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(resolve_device(args))
     rows = torch.from_numpy(np.random.default_rng(args.seed).random((args.windows, args.inputs), np.float32)).to(device)
     plain = Head(args.inputs, args.width, 20, seed=args.seed).eval()
-    methods = [Compression(bfloat16=True), Compression(args.rank), Compression(args.rank, bfloat16=True)]
-    heads = {"float32": plain} | {str(method): compress(plain, method) for method in methods}
+    half, truncated = Compression(bfloat16=True), Compression(args.rank)
+    # Decomposing layers of the default size takes minutes: once is enough for both precisions.
+    factored = compress(plain, truncated)
+    heads = {
+        "float32": plain,
+        str(half): compress(plain, half),
+        str(truncated): factored,
+        str(Compression(args.rank, bfloat16=True)): compress(factored, half),
+    }
     costs = {name: describe(plain, head) for name, head in heads.items()}
     placed = {name: head.to(device) for name, head in heads.items()}
     jobs = {name: (lambda head=head: head.layer(rows, "fc7")) for name, head in placed.items()}

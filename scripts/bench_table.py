@@ -296,8 +296,7 @@ class _Bench:
         with_fc = [name for name in self.args.rows if ROWS[name].layer != "pool5"]
         if not with_fc:
             return []
-        backbone, args = self.backbone, self.args
-        start = start_from_classifier(backbone.name, args.weights, backbone.channels, args.pyramid, 1, 0.5, args.seed)
+        start = start_from_classifier(self.backbone, self.args.weights, self.args.pyramid, classes=1)
         return [name for name in with_fc if not ROWS[name].tuned] if start is None else []
 
     @cached_property

@@ -34,7 +34,7 @@ def random_state():
     @functools.cache
     def make(name):
         whole, maps = module._analyse(name)
-        layer = module._default_layer(name, whole, maps)
+        layer = module._default_layer(whole, maps)
         generator = torch.Generator().manual_seed(0)
         state = {}
         for key, like in module._truncate(whole, layer).state_dict().items():

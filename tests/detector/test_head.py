@@ -1,5 +1,7 @@
 """The fc layers: what they compute, how they start, and that a state is all there is to them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,11 @@ from sppnet.detector.head import Head, start_from_classifier
 from sppnet.detector.spp import SpatialPyramidPooling
 
 LEVELS = (1, 2, 3, 6)
+
+
+def network(name, channels, feeds_classifier=True):
+    """All that a start asks of a backbone."""
+    return SimpleNamespace(name=name, channels=channels, feeds_classifier=feeds_classifier)
 
 
 def rows_of(count, width, seed=0):
@@ -54,6 +61,35 @@ def test_no_rows_keep_their_shape():
 def test_other_layers_are_refused():
     with pytest.raises(ValueError, match="fc6 and fc7, not 'fc9'"):
         Head(12, 5, 3).layer(rows_of(1, 12), "fc9")
+
+
+def test_rows_of_another_width_are_refused():
+    """Also where the columns in use would fit."""
+    head = Head(12, 5, 3).eval()
+    with torch.no_grad():
+        head.fc6.weight[:, 8:] = 0
+    for width in (11, 13):
+        with pytest.raises(ValueError, match=rf"\(N, 12\), not \(2, {width}\)"):
+            head.layer(rows_of(2, width), "fc6")
+
+
+def test_layers_that_a_state_ended_before_are_not_made_up():
+    head = Head.from_state(Head(12, 5, 3).state("fc6"))
+    with pytest.raises(ValueError, match="ended before fc7"):
+        head.layer(rows_of(1, 12), "fc7")
+    with pytest.raises(ValueError, match="ended before fc8"):
+        head(rows_of(1, 12))
+
+
+def test_scale_is_exact_with_rounded_weights():
+    """A scale between two bfloat16 numbers: rounded itself, it would make everything 0.4 % smaller."""
+    head = Head(6, 1, 1, scale=1 + 1 / 256).eval()
+    with torch.no_grad():
+        head.fc6.weight.fill_(1)
+    state = {name: value.bfloat16() if name != "scale" else value for name, value in head.state().items()}
+    # 255 * 257 / 256 is 255.996, which rounds to 256.
+    rows = torch.tensor([[255.0, 0, 0, 0, 0, 0]])
+    assert Head.from_state(state).layer(rows, "fc6").item() == 256
 
 
 def test_random_weights_are_the_seeds():
@@ -100,6 +136,16 @@ def test_states_that_do_not_fit_are_refused():
         Head.from_state(state | {"fc7.weight": torch.zeros(5, 7)})
     with pytest.raises(InputError, match=r"\(5, 5\) weights, \(4,\) biases"):
         Head.from_state(state | {"fc7.bias": torch.zeros(4)})
+    with pytest.raises(InputError, match=r"weights of shape \(5,\)"):
+        Head.from_state(state | {"fc7.weight": torch.zeros(5)})
+    with pytest.raises(InputError, match=r"one number, not \(3,\)"):
+        Head.from_state(state | {"scale": torch.zeros(3)})
+    with pytest.raises(InputError, match=r"do not have a tensor 'fc9\.weight'"):
+        Head.from_state(state | {"fc9.weight": torch.zeros(3, 3)})
+    with pytest.raises(InputError, match="there is fc8 without fc7"):
+        Head.from_state({name: value for name, value in state.items() if not name.startswith("fc7")})
+    with pytest.raises(InputError, match=r"one precision, not torch\.bfloat16 and torch\.float32"):
+        Head.from_state(state | {"fc6.weight": state["fc6.weight"].bfloat16()})
 
 
 def test_columns_without_a_weight_are_not_multiplied():
@@ -138,7 +184,7 @@ def test_pretrained_layer_stands_in_the_block_of_its_level():
         "classifier.4.bias": torch.randn(3, generator=generator),
     }
     for levels in (LEVELS, (6, 1), (6, 2, 6)):
-        head = start_from_classifier("alexnet", state, 256, levels, classes=4)
+        head = start_from_classifier(network("alexnet", 256), state, levels, classes=4)
         expected = np.array(embedded(state["classifier.1.weight"].numpy(), 256, 6, levels), np.float32)
         np.testing.assert_array_equal(head.fc6.weight.detach(), expected)
     assert torch.equal(head.fc7.weight, state["classifier.4.weight"])
@@ -146,20 +192,44 @@ def test_pretrained_layer_stands_in_the_block_of_its_level():
     assert head.scale == 1
     assert head.pretrained
     assert all(parameter.requires_grad for parameter in head.parameters())
+    # Learning leaves the tensors given as they are.
+    before = {name: value.clone() for name, value in state.items()}
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(value, before[name]) for name, value in state.items())
+
+
+def test_classifier_of_other_shapes_is_refused():
+    state = {
+        "classifier.1.weight": torch.zeros(3, 100),
+        "classifier.1.bias": torch.zeros(3),
+        "classifier.4.weight": torch.zeros(3, 3),
+    }
+    with pytest.raises(InputError, match=r"1 of the classifier's tensors are missing: classifier\.4\.bias"):
+        start_from_classifier(network("alexnet", 256), state, LEVELS, classes=2)
+    with pytest.raises(InputError, match=r"classifier\.1\.weight is \(3, 100\), expected \(3, 9216\)"):
+        start_from_classifier(network("alexnet", 256), state | {"classifier.4.bias": torch.zeros(3)}, LEVELS, classes=2)
+
+
+def test_weights_without_the_classifier_have_nothing_to_start_from():
+    assert (
+        start_from_classifier(network("alexnet", 256), {"features.0.bias": torch.zeros(64)}, LEVELS, classes=2) is None
+    )
 
 
 def test_alexnet_computes_what_it_did(alexnet):
     """On 13 x 13 cells level 6 is the network's own pooling, 3 x 3 cells every 2: the function is unchanged."""
-    network, image = alexnet
-    head = start_from_classifier("alexnet", network.state_dict(), 256, LEVELS, classes=6).eval()
-    backbone = Backbone("alexnet", weights=network.state_dict())
+    whole, image = alexnet
+    backbone = Backbone("alexnet", weights=whole.state_dict())
+    head = start_from_classifier(backbone, whole.state_dict(), LEVELS, classes=6).eval()
     with torch.no_grad():
         conv5 = backbone(image)
         assert conv5.shape[2:] == (13, 13)
         rows = SpatialPyramidPooling(LEVELS)(conv5)
-        pooled = torch.flatten(network.avgpool(network.features(image)), 1)
-        expected6 = network.classifier[:3](pooled)
-        expected7 = network.classifier[:6](pooled)
+        pooled = torch.flatten(whole.avgpool(whole.features(image)), 1)
+        expected6 = whole.classifier[:3](pooled)
+        expected7 = whole.classifier[:6](pooled)
     np.testing.assert_allclose(head.layer(rows, "fc6"), expected6, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(head.layer(rows, "fc7"), expected7, rtol=1e-4, atol=1e-6)
 
@@ -173,22 +243,32 @@ def test_vgg_takes_a_pyramid_with_its_level():
         "classifier.3.weight": torch.randn(8, 8, generator=generator),
         "classifier.3.bias": torch.randn(8, generator=generator),
     }
-    head = start_from_classifier("vgg11", state, 512, (1, 2, 3, 7), classes=2).eval()
+    head = start_from_classifier(network("vgg11", 512), state, (1, 2, 3, 7), classes=2).eval()
     conv5 = torch.randn(2, 512, 14, 14, generator=generator).relu()
     pooled = torch.flatten(torch.nn.functional.max_pool2d(conv5, 2, 2), 1)
     expected = torch.relu(pooled @ state["classifier.0.weight"].T + state["classifier.0.bias"])
     rows = SpatialPyramidPooling((1, 2, 3, 7))(conv5)
     np.testing.assert_allclose(head.layer(rows, "fc6"), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match=r"vgg11's fc layers take 7 x 7 bins.* has no level 7; .* such as 1,2,3,7"):
-        start_from_classifier("vgg11", state, 512, LEVELS, classes=2)
+        start_from_classifier(network("vgg11", 512), state, LEVELS, classes=2)
 
 
 @pytest.mark.parametrize(
     ("name", "channels"), [("squeezenet1_1", 512), ("mobilenet_v2", 576), ("resnet18", 256), ("zf5", 256)]
 )
 def test_networks_without_fc_layers_have_nothing_to_start_from(name, channels):
-    assert start_from_classifier(name, {}, channels, LEVELS, classes=2) is None
+    assert start_from_classifier(network(name, channels), {}, LEVELS, classes=2) is None
+
+
+def test_earlier_maps_have_nothing_to_start_from(alexnet):
+    """features.9, say, has as many channels as conv5, but its successor was not trained on it."""
+    state = alexnet[0].state_dict()
+    assert [Backbone("alexnet", state, layer).feeds_classifier for layer in ("features.9", "features.11")] == [
+        False,
+        True,
+    ]
+    assert start_from_classifier(network("alexnet", 256, False), state, LEVELS, classes=2) is None
 
 
 def test_untrained_networks_have_nothing_to_start_from():
-    assert start_from_classifier("alexnet", "none", 256, LEVELS, classes=2) is None
+    assert start_from_classifier(network("alexnet", 256), "none", LEVELS, classes=2) is None

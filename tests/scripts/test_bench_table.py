@@ -188,7 +188,7 @@ def test_all_rows_ask_for_what_they_are_called(asked, scenes, work, capsys, monk
         assert rows[name] == [ours, theirs]
     assert "no pretrained fc layers to start from: those of fc6 and fc7 are random and stay so" in out
     # A backbone that brings its own is not blamed.
-    monkeypatch.setattr("sppnet.detector.head.start_from_classifier", lambda *args: "a head")
+    monkeypatch.setattr("sppnet.detector.head.start_from_classifier", lambda *args, **options: "a head")
     call(scenes, work, "--columns", "1")
     assert "random" not in capsys.readouterr().out
     assert len(asked) == 6
