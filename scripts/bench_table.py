@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
     )
     parser.add_argument(
-        "--epochs", type=int, metavar="N", help="visits of the fine-tuning to every image, at most (default: 12)"
+        "--epochs", type=int, metavar="N", help="visits of the fine-tuning to every image, at most (default: 8)"
     )
     parser.add_argument(
         "--fc-width",

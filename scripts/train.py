@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=int,
         metavar="N",
-        help="visits of the fine-tuning to every image, at most; 0 leaves the fc layers as they start (default: 12)",
+        help="visits of the fine-tuning to every image, at most; 0 leaves the fc layers as they start (default: 8)",
     )
     parser.add_argument(
         "--scorer",

@@ -148,23 +148,62 @@ def test_learning_lowers_the_loss(images):
     assert not head.training
 
 
+def copy_of(head):
+    return {name: value.clone() for name, value in head.state_dict().items()}
+
+
+def without_bias(state):
+    """The bias of fc6 takes the mean row's part in at the end."""
+    return {name: value for name, value in state.items() if name != "fc6.bias"}
+
+
 def test_the_best_epoch_is_the_result(images):
     """A rate far too high makes later epochs worse; the head must be that of the best one."""
-    tuner = tuner_on(images, replace(OPTIONS, epochs=6, rate=0.5, drops=(), patience=2))
+    tuner = tuner_on(images, replace(OPTIONS, epochs=6, rate=0.1, drops=(), patience=2))
     seen = []
-    tuner.run(FIT, HELD_OUT, lambda: seen.append({k: v.clone() for k, v in tuner.head.state_dict().items()}))
+    tuner.run(FIT, HELD_OUT, lambda: seen.append(copy_of(tuner.head)))
     losses = [epoch.held_out_loss for epoch in tuner.history]
     best = int(np.argmin(losses))
-    same(dict(tuner.head.state_dict()), seen[best])
+    assert best < len(losses) - 1
+    same(without_bias(tuner.head.state_dict()), without_bias(seen[best]))
     assert len(losses) == 6 or len(losses) - 1 - best == 2
 
 
 def test_without_held_out_images_all_epochs_count(images):
     tuner = tuner_on(images, replace(OPTIONS, epochs=2))
     last = []
-    tuner.run(FIT, [], lambda: last.append({k: v.clone() for k, v in tuner.head.state_dict().items()}))
+    tuner.run(FIT, [], lambda: last.append(copy_of(tuner.head)))
     assert [epoch.held_out_loss for epoch in tuner.history] == [None, None]
-    same(dict(tuner.head.state_dict()), last[-1])
+    same(without_bias(tuner.head.state_dict()), without_bias(last[-1]))
+
+
+def test_mean_row_ends_up_in_the_bias(images):
+    """What learns is a function of rows less their mean; what comes out is the same function of rows as they are."""
+    tuner = tuner_on(images, replace(OPTIONS, epochs=1))
+    learnt = []
+    tuner.run(FIT, [], lambda: learnt.append(copy_of(tuner.head)))
+    rows, _ = tuner._draw(0, np.random.default_rng(0), 4, False)
+    with torch.no_grad():
+        result = tuner.head(rows.float())
+        tuner.head.load_state_dict(learnt[0])
+        expected = tuner.head(rows.float() - tuner.mean)
+    assert tuner.mean.norm() > 0.5 * rows.float().norm(dim=1).mean()
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_pretrained_layers_start_as_the_function_they_are(images):
+    tuner = tuner_on(images, replace(OPTIONS, epochs=1, rate=1e-12))
+    tuner.head.pretrained = True
+    rows, _ = tuner._draw(0, np.random.default_rng(0), 4, False)
+    tuner.head.eval()
+    before = tuner.head(rows.float()).detach()
+    after = tuner.run(FIT, [])(rows.float()).detach()
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
+
+
+def test_diverging_is_said(images):
+    with pytest.raises(InputError, match="diverged in epoch 1: a rate of 1e\\+06 is too high"):
+        tuner_on(images, replace(OPTIONS, rate=1e6)).run(FIT, HELD_OUT)
 
 
 def test_stopped_run_goes_on_bit_for_bit(images):
