@@ -66,8 +66,8 @@ class MapCache:
             with atomic_path(self._entry(image_key, scale)) as temporary:
                 np.save(temporary, values.contiguous().numpy())
 
-    def load(self, image_key: str, image_size: tuple[int, int]) -> FeatureMaps:
-        """The maps of an image of (height, width) pixels, in single precision on the features' device.
+    def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> FeatureMaps:
+        """The maps of an image of (height, width) pixels, on the features' device; kept they are in half precision.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class MapCache:
         maps = []
         for scale in self.features.options.scales:
             stored = np.load(self._entry(image_key, scale), allow_pickle=False)
-            maps.append(torch.from_numpy(stored).to(self.features.device).float().permute(2, 0, 1))
+            maps.append(torch.from_numpy(stored).to(self.features.device, dtype).permute(2, 0, 1))
         return FeatureMaps(image_size, tuple(maps))
 
 

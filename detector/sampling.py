@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..data.boxes import encode, iou, unique
@@ -51,10 +52,10 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def maps(self, index: int, mirror: bool = False) -> FeatureMaps:
+    def maps(self, index: int, mirror: bool = False, dtype: torch.dtype = torch.float32) -> FeatureMaps:
         """The maps of image ``index``, or of its mirror image, whose convolutions ran too."""
         key = self.image_keys[index]
-        return self.cache.load(mirrored(key) if mirror else key, self.sizes[index])
+        return self.cache.load(mirrored(key) if mirror else key, self.sizes[index], dtype)
 
     def windows(self, index: int) -> Array:
         """Objects and proposals of image ``index``, float32 (N, 4), without repeats, the objects first."""
