@@ -82,8 +82,14 @@ class Bundle:
             tensors |= {"box.weights": self.box_weights, "box.intercepts": self.box_intercepts}
         return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
-    def compressed(self, compression: Compression) -> Bundle:
+    def compressed(self, compression: Compression, rows: Tensor | None = None) -> Bundle:
         """The model with smaller and faster fc layers, which its card tells of.
+
+        Parameters
+        ----------
+        compression : Compression
+        rows : tensor (N, pooled width), optional
+            Pooled windows for whose outputs the layers are compressed (see :func:`.compression.compress`).
 
         Raises
         ------
@@ -95,7 +101,7 @@ class Bundle:
         if "compression" in self.card:
             raise InputError(f"the model is compressed already ({self.card['compression']['method']})")
         head = Head.from_state(self.head)
-        small = compress(head, compression)
+        small = compress(head, compression, rows)
         record = {"method": str(compression), **describe(head, small)}
         return replace(self, head=small.state(upto=self.features.features), card={**self.card, "compression": record})
 

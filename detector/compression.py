@@ -73,22 +73,39 @@ def _number(value: str, text: str) -> float | int:
         raise InputError(f"unknown compression '{text}'; expected {_EXPECTED}") from None
 
 
-def compress(head: Head, compression: Compression) -> Head:
+def compress(head: Head, compression: Compression, rows: Tensor | None = None) -> Head:
     """The head with fc6 and fc7 compressed, in eval mode; fc8 stays as it is, and so does the head given.
 
     A layer W of shape (out, in) becomes the product of (out, r) and (r, in), the best of rank r. Where that would
     cost as many multiplications as the whole, the layer stays whole. Columns that a pretrained fc6 has no weights
     for do not count: they are multiplied in neither form.
+
+    Parameters
+    ----------
+    head : Head
+    compression : Compression
+    rows : tensor (N, width_in), optional
+        Pooled windows. The factors are then best for the layers' outputs on them, and so is the share of the energy,
+        not for the weights themselves: what random weights do where no window ever lies costs no rank.
     """
     state = head.state()
+    values = None if rows is None else rows.float().cpu() * state["scale"]
     for name in ("fc6", "fc7"):
         weight = state.get(f"{name}.weight")
-        if weight is not None and compression.svd is not None:
-            found = _truncated(weight, compression.svd)
+        if weight is None:
+            continue
+        bias = state[f"{name}.bias"]
+        outputs = None if values is None else values @ weight.T
+        if compression.svd is not None:
+            found = _truncated(weight, compression.svd, outputs)
             if found is not None:
-                del state[f"{name}.weight"]
-                state[f"{name}.0.weight"], state[f"{name}.1.weight"] = found
-                state[f"{name}.1.bias"] = state.pop(f"{name}.bias")
+                del state[f"{name}.weight"], state[f"{name}.bias"]
+                state[f"{name}.0.weight"], state[f"{name}.1.weight"] = first, second = found
+                state[f"{name}.1.bias"] = bias
+                if values is not None and outputs is not None:
+                    # The outputs vary about their mean; what the factors miss of it the bias makes good.
+                    state[f"{name}.1.bias"] = bias + (outputs - values @ first.T @ second.T).mean(dim=0)
+        values = None if outputs is None else (outputs + bias).relu_()
     if compression.bfloat16:
         state = {key: value.bfloat16() if key.startswith(("fc6", "fc7")) else value for key, value in state.items()}
     small = Head.from_state(state)
@@ -96,15 +113,23 @@ def compress(head: Head, compression: Compression) -> Head:
     return small
 
 
-def _truncated(weight: Tensor, wanted: float | int) -> tuple[Tensor, Tensor] | None:
-    """Factors (r, in) and (out, r) of a matrix (out, in), or None when they would save nothing."""
+def _truncated(weight: Tensor, wanted: float | int, outputs: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+    """Factors (r, in) and (out, r) of a matrix (out, in), or None when they would save nothing.
+
+    They are the best for the matrix itself, or for its ``outputs`` (N, out), whose principal axes they then go through.
+    """
     first_used, last_used = used_columns(weight)
     whole = weight[:, first_used:last_used].double()
     rows, columns = whole.shape
     # The squares of the singular values are the eigenvalues of the smaller Gram matrix, which is far cheaper for
     # long rows. Double precision, for squaring costs half of the digits.
-    wide = columns >= rows
-    energies, vectors = torch.linalg.eigh(whole @ whole.T if wide else whole.T @ whole)
+    wide = columns >= rows or outputs is not None
+    if outputs is not None:
+        varying = (outputs - outputs.mean(dim=0)).double()
+        gram = varying.T @ varying
+    else:
+        gram = whole @ whole.T if wide else whole.T @ whole
+    energies, vectors = torch.linalg.eigh(gram)
     energies, vectors = energies.flip(0).clamp(min=0), vectors.flip(1)
     if isinstance(wanted, int):
         rank = min(wanted, len(energies))

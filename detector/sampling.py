@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.boxes import encode, iou, unique
 from ..data.sample import Sample
 from .cache import MapCache, mirrored
-from .features import FeatureMaps, WindowFeatures
+from .features import Cells, FeatureMaps, WindowFeatures
 
 Array = NDArray[Any]
 
@@ -101,17 +102,33 @@ class TrainingImages:
 
 def mean_norm(images: TrainingImages, seed: int, most_images: int = 200, most_windows: int = 200) -> float:
     """Mean L2 norm of pooled features over some windows of some images (reference: 200 of 200)."""
-    rng = np.random.default_rng(seed)
     norms = [np.zeros(0, np.float32)]
-    for index in np.sort(rng.permutation(len(images))[:most_images]):
-        windows = images.windows(int(index))
-        chosen = windows[np.sort(rng.permutation(len(windows))[:most_windows])]
-        maps = images.maps(int(index))
-        cells = images.features.locate(maps, chosen)
+    for maps, cells in _some_windows(images, range(len(images)), seed, most_images, most_windows):
         for _, rows in images.features.chunks(maps, cells):
             norms.append(rows.norm(dim=1).cpu().numpy())
     values = np.concatenate(norms)
     return float(values.mean(dtype=np.float64)) if values.size else 1.0
+
+
+def sample_rows(
+    images: TrainingImages, indices: Sequence[int], seed: int, most_images: int = 250, most_windows: int = 16
+) -> Tensor:
+    """Pooled features (N, pooled_width) of some windows of some of the images ``indices``."""
+    chosen = _some_windows(images, indices, seed, most_images, most_windows)
+    return torch.cat([images.features.pool(maps, cells) for maps, cells in chosen])
+
+
+def _some_windows(
+    images: TrainingImages, indices: Sequence[int], seed: int, most_images: int, most_windows: int
+) -> Iterator[tuple[FeatureMaps, Cells]]:
+    """Maps of some images and some windows on them."""
+    rng = np.random.default_rng(seed)
+    for place in np.sort(rng.permutation(len(indices))[:most_images]):
+        index = indices[int(place)]
+        windows = images.windows(index)
+        chosen = windows[np.sort(rng.permutation(len(windows))[:most_windows])]
+        maps = images.maps(index)
+        yield maps, images.features.locate(maps, chosen)
 
 
 def regression_windows(

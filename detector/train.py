@@ -38,7 +38,7 @@ from .config import (
 from .features import WindowFeatures
 from .head import Head, start_from_classifier
 from .predictor import SPPDetector
-from .sampling import TrainingImages
+from .sampling import TrainingImages, sample_rows
 from .stages import Planes, Regressors, Stages
 
 Array = NDArray[Any]
@@ -184,9 +184,10 @@ class _Run:
                 final = replace(final, detection=replace(final.detection, show_above=card["held_out"]["threshold"]))
         if self.compression is None:
             return final
-        final = final.compressed(self.compression)
+        rows = sample_rows(images, stages.split.fit, self.options.seed)
+        final = final.compressed(self.compression, rows)
         if stages.split.held_out:
-            scores = self._held_out(stages, partial.compressed(self.compression))
+            scores = self._held_out(stages, partial.compressed(self.compression, rows))
             final.card["compression"]["held_out_map"] = scores["map"]
         return final
 

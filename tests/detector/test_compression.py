@@ -71,6 +71,18 @@ def test_layer_of_low_rank_is_kept_exactly():
     np.testing.assert_allclose(small.layer(rows, "fc6"), head.layer(rows, "fc6"), rtol=1e-4, atol=1e-5)
 
 
+def test_rows_that_lie_in_few_directions_need_no_more_rank():
+    """Weights of full rank, windows in three directions about a mean: three are enough, and the mean is kept."""
+    head = Head(60, 24, 3, seed=2, scale=0.5).eval()
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy((5 + rng.standard_normal((200, 3)) @ rng.standard_normal((3, 60))).astype(np.float32))
+    blind, seeing = compress(head, Compression(svd=3)), compress(head, Compression(svd=3), rows)
+    expected = head.layer(rows, "fc6")
+    np.testing.assert_allclose(seeing.layer(rows, "fc6"), expected, rtol=1e-3, atol=1e-3)
+    assert float((blind.layer(rows, "fc6") - expected).norm()) > 0.1 * float(expected.norm())
+    assert compress(head, Compression(svd=0.999), rows).state()["fc6.0.weight"].shape[0] <= 3
+
+
 def test_what_would_save_nothing_stays_whole():
     head = head_with(matrix_of(np.ones(12), 12, 60))
     small = compress(head, Compression(svd=11))
