@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..data.errors import InputError
 from .head import Head, factors, used_columns
 
-#: Share of a layer's energy, the sum of its squared singular values, that a truncated SVD keeps unless told.
-DEFAULT_ENERGY = 0.9
+#: Share of the energy, the sum of squared singular values, that a truncated SVD keeps unless told.
+DEFAULT_ENERGY = 0.95
 
 _EXPECTED = "svd, svd=0.9 (share of the energy kept), svd=256 (rank), bfloat16, or svd and bfloat16 with a comma"
 

@@ -65,7 +65,7 @@ def compression_lines(card: dict[str, Any]) -> list[str]:
         f"{compression['bytes_before'] / 1e6:.1f} MB, {compression['multiplications_before'] / 1e6:.1f} million"
     ]
     for name, rank in compression["ranks"].items():
-        lines.append(f"{name}: rank {rank}, {100 * compression['kept_energy'][name]:.1f} % of the energy")
+        lines.append(f"{name}: rank {rank}, {100 * compression['kept_energy'][name]:.1f} % of the weights' energy")
     if "held_out_map" in compression:
         whole = card["held_out"]["map"]
         lines.append(

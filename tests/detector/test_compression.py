@@ -178,8 +178,8 @@ def test_bfloat16_is_fast_on_cpus_with_tiles(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("svd", Compression(0.9)),
-        ("svd=0.95", Compression(0.95)),
+        ("svd", Compression(0.95)),
+        ("svd=0.8", Compression(0.8)),
         ("svd=256", Compression(256)),
         ("bfloat16", Compression(None, True)),
         ("svd=0.9, bfloat16", Compression(0.9, True)),
