@@ -223,11 +223,11 @@ class _Run:
             assert head is not None
             state = head.state()
             return state["fc8.weight"], state["fc8.bias"]
-        # Every window of every image goes through the fc layers here: in half precision where that is fast.
-        fast = head
-        if head is not None and bfloat16_is_fast(self.pooled.device):
-            fast = compress(head, Compression(bfloat16=True))
-        features = WindowFeatures(self.pooled.backbone, replace(self.pooled.options, features=self.layer), fast)
+        if head is not None:
+            device = self.pooled.device
+            # Every window of every image goes through the fc layers here: in half precision where that is fast.
+            head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
+        features = WindowFeatures(self.pooled.backbone, replace(self.pooled.options, features=self.layer), head)
         return stages.svms(features, self.svm, everything)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
