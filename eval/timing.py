@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import floor
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -56,6 +57,20 @@ class Times:
         first, _, third = quantiles(self.seconds, n=4, method="inclusive")
         return first, third
 
+    def percentile(self, q: float) -> float:
+        """Seconds that ``q`` per cent of the repeats stayed under, 0 to 100.
+
+        Between two of the times it is interpolated linearly, as :func:`numpy.percentile` does it. A high percentile
+        of few repeats is little more than the longest of them.
+        """
+        if not 0 <= q <= 100:
+            raise ValueError(f"expected a percentile from 0 to 100, got {q}")
+        ordered = sorted(self.seconds)
+        place = (len(ordered) - 1) * q / 100
+        below = floor(place)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
     def to_dict(self) -> dict[str, Any]:
         """Median, quartiles and the single times, in seconds, ready for JSON."""
         low, high = self.quartiles
@@ -64,6 +79,18 @@ class Times:
     def __str__(self) -> str:
         low, high = self.quartiles
         return f"{1e3 * self.median:.1f} ms ({1e3 * low:.1f} to {1e3 * high:.1f})"
+
+
+def duration(seconds: float) -> str:
+    """A time for people, two digits and a unit.
+
+    Examples
+    --------
+    >>> duration(0.0338), duration(5.23)
+    ('34 ms', '5.2 s')
+    """
+    rounded = float(f"{seconds:.2g}")
+    return f"{1e3 * rounded:g} ms" if 0 < rounded < 1 else f"{rounded:g} s"
 
 
 def synchroniser(device: str = "cpu") -> Callable[[], None]:

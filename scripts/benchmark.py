@@ -19,7 +19,7 @@ BENCHMARKS = {
     "proposals": "our selective search against OpenCV's: time, recall, MABO",
     "pooling": "SPP pooling of windows against torchvision's roi_pool",
     "head": "the fc layers of many windows, whole and compressed",
-    "detect": "a whole detection, stage by stage, from decoding to drawn boxes",
+    "detect": "whole detections: stages, photographs a second, memory, growth with windows and size",
     "table": "the paper's table of results on any labelled data, its figures beside ours",
 }
 

@@ -117,7 +117,7 @@ def test_options_of_detect_take_the_place_of_the_models(folder):
 
 
 def test_benchmark_detect_reports_every_stage(folder, capsys):
-    arguments = ["benchmark", "detect", "--model", str(folder / "model.safetensors"), "--count", "2"]
+    arguments = ["benchmark", "detect", "--model", str(folder / "model.safetensors"), "--count", "2", "--no-growth"]
     arguments += ["--images", str(folder / "scenes" / "JPEGImages"), "--json", str(folder / "benchmark.json")]
     assert main(arguments) == 0
     table = capsys.readouterr().out

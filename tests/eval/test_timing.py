@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sppnet.eval import timing
 from sppnet.eval.machine import describe_machine
-from sppnet.eval.timing import StageTimer, Times, interleave, ratios, synchroniser
+from sppnet.eval.timing import StageTimer, Times, duration, interleave, ratios, synchroniser
 
 
 @pytest.fixture
@@ -88,6 +91,29 @@ def test_times_know_their_median_and_spread():
         Times(())
     with pytest.raises(ValueError, match="same rounds on both sides, got 5 and 1"):
         ratios(times, Times((1.0,)))
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=40), st.floats(0, 100))
+def test_percentiles_are_numpys(seconds, q):
+    assert Times(tuple(seconds)).percentile(q) == pytest.approx(np.percentile(seconds, q), abs=1e-9)
+
+
+def test_percentiles_meet_median_and_quartiles_and_have_bounds():
+    times = Times((5.0, 1.0, 2.0, 4.0))
+    assert times.percentile(50) == times.median == 3.0
+    assert (times.percentile(25), times.percentile(75)) == times.quartiles
+    assert (times.percentile(0), times.percentile(100)) == (1.0, 5.0)
+    for q in (-1, 101, float("nan")):
+        with pytest.raises(ValueError, match="percentile from 0 to 100"):
+            times.percentile(q)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.0000342, "0.034 ms"), (0.0338, "34 ms"), (0.5, "500 ms"), (0.9961, "1 s"), (5.23, "5.2 s")],
+)
+def test_durations_are_short(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_the_cpu_has_nothing_to_wait_for():
