@@ -185,12 +185,12 @@ def describe(head: Head, small: Head) -> dict[str, Any]:
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware made for it: AMX on CPUs, tensor cores on GPUs."""
+    """Whether the device has instructions for products of bfloat16 matrices: AMX or AVX-512's, or tensor cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # torch has no public name for this yet; AVX-512's own bfloat16 products are no faster than single precision's.
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return supported is not None and bool(supported())
+    # torch has no public names for these yet.
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
 
 
 def for_device(head: Head, device: torch.device) -> Head:

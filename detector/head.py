@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ..data.errors import InputError
 from .backbone import Backbone, build_without_values, read_weights
 from .config import LAYERS
 from .levels import bins
+from .products import Product
 
 _FC_LAYERS = LAYERS[1:]
 
@@ -87,41 +88,47 @@ class Head(nn.Module):
         if name not in _FC_LAYERS:
             raise ValueError(f"a head has the layers {' and '.join(_FC_LAYERS)}, not {name!r}")
         self._check_has(name)
-        start, *rest = factors(self.fc6)
+        start = factors(self.fc6)[0]
         if rows.ndim != 2 or rows.shape[1] != start.in_features:
             raise ValueError(f"rows must have shape (N, {start.in_features}), not {tuple(rows.shape)}")
-        first, last = self._used_columns()
+        fc6, fc7 = self._ready_products()
         # The scale goes on the products: there are fewer of them, and a bfloat16 scale would be up to 0.4 % off.
-        values = functional.linear(rows[:, first:last].to(self.dtype), start.weight[:, first:last])
-        values.mul_(float(self.scale))
+        values = fc6[0](rows).mul_(float(self.scale))
         if start.bias is not None:
             values.add_(start.bias)
-        for factor in rest:
-            values = factor(values)
+        for product in fc6[1:]:
+            values = product(values)
         values.relu_()
         if name == "fc7":
-            values = self.fc7(values).relu_()
+            for product in fc7:
+                values = product(values)
+            values.relu_()
         return values.float()
 
     def _check_has(self, name: str) -> None:
         if not factors(self.get_submodule(name)):
             raise ValueError(f"this head's state ended before {name}")
 
-    def _used_columns(self) -> tuple[int, int]:
-        """The columns of fc6 that have weights; looked for once in eval mode."""
-        weight = factors(self.fc6)[0].weight
-        if self.training:
-            return 0, weight.shape[1]
-        if self._columns is None:
-            self._columns = used_columns(weight)
-        return self._columns
+    def _ready_products(self) -> tuple[list[Product], list[Product]]:
+        """The factors of fc6 and fc7; made ready once in eval mode."""
+        if self._products is None or self.training:
+            start, *rest = factors(self.fc6)
+            first, last = (0, start.in_features) if self.training else used_columns(start.weight)
+            fc6 = [Product(start, first, last, with_bias=False), *map(Product, rest)]
+            self._products = fc6, [Product(factor) for factor in factors(self.fc7)]
+        return self._products
 
-    _columns: tuple[int, int] | None = None
+    _products: tuple[list[Product], list[Product]] | None = None
 
     def train(self, mode: bool = True) -> Head:
         """Learn or not; the weights may have changed since."""
-        self._columns = None
+        self._products = None
         return super().train(mode)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Head:
+        """Another device or precision (``to``, ``half`` and the like)."""
+        self._products = None
+        return super()._apply(fn, recurse)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -167,12 +167,11 @@ def test_precision_is_the_quickest_of_the_device(monkeypatch, fast):
     assert for_device(Head(60, 12, 3).eval(), torch.device("cpu")).dtype == torch.float32
 
 
-def test_bfloat16_is_fast_on_cpus_with_tiles(monkeypatch):
-    for tiles in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda tiles=tiles: tiles, raising=False)
-        assert compression.bfloat16_is_fast(torch.device("cpu")) is tiles
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert compression.bfloat16_is_fast(torch.device("cpu")) is False
+@pytest.mark.parametrize("kind", ["_is_amx_tile_supported", "_is_avx512_bf16_supported", None])
+def test_bfloat16_is_fast_on_cpus_with_instructions_for_it(monkeypatch, kind):
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda has=name == kind: has, raising=False)
+    assert compression.bfloat16_is_fast(torch.device("cpu")) is (kind is not None)
 
 
 @pytest.mark.parametrize(

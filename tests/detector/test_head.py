@@ -272,3 +272,16 @@ def test_earlier_maps_have_nothing_to_start_from(alexnet):
 
 def test_untrained_networks_have_nothing_to_start_from():
     assert start_from_classifier(network("alexnet", 256), "none", LEVELS, classes=2) is None
+
+
+def test_outputs_follow_weights_that_change():
+    head, rows = Head(12, 8, 3).eval(), torch.rand(5, 12)
+    before = head.layer(rows, "fc7")
+    other = Head(12, 8, 3, seed=1).eval().layer(rows, "fc7")
+    assert not torch.equal(before, other)
+    head.load_state_dict(Head(12, 8, 3, seed=1).state_dict())
+    torch.testing.assert_close(head.eval().layer(rows, "fc7"), other)
+    assert head.bfloat16().layer(rows, "fc7").dtype == torch.float32
+    assert head.dtype == torch.bfloat16
+    # Bfloat16 has 8 bits.
+    torch.testing.assert_close(head.layer(rows, "fc7"), other, rtol=0.05, atol=0.05)
