@@ -19,6 +19,7 @@ _HOME = {
     "InputError": ".data.errors",
     "SPPDetector": ".detector.predictor",
     "VOCDataset": ".data.voc",
+    "WarpDetector": ".detector.warp",
     "read_image": ".data.image",
     "selective_search": ".proposals.selective_search",
     "spp_pool": ".detector.spp",

@@ -67,6 +67,8 @@ class Backbone(nn.Module):
     channels : int
     feeds_classifier : bool
         Whether the map is the default one, from which the network's own classifier goes on.
+    input_size : int
+        Side of the square images that the network was trained on, pixels.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class Backbone(nn.Module):
         self.stride = int(grid.stride[0])
         self.offset0 = grid.centre[0] + 1
         self.extent = int(max(grid.extent))
+        self.input_size = _input_size(name)
 
         network = _truncate(whole, self.layer)
         origin, state = read_weights(name, weights, seed)
@@ -132,7 +135,7 @@ class Backbone(nn.Module):
         return pixels.sub_(mean * 255).div_(std * 255).permute(2, 0, 1)[None]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised float images (B, 3, H, W) to the map (B, C, h, w).
+        """Normalised float images (B, 3, H, W) to the map (B, C, h, w), float32 whatever the weights' precision is.
 
         Raises
         ------
@@ -141,8 +144,9 @@ class Backbone(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
             raise ValueError(f"images must have shape (B, 3, H >= {MIN_SIDE}, W >= {MIN_SIDE}), not {images.shape}")
-        features: Tensor = self._network(images.contiguous(memory_format=torch.channels_last))
-        return features
+        dtype = next(self.parameters()).dtype
+        features: Tensor = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
+        return features.float()
 
     @torch.no_grad()
     def feature_map(self, image: NDArray[Any]) -> Tensor:
@@ -162,6 +166,14 @@ class Backbone(nn.Module):
 def names() -> list[str]:
     """The networks that can be asked for: torchvision's classifiers (transformers are refused later) and ZF-5."""
     return [*torchvision.models.list_models(module=torchvision.models), "zf5"]
+
+
+def _input_size(name: str) -> int:
+    """From torchvision's transforms, which go with its weights; ZF-5 takes the 224 pixels of the paper."""
+    if name == "zf5":
+        return 224
+    transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    return int(transforms.crop_size[0])
 
 
 Maps = dict[str, tuple[Grid, int] | None]

@@ -165,7 +165,9 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[st
                 raise InputError(f"{path}: a safetensors file, but not an sppnet model ('sppnet train' makes one)")
             header = json.loads(text)
             names = file.keys() if with_tensors else []
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
+            # Copies lie in memory as all tensors of torch do; from where they lie in a file MKL, on some processors,
+            # adds in another order.
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise InputError(f"{path}: not an sppnet model file ({error})") from error
     if header.get("format") != FORMAT:

@@ -13,7 +13,7 @@ from ..data.detections import Detections
 from ..data.errors import InputError
 from ..data.image import as_image
 from ..data.progress import log
-from .predictor import SPPDetector
+from .predictor import Detector
 
 Array = NDArray[Any]
 
@@ -30,12 +30,12 @@ class CombinedDetector:
 
     Parameters
     ----------
-    detectors : sequence of SPPDetector
+    detectors : sequence of Detector
         At least one. Their classes may be in different orders.
 
     Attributes
     ----------
-    detectors : tuple of SPPDetector
+    detectors : tuple of Detector
     class_names : tuple of str
         In the order of the first detector: what the labels of detections and the columns of scores stand for.
 
@@ -51,7 +51,7 @@ class CombinedDetector:
     >>> found = detector.detect("photo.jpg")                                            # doctest: +SKIP
     """
 
-    def __init__(self, detectors: Sequence[SPPDetector]):
+    def __init__(self, detectors: Sequence[Detector]):
         if not detectors:
             raise ValueError("a combination needs at least one detector, not 0")
         self.detectors = tuple(detectors)

@@ -9,13 +9,15 @@ from typing import Any, Literal, TypeVar, get_args
 
 from ..data.errors import InputError
 from .projection import CornerRule
-from .pyramid import ScaleRule
+from .pyramid import MIN_SIDE, ScaleRule
 
 Options = TypeVar("Options", bound="_Options")
 
+Method = Literal["spp", "warp"]
 Layer = Literal["pool5", "fc6", "fc7"]
 Scorer = Literal["svm", "softmax"]
 
+METHODS: tuple[str, ...] = get_args(Method)
 LAYERS: tuple[str, ...] = get_args(Layer)
 SCORERS: tuple[str, ...] = get_args(Scorer)
 
@@ -52,7 +54,7 @@ class FeatureOptions(_Options):
     Attributes
     ----------
     scales : tuple of int
-        Lengths of the image's shorter side in pixels.
+        Lengths of the image's shorter side in pixels, where windows are not warped.
     levels : tuple of int
         Pyramid levels; level n pools n x n bins.
     scale_rule : {"area", "reference"}
@@ -61,6 +63,12 @@ class FeatureOptions(_Options):
         How a window's corners become feature cells (see :func:`sppnet.detector.projection.project`).
     features : {"pool5", "fc6", "fc7"}
         The layer that the SVMs see.
+    method : {"spp", "warp"}
+        The convolutions run over the image once for each scale, or, as in R-CNN, over every window, cut out and warped.
+    crop : int or None
+        Side in pixels of the squares that windows are warped to; None is the backbone's own input size.
+    context : int
+        Pixels of such a square on each side that show what is around the window (R-CNN: 16).
     """
 
     scales: tuple[int, ...] = (688,)
@@ -68,14 +76,29 @@ class FeatureOptions(_Options):
     scale_rule: ScaleRule = "area"
     projection_rule: CornerRule = "reference"
     features: Layer = "pool5"
+    method: Method = "spp"
+    crop: int | None = None
+    context: int = 16
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"the method must be one of {', '.join(METHODS)}, not {self.method!r}")
+        if self.context < 0 or (self.crop is not None and self.crop < max(MIN_SIDE, 2 * self.context + 1)):
+            raise InputError(
+                f"windows are warped to squares of at least {MIN_SIDE} pixels, more than twice the context, "
+                f"not {self.crop} with a context of {self.context}"
+            )
         if not self.scales or any(scale < 1 for scale in self.scales):
             raise InputError(f"scales must be positive side lengths in pixels, not {self.scales}")
         if not self.levels or any(level < 1 for level in self.levels):
             raise InputError(f"pyramid levels must be positive, not {self.levels}")
         if self.features not in LAYERS:
             raise InputError(f"features must be one of {', '.join(LAYERS)}, not {self.features!r}")
+
+    @property
+    def views(self) -> int:
+        """Scales that a window can be seen at: a warped one has a single size."""
+        return len(self.scales) if self.method == "spp" else 1
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,16 @@
-"""Features of many windows from one pass over the image (paper, section 4.1): pooled, and after fc layers if wanted."""
+"""Features of many windows from one pass over the image (paper, section 4.1): pooled, and after fc layers if wanted.
+
+:class:`Features` is what detection and training know of; :class:`WindowFeatures` is the paper's way, and
+:class:`sppnet.detector.warp.WarpFeatures` R-CNN's, with which it is compared.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +35,28 @@ CHUNK = 256
 FC_CHUNK = 512
 
 
+class Seen(Protocol):
+    """What is computed once for an image, and features of its windows then come from."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image, pixels."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where features of windows are computed."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of pooled features."""
+
+    def to(self: Maps, dtype: torch.dtype) -> Maps:
+        """The same with pooled features of another precision."""
+
+
+Maps = TypeVar("Maps", bound=Seen)
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureMaps:
     """The convolutional maps of one image.
@@ -43,6 +70,20 @@ class FeatureMaps:
     image_size: tuple[int, int]
     maps: tuple[Tensor, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Of the maps."""
+        return self.maps[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the maps."""
+        return self.maps[0].dtype
+
+    def to(self, dtype: torch.dtype) -> FeatureMaps:
+        """The maps in another precision."""
+        return FeatureMaps(self.image_size, tuple(level.to(dtype) for level in self.maps))
+
 
 @dataclass(frozen=True, eq=False)
 class Cells:
@@ -53,7 +94,8 @@ class Cells:
     scale : int64 array (U,)
         Index of the scale that each distinct window is pooled from, in ascending order.
     cells : int32 array (U, 4)
-        x0, y0, x1, y1 in cells of that scale's map, inclusive.
+        x0, y0, x1, y1 in cells of that scale's map, inclusive; of windows that are warped, the pixels that are
+        (:func:`sppnet.detector.warp.frames`).
     inverse : int64 array (N,)
         The distinct window that each window asked for falls on.
     """
@@ -70,8 +112,8 @@ class Cells:
         return Cells(self.scale[rows], self.cells[rows], np.arange(len(rows)))
 
 
-class WindowFeatures:
-    """Maps of images and pooled features of windows on them, for one backbone and set of options.
+class Features(ABC, Generic[Maps]):
+    """Features of an image's windows, for one backbone and set of options.
 
     Parameters
     ----------
@@ -86,6 +128,28 @@ class WindowFeatures:
             raise ValueError(f"features {options.features} need a head, not None")
         self.backbone, self.options, self.head = backbone, options, head
         self._room: Tensor | None = None
+
+    @abstractmethod
+    def maps(self, image: Array) -> Maps:
+        """What is computed once for an RGB uint8 image (H, W, 3)."""
+
+    @abstractmethod
+    def locate(self, maps: Maps, windows: Array, chosen: Array | None = None) -> Cells:
+        """Where windows lie, and which of them are the same.
+
+        Parameters
+        ----------
+        maps
+            What :meth:`maps` gave for the image.
+        windows : float array (N, 4)
+            x1, y1, x2, y2 in pixels of the image, half-open.
+        chosen : int array (N,), optional
+            Index of each window's scale, instead of the one that fits it best.
+        """
+
+    @abstractmethod
+    def _pool_into(self, rows: Tensor, maps: Maps, cells: Cells) -> Tensor:
+        """Fill ``rows`` (U, pooled_width) and return it."""
 
     @property
     def pooled_width(self) -> int:
@@ -102,8 +166,76 @@ class WindowFeatures:
 
     @property
     def device(self) -> torch.device:
-        """Where the maps are computed."""
+        """Where the convolutions run."""
         return next(self.backbone.parameters()).device
+
+    def pool(self, maps: Maps, cells: Cells) -> Tensor:
+        """Pooled features (U, pooled_width) of distinct windows, on the maps' device."""
+        rows = torch.empty(len(cells), self.pooled_width, dtype=maps.dtype, device=maps.device)
+        return self._pool_into(rows, maps, cells)
+
+    def rows(self, maps: Maps, cells: Cells) -> Tensor:
+        """Features (U, width) of distinct windows in the layer that ``options`` name, on the maps' device."""
+        if self.options.features == "pool5":
+            return self.pool(maps, cells)
+        rows = torch.empty(len(cells), self.width, device=maps.device)
+        for part, values in self.chunks(maps, cells):
+            rows[part] = values
+        return rows
+
+    def chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
+        """Features a few at a time: the slice of ``cells`` and its rows (n, width), which the next ones overwrite."""
+        most = CHUNK
+        head = None if self.options.features == "pool5" else self.head
+        if head is not None:
+            most = FC_CHUNK
+            # Rounding keeps the order, so the maxima of the rounded map are the rounded maxima.
+            maps = maps.to(head.dtype)
+        with self._memory(min(most, len(cells)), maps) as rows:
+            for start in range(0, len(cells), most):
+                part = slice(start, min(start + most, len(cells)))
+                chosen = cells[np.arange(part.start, part.stop)]
+                pooled = self._pool_into(rows[: len(chosen)], maps, chosen)
+                if head is None:
+                    yield part, pooled
+                else:
+                    with torch.inference_mode():
+                        yield part, head.layer(pooled, self.options.features)
+
+    @contextmanager
+    def _memory(self, count: int, like: Maps) -> Iterator[Tensor]:
+        """Room for ``count`` pooled rows, kept from one image to the next.
+
+        Handed out anew for each image, blocks of this size cost page faults and leave the heap in pieces: gigabytes
+        of them after a thousand images.
+        """
+        # Whoever comes while it is in use gets room of his own.
+        rows, self._room = self._room, None
+        if rows is None or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
+            rows = torch.empty(count, self.pooled_width, dtype=like.dtype, device=like.device)
+        try:
+            yield rows
+        finally:
+            self._room = rows
+
+    def scores(self, maps: Maps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:
+        """Linear scores float32 (U, classes) of distinct windows: pooled, scored and forgotten, a few at a time.
+
+        Parameters
+        ----------
+        maps, cells
+        weights, intercepts : tensors (classes, width), (classes,), on the maps' device
+        """
+        scores = torch.empty(len(cells), len(weights))
+        with torch.inference_mode():
+            for part, rows in self.chunks(maps, cells):
+                # In this order, few by long times long by many, the product is fastest.
+                scores[part] = (weights @ rows.T).T.add_(intercepts).cpu()
+        return scores.numpy()
+
+
+class WindowFeatures(Features[FeatureMaps]):
+    """Maps of images, one for each scale, and pooled features of windows on them (see :class:`Features`)."""
 
     def map_at(self, image: Array, scale: int) -> Tensor:
         """The map (C, h, w) of an RGB uint8 image (H, W, 3) whose shorter side becomes ``scale``."""
@@ -118,16 +250,7 @@ class WindowFeatures:
         return FeatureMaps((height, width), tuple(self.map_at(image, scale) for scale in self.options.scales))
 
     def locate(self, maps: FeatureMaps, windows: Array, chosen: Array | None = None) -> Cells:
-        """Choose each window's scale and project its corners onto that scale's map.
-
-        Parameters
-        ----------
-        maps : FeatureMaps
-        windows : float array (N, 4)
-            x1, y1, x2, y2 in pixels of the image, half-open.
-        chosen : int array (N,), optional
-            Index of each window's scale, instead of the one that fits it best.
-        """
+        """Choose each window's scale and project its corners onto that scale's map (see :meth:`Features.locate`)."""
         options, backbone = self.options, self.backbone
         if chosen is None:
             chosen = choose_scale(windows, maps.image_size, options.scales, rule=options.scale_rule)
@@ -144,73 +267,9 @@ class WindowFeatures:
             cells.append(distinct)
         return Cells(np.concatenate(scales), np.concatenate(cells), inverse)
 
-    def pool(self, maps: FeatureMaps, cells: Cells) -> Tensor:
-        """Pooled features (U, pooled_width) of distinct windows, on the maps' device."""
-        rows = torch.empty(len(cells), self.pooled_width, dtype=maps.maps[0].dtype, device=maps.maps[0].device)
-        return self._pool_into(rows, maps, cells)
-
-    def rows(self, maps: FeatureMaps, cells: Cells) -> Tensor:
-        """Features (U, width) of distinct windows in the layer that ``options`` name, on the maps' device."""
-        if self.options.features == "pool5":
-            return self.pool(maps, cells)
-        rows = torch.empty(len(cells), self.width, device=maps.maps[0].device)
-        for part, values in self.chunks(maps, cells):
-            rows[part] = values
-        return rows
-
-    def chunks(self, maps: FeatureMaps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
-        """Features a few at a time: the slice of ``cells`` and its rows (n, width), which the next ones overwrite."""
-        most = CHUNK
-        head = None if self.options.features == "pool5" else self.head
-        if head is not None:
-            most = FC_CHUNK
-            # Rounding keeps the order, so the maxima of the rounded map are the rounded maxima.
-            maps = FeatureMaps(maps.image_size, tuple(level.to(head.dtype) for level in maps.maps))
-        with self._memory(min(most, len(cells)), maps.maps[0]) as rows:
-            for start in range(0, len(cells), most):
-                part = slice(start, min(start + most, len(cells)))
-                chosen = cells[np.arange(part.start, part.stop)]
-                pooled = self._pool_into(rows[: len(chosen)], maps, chosen)
-                if head is None:
-                    yield part, pooled
-                else:
-                    with torch.inference_mode():
-                        yield part, head.layer(pooled, self.options.features)
-
-    @contextmanager
-    def _memory(self, count: int, like: Tensor) -> Iterator[Tensor]:
-        """Room for ``count`` pooled rows, kept from one image to the next.
-
-        Handed out anew for each image, blocks of this size cost page faults and leave the heap in pieces: gigabytes
-        of them after a thousand images.
-        """
-        # Whoever comes while it is in use gets room of his own.
-        rows, self._room = self._room, None
-        if rows is None or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
-            rows = torch.empty(count, self.pooled_width, dtype=like.dtype, device=like.device)
-        try:
-            yield rows
-        finally:
-            self._room = rows
-
     def _pool_into(self, rows: Tensor, maps: FeatureMaps, cells: Cells) -> Tensor:
         """Fill ``rows`` (U, width) scale by scale and return it."""
         ends = np.searchsorted(cells.scale, np.arange(len(maps.maps)), side="right")
         for level, start, end in zip(maps.maps, np.concatenate([[0], ends[:-1]]), ends, strict=True):
             spp_pool_into(rows[start:end], level, cells.cells[start:end], self.options.levels)
         return rows
-
-    def scores(self, maps: FeatureMaps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:
-        """Linear scores float32 (U, classes) of distinct windows: pooled, scored and forgotten, a few at a time.
-
-        Parameters
-        ----------
-        maps, cells
-        weights, intercepts : tensors (classes, width), (classes,), on the maps' device
-        """
-        scores = torch.empty(len(cells), len(weights))
-        with torch.inference_mode():
-            for part, rows in self.chunks(maps, cells):
-                # In this order, few by long times long by many, the product is fastest.
-                scores[part] = (weights @ rows.T).T.add_(intercepts).cpu()
-        return scores.numpy()

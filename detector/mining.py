@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.errors import InputError
 from ..data.nms import nms
 from .config import SVMOptions
-from .features import Cells, FeatureMaps
+from .features import Cells
 from .sampling import TrainingImages
 from .svm import LinearSVM, RowStore, fit_all
 
@@ -139,7 +139,7 @@ class Miner:
             wanted.append((cells.inverse[kept], label, -1))
         self._add(index, maps, cells, wanted, rows)
 
-    def _scored(self, maps: FeatureMaps, cells: Cells) -> tuple[Tensor | None, Array]:
+    def _scored(self, maps: Any, cells: Cells) -> tuple[Tensor | None, Array]:
         """Scores (U, classes) of distinct windows, and their rows where they are short enough to be kept."""
         features = self.images.features
         weights, intercepts = (torch.from_numpy(part).to(features.device) for part in self.hyperplanes())
@@ -151,7 +151,7 @@ class Miner:
     def _add(
         self,
         index: int,
-        maps: FeatureMaps,
+        maps: Any,
         cells: Cells,
         wanted: list[tuple[Array, int, int]],
         rows: Tensor | None = None,

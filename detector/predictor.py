@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -11,23 +12,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data.boxes import as_boxes, clip
 from ..data.detections import Detections
+from ..data.errors import InputError
 from ..data.image import as_image
 from ..proposals.backends import make_proposer
 from .backbone import Backbone
 from .bundle import Bundle
 from .compression import for_device
-from .features import Cells, FeatureMaps, WindowFeatures
+from .config import Method
+from .features import Cells, Features, WindowFeatures
 from .head import Head
 from .postprocess import finish, log_odds
 
 Array = NDArray[Any]
 
 
-class SPPDetector:
-    """SPP-net detection (paper, section 4).
+AnyDetector = TypeVar("AnyDetector", bound="Detector")
 
-    Make one with :meth:`load` or :func:`sppnet.train`. For one image with many sets
-    of windows call :meth:`set_image` once and :meth:`score_windows` as often as you like.
+
+class Detector(ABC):
+    """Scores the windows of an image, whatever their features are made of, and turns scores into detections.
 
     Parameters
     ----------
@@ -42,18 +45,21 @@ class SPPDetector:
     card : dict
         Where the model comes from and how well it does.
 
-    Examples
-    --------
-    >>> detector = SPPDetector.load("animals.safetensors")      # doctest: +SKIP
-    >>> found = detector.detect("photo.jpg")                    # doctest: +SKIP
-    >>> found[found.scores > 0].save("photo.json")              # doctest: +SKIP
+    Raises
+    ------
+    InputError
+        For a model of another method.
     """
 
+    method: ClassVar[Method]
+
     def __init__(self, bundle: Bundle, device: str = "cpu"):
+        if bundle.features.method != self.method:
+            raise InputError(f"the model was trained with the method {bundle.features.method}, not {self.method}")
         self.bundle = bundle
         backbone = Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions).to(device)
         head = for_device(Head.from_state(bundle.head), torch.device(device)) if bundle.head else None
-        self.features = WindowFeatures(backbone, bundle.features, head)
+        self.features = self._features(backbone, head)
         self.class_names = bundle.class_names
         self.card = bundle.card
         self._weights = bundle.score_weights.float().to(device)
@@ -62,16 +68,20 @@ class SPPDetector:
         self._box_intercepts = None if bundle.box_intercepts is None else bundle.box_intercepts.float().to(device)
         options = bundle.detection
         self._proposer = make_proposer(options.proposals, options.max_windows, seed=0)
-        self._maps: FeatureMaps | None = None
+        self._maps: Any = None
+
+    @abstractmethod
+    def _features(self, backbone: Backbone, head: Head | None) -> Features[Any]:
+        """Where the features of windows come from."""
 
     @classmethod
-    def load(cls, model: str | Path, device: str = "cpu") -> SPPDetector:
+    def load(cls: type[AnyDetector], model: str | Path, device: str = "cpu") -> AnyDetector:
         """The detector in a model file.
 
         Raises
         ------
         InputError
-            When the file is missing or is no model.
+            When the file is missing, is no model, or one of another method.
         """
         return cls(Bundle.load(model), device)
 
@@ -84,7 +94,7 @@ class SPPDetector:
         return self._proposer(image)[: self.bundle.detection.max_windows]
 
     def set_image(self, image: Any) -> None:
-        """Run the convolutions over an image: a path, a PIL image, or RGB or grey uint8 (H, W[, 3]).
+        """Take the image whose windows are scored: a path, a PIL image, or RGB or grey uint8 (H, W[, 3]).
 
         Raises
         ------
@@ -139,7 +149,7 @@ class SPPDetector:
         self.set_image(pixels)
         return self.detect_on(self._current(), looked_at, threshold)
 
-    def detect_on(self, maps: FeatureMaps, windows: Array, threshold: float | None = None) -> Detections:
+    def detect_on(self, maps: Any, windows: Array, threshold: float | None = None) -> Detections:
         """Objects among ``windows`` (N, 4) on maps that are there already (see :meth:`detect`)."""
         options = self.bundle.detection
         cells = self.features.locate(maps, windows)
@@ -152,12 +162,12 @@ class SPPDetector:
         regressor = None if self._box_weights is None else regress
         return finish(windows, scores, maps.image_size, self.class_names, options, level, regressor)
 
-    def _scores(self, maps: FeatureMaps, cells: Cells) -> Array:
+    def _scores(self, maps: Any, cells: Cells) -> Array:
         """Scores (U, classes) of distinct windows."""
         scores = self.features.scores(maps, cells, self._weights, self._intercepts)
         return log_odds(scores) if self.bundle.scorer == "softmax" else scores
 
-    def _deltas(self, maps: FeatureMaps, cells: Cells, rows: Array, labels: Array) -> Array:
+    def _deltas(self, maps: Any, cells: Cells, rows: Array, labels: Array) -> Array:
         """Regression outputs (M, 4) of distinct windows ``rows`` (M,) for their classes."""
         assert self._box_weights is not None
         assert self._box_intercepts is not None
@@ -172,7 +182,27 @@ class SPPDetector:
                 deltas[here] = moved.cpu().numpy()
         return deltas
 
-    def _current(self) -> FeatureMaps:
+    def _current(self) -> Any:
         if self._maps is None:
             raise RuntimeError("call set_image(image) before asking for scores")
         return self._maps
+
+
+class SPPDetector(Detector):
+    """SPP-net detection (paper, section 4): the convolutions run over the image, once.
+
+    Make one with :meth:`load` or :func:`sppnet.train`. For one image with many sets
+    of windows call :meth:`set_image` once and :meth:`score_windows` as often as you like.
+    Parameters and attributes are those of :class:`Detector`.
+
+    Examples
+    --------
+    >>> detector = SPPDetector.load("animals.safetensors")      # doctest: +SKIP
+    >>> found = detector.detect("photo.jpg")                    # doctest: +SKIP
+    >>> found[found.scores > 0].save("photo.json")              # doctest: +SKIP
+    """
+
+    method = "spp"
+
+    def _features(self, backbone: Backbone, head: Head | None) -> WindowFeatures:
+        return WindowFeatures(backbone, self.bundle.features, head)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..data.boxes import encode, iou, unique
 from ..data.sample import Sample
-from .cache import MapCache, mirrored
-from .features import Cells, FeatureMaps, WindowFeatures
+from .cache import FeatureCache, mirrored
+from .features import Cells, Features
 
 Array = NDArray[Any]
 
@@ -28,9 +28,9 @@ class TrainingImages:
         Content keys of the image files.
     sizes : sequence of (height, width)
     proposals : sequence of float32 arrays (N, 4)
-    cache : MapCache
-        Holds the maps of every image.
-    features : WindowFeatures, optional
+    cache : FeatureCache
+        Holds what features of the windows of every image come from.
+    features : Features, optional
         What is learnt from; the cache's own when absent. Both have the same backbone and scales.
     """
 
@@ -40,27 +40,27 @@ class TrainingImages:
         image_keys: Sequence[str],
         sizes: Sequence[tuple[int, int]],
         proposals: Sequence[Array],
-        cache: MapCache,
-        features: WindowFeatures | None = None,
+        cache: FeatureCache,
+        features: Features[Any] | None = None,
     ):
         self.samples, self.image_keys, self.sizes, self.proposals = samples, image_keys, sizes, proposals
         self.cache, self.features = cache, features or cache.features
 
-    def seen_through(self, features: WindowFeatures) -> TrainingImages:
+    def seen_through(self, features: Features[Any]) -> TrainingImages:
         """The same images with features of another layer of the same network."""
         return TrainingImages(self.samples, self.image_keys, self.sizes, self.proposals, self.cache, features)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def maps(self, index: int, mirror: bool = False, dtype: torch.dtype = torch.float32) -> FeatureMaps:
+    def maps(self, index: int, mirror: bool = False, dtype: torch.dtype = torch.float32) -> Any:
         """The maps of image ``index``, or of its mirror image, whose convolutions ran too."""
         key = self.image_keys[index]
         return self.cache.load(mirrored(key) if mirror else key, self.sizes[index], dtype)
 
     def windows(self, index: int) -> Array:
         """Objects and proposals of image ``index``, float32 (N, 4), without repeats, the objects first."""
-        return unique(np.concatenate([self.samples[index].boxes, self.proposals[index]]))
+        return training_windows(self.samples[index], self.proposals[index])
 
     def overlap(self, index: int, windows: Array, label: int) -> Array:
         """The best IoU (N,) of each window with an object of the class, difficult ones included."""
@@ -100,6 +100,11 @@ class TrainingImages:
         return np.concatenate(chosen), np.concatenate(of_label)
 
 
+def training_windows(sample: Sample, proposals: Array) -> Array:
+    """Objects and proposals of an image, float32 (N, 4), without repeats, the objects first."""
+    return unique(np.concatenate([sample.boxes, proposals]))
+
+
 def mean_norm(images: TrainingImages, seed: int, most_images: int = 200, most_windows: int = 200) -> float:
     """Mean L2 norm of pooled features over some windows of some images (reference: 200 of 200)."""
     norms = [np.zeros(0, np.float32)]
@@ -120,7 +125,7 @@ def sample_rows(
 
 def _some_windows(
     images: TrainingImages, indices: Sequence[int], seed: int, most_images: int, most_windows: int
-) -> Iterator[tuple[FeatureMaps, Cells]]:
+) -> Iterator[tuple[Any, Cells]]:
     """Maps of some images and some windows on them."""
     rng = np.random.default_rng(seed)
     for place in np.sort(rng.permutation(len(indices))[:most_images]):

@@ -18,7 +18,7 @@ from ..eval.chart import Axis, Line, line_chart
 from .bbox import BoxRegressor, gram_matrix
 from .cache import Checkpoint
 from .config import BoxOptions, FineTuneOptions, SVMOptions, TrainOptions
-from .features import WindowFeatures
+from .features import Features
 from .finetune import Epoch, FineTuner
 from .head import Head
 from .mining import Miner, hyperplanes
@@ -127,7 +127,7 @@ class Stages:
         self._log(f"loss curves: {curves} and .csv")
         return head
 
-    def svms(self, features: WindowFeatures, options: SVMOptions, everything: bool) -> Planes:
+    def svms(self, features: Features[Any], options: SVMOptions, everything: bool) -> Planes:
         """SVMs of features with hard negatives, learnt from all images or without the held-out ones."""
         key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
         wholly = Checkpoint(self.folder, "svm", key)

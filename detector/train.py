@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..data.boxes import flip
 from ..data.errors import InputError
 from ..data.image import image_size
 from ..data.progress import track
@@ -22,7 +23,7 @@ from ..proposals.backends import Proposer, make_proposer
 from ..proposals.cache import ProposalCache
 from .backbone import Backbone
 from .bundle import Bundle
-from .cache import MapCache, mirrored
+from .cache import feature_cache, mirrored
 from .compression import Compression, bfloat16_is_fast, compress
 from .config import (
     SCORERS,
@@ -35,10 +36,11 @@ from .config import (
     SVMOptions,
     TrainOptions,
 )
-from .features import WindowFeatures
+from .features import Features
 from .head import Head, start_from_classifier
-from .predictor import SPPDetector
-from .sampling import TrainingImages, sample_rows
+from .methods import detector_of, features_of
+from .predictor import Detector
+from .sampling import TrainingImages, sample_rows, training_windows
 from .stages import Planes, Regressors, Stages
 
 Array = NDArray[Any]
@@ -66,7 +68,7 @@ def train(
     work: str | Path | None = None,
     device: str = "cpu",
     quiet: bool = False,
-) -> SPPDetector:
+) -> Detector:
     """Train a detector and save it.
 
     Proposals and feature maps are kept under ``work`` by the content of the images, so
@@ -88,7 +90,8 @@ def train(
     layer : str, optional
         The node whose map is pooled; the last one of stride 16 when absent.
     features : FeatureOptions, optional
-        Scales, pyramid, and the layer that is scored: pool5, or the fc layers as well.
+        Scales, pyramid, and the layer that is scored: pool5, or the fc layers as well; or R-CNN's method in the place
+        of SPP-net's.
     scorer : {"svm", "softmax"}
         Linear SVMs on the features, or the softmax of the fine-tuned network, which needs the features fc7.
     detection, svm, boxes, options : optional
@@ -109,7 +112,7 @@ def train(
 
     Returns
     -------
-    SPPDetector
+    SPPDetector, or WarpDetector for that method
 
     Raises
     ------
@@ -122,10 +125,12 @@ def train(
     # Before anything is fetched or computed: the commonest mistake, a class name that the labels do not have.
     check_classes(list(dataset), dataset.class_names)
     network = Backbone(backbone, weights=weights, layer=layer, seed=(options or TrainOptions()).seed).to(device)
+    if features.method == "warp" and features.crop is None:
+        features = replace(features, crop=network.input_size)
     run = _Run(
         dataset=dataset,
         # Windows are pooled for everything; the layer that is scored comes on top.
-        pooled=WindowFeatures(network, replace(features, features="pool5")),
+        pooled=features_of(network, replace(features, features="pool5")),
         layer=features.features,
         scorer=scorer,
         detection=detection or DetectOptions(),
@@ -141,7 +146,7 @@ def train(
     )
     bundle = run.bundle()
     bundle.save(out)
-    return SPPDetector(bundle, device)
+    return detector_of(bundle, device)
 
 
 def _proposer(options: DetectOptions) -> Proposer:
@@ -153,7 +158,7 @@ class _Run:
     """One training run and its options."""
 
     dataset: Dataset
-    pooled: WindowFeatures
+    pooled: Features[Any]
     layer: Layer
     scorer: Scorer
     detection: DetectOptions
@@ -194,19 +199,22 @@ class _Run:
     def _images(self, samples: Sequence[Sample]) -> TrainingImages:
         """Proposals and feature maps of all images, computed where they are not cached."""
         stored = ProposalCache(self.work / "proposals", self.proposer)
-        maps = MapCache(self.work / "maps", self.pooled)
+        cache = feature_cache(self.work, self.pooled)
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
         sizes = [image_size(sample.path) for sample in samples]
         proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
         mirror = self.layer != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
-        for sample, key in track(list(zip(samples, keys, strict=True)), "feature maps", quiet=self.quiet):
-            wanted = [key, mirrored(key)] if mirror else [key]
-            if any(maps.missing(entry) for entry in wanted):
-                image = sample.image
-                maps.fill(key, image)
-                if mirror:
-                    maps.fill(mirrored(key), np.ascontiguousarray(image[:, ::-1]))
-        return TrainingImages(samples, keys, sizes, proposals, maps)
+        label = "feature maps" if self.pooled.options.method == "spp" else "warped windows"
+        for i, key in track(list(enumerate(keys)), label, quiet=self.quiet):
+            windows = training_windows(samples[i], proposals[i])
+            flipped = flip(windows, sizes[i][1])
+            if cache.has(key, windows) and (not mirror or cache.has(mirrored(key), flipped)):
+                continue
+            image = samples[i].image
+            cache.fill(key, image, windows)
+            if mirror:
+                cache.fill(mirrored(key), np.ascontiguousarray(image[:, ::-1]), flipped)
+        return TrainingImages(samples, keys, sizes, proposals, cache)
 
     def _start(self, scale: float) -> Head:
         """The fc layers before they learn: those of the backbone's own classifier, or random ones."""
@@ -227,7 +235,7 @@ class _Run:
             device = self.pooled.device
             # Every window of every image goes through the fc layers here: in half precision where that is fast.
             head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
-        features = WindowFeatures(self.pooled.backbone, replace(self.pooled.options, features=self.layer), head)
+        features = features_of(self.pooled.backbone, replace(self.pooled.options, features=self.layer), head)
         return stages.svms(features, self.svm, everything)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
@@ -257,7 +265,7 @@ class _Run:
         if path.is_file():
             return dict(json.loads(path.read_text()))
         images, indices = stages.images, stages.split.held_out
-        detector = SPPDetector(bundle, str(self.pooled.device))
+        detector = detector_of(bundle, str(self.pooled.device))
         found = [
             detector.detect_on(images.maps(i), images.proposals[i], threshold=-np.inf)
             for i in track(indices, "held-out images", quiet=self.quiet)

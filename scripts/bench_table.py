@@ -413,8 +413,8 @@ class _Bench:
         for index, (sample, key) in enumerate(track(pairs, "proposals, maps of test images", quiet=self.args.quiet)):
             try:
                 windows = stored.get(sample.path)
-                if maps.missing(key):
-                    maps.fill(key, sample.image)
+                if not maps.has(key, windows):
+                    maps.fill(key, sample.image, windows)
                 found.append(windows)
             except ImageError as error:
                 found.append(None)

@@ -29,7 +29,7 @@ def card_lines(header: dict[str, Any]) -> list[str]:
         "classes": ", ".join(header["classes"]),
         "backbone": f"{header['backbone']}, layer {header['layer']}, weights {card.get('weights', 'unknown')}",
         "pyramid": ", ".join(f"{n} x {n}" for n in features["levels"]),
-        "scales": ", ".join(str(scale) for scale in features["scales"]),
+        **_method(features),
         "features": features["features"],
         "scores": {"svm": "linear SVMs", "softmax": "log-odds of the softmax"}[header["scorer"]],
         "proposals": f"{header['detection']['proposals']}, {header['detection']['max_windows']} windows",
@@ -38,6 +38,14 @@ def card_lines(header: dict[str, Any]) -> list[str]:
     }
     lines = [f"{name:<12}{value}" for name, value in rows.items()]
     return lines + score_lines(card) + compression_lines(card)
+
+
+def _method(features: dict[str, Any]) -> dict[str, str]:
+    """At which size windows are seen."""
+    if features.get("method", "spp") == "spp":
+        return {"scales": ", ".join(str(scale) for scale in features["scales"])}
+    side = features["crop"]
+    return {"warped to": f"{side} x {side}, {features['context']} of them context on each side (R-CNN's method)"}
 
 
 def score_lines(card: dict[str, Any]) -> list[str]:

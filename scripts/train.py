@@ -74,9 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scales",
         type=integers,
-        default=(688,),
         metavar="N,N",
         help="lengths of the image's shorter side (default: 688; the paper's five: 480,576,688,864,1200)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("spp", "warp"),
+        default="spp",
+        help="the convolutions run over the image, once, or, as in R-CNN, over every window, cut out and warped: a "
+        "hundred times the work and 100 MB of disk for each image, to compare with (default: spp)",
     )
     parser.add_argument(
         "--held-out",
@@ -97,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the model's path and its held-out scores go to stdout."""
+    from ..data.errors import InputError
     from ..data.progress import log
     from ..detector.compression import Compression
     from ..detector.config import FeatureOptions, FineTuneOptions, TrainOptions
@@ -107,7 +114,10 @@ def run(args: argparse.Namespace) -> int:
         from ..data.download import download_voc
 
         args.dataset = download_voc(args.dataset, args.set, args.quiet)
-    features = FeatureOptions(scales=args.scales, levels=args.pyramid, features=args.features)
+    if args.method == "warp" and args.scales is not None:
+        raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
+    chosen = {} if args.scales is None else {"scales": args.scales}
+    features = FeatureOptions(levels=args.pyramid, features=args.features, method=args.method, **chosen)
     given = {"width": args.fc_width, "epochs": args.epochs}
     finetune = FineTuneOptions(**{name: value for name, value in given.items() if value is not None})
     options = TrainOptions(seed=args.seed, held_out=args.held_out)
@@ -132,5 +142,5 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join([*score_lines(detector.card), *compression_lines(detector.card), f"wrote {args.out}"]))
     work = args.work or Path(f"{args.out}.work")
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
-    log(f"{work} holds {megabytes:.0f} MB of proposals and maps for further runs; it can be deleted", args.quiet)
+    log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)
     return 0

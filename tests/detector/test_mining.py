@@ -26,7 +26,7 @@ def images(scenes, features, tmp_path_factory):
     cache = MapCache(tmp_path_factory.mktemp("maps"), features)
     keys = [file_key(sample.path) for sample in samples]
     for key, sample in zip(keys, samples, strict=True):
-        cache.fill(key, sample.image)
+        cache.fill(key, sample.image, sample.boxes)
     proposer = make_proposer("fast", 150, 0)
     proposals = [proposer(sample.image) for sample in samples]
     return TrainingImages(samples, keys, [image_size(sample.path) for sample in samples], proposals, cache)

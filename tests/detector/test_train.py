@@ -200,22 +200,27 @@ def test_a_changed_option_or_weight_finds_no_entry(features, tmp_path):
     from sppnet.detector.backbone import Backbone
     from sppnet.detector.features import WindowFeatures
 
-    image = np.zeros((64, 64, 3), np.uint8)
-    MapCache(tmp_path, features).fill("key", image)
-    assert MapCache(tmp_path, features).missing("key") == []
-    assert MapCache(tmp_path, features).missing("other image") == [128, 192]
-    other_weights = WindowFeatures(Backbone("squeezenet1_1", seed=1), features.options)
-    assert MapCache(tmp_path, other_weights).missing("key") == [128, 192]
-    other_layer = WindowFeatures(Backbone("squeezenet1_1", layer="features.10"), features.options)
-    assert MapCache(tmp_path, other_layer).missing("key") == [128, 192]
-    other_scale = WindowFeatures(features.backbone, replace(features.options, scales=(192, 256)))
-    assert MapCache(tmp_path, other_scale).missing("key") == [256]
+    image, nowhere = np.zeros((64, 64, 3), np.uint8), np.zeros((0, 4))
+    MapCache(tmp_path, features).fill("key", image, nowhere)
+    assert MapCache(tmp_path, features).has("key", nowhere)
+    assert not MapCache(tmp_path, features).has("other image", nowhere)
+    others = [
+        WindowFeatures(Backbone("squeezenet1_1", seed=1), features.options),
+        WindowFeatures(Backbone("squeezenet1_1", layer="features.10"), features.options),
+        WindowFeatures(features.backbone, replace(features.options, scales=(192, 256))),
+    ]
+    for other in others:
+        assert not MapCache(tmp_path, other).has("key", nowhere)
+    filled = len(list(tmp_path.iterdir()))
+    # One of the two scales is there already.
+    MapCache(tmp_path, others[-1]).fill("key", image, nowhere)
+    assert len(list(tmp_path.iterdir())) == filled + 1
 
 
 def test_cached_maps_are_the_maps_in_half_precision(features, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     cache = MapCache(tmp_path, features)
-    cache.fill("key", image)
+    cache.fill("key", image, np.zeros((0, 4)))
     for stored, computed in zip(cache.load("key", (70, 90)).maps, features.maps(image).maps, strict=True):
         np.testing.assert_array_equal(stored.numpy(), computed.half().float().numpy())
 
