@@ -28,10 +28,10 @@ from .spp_cpu import unique_windows
 
 Array = NDArray[Any]
 
-#: Windows pooled at a time; what is pooled then fits a core's cache until it has been scored.
-CHUNK = 256
+#: Windows pooled at a time: on the CPU what is pooled then fits a core's cache until it has been scored.
+CHUNK = {"cpu": 256, "cuda": 4096}
 
-#: The same in front of fc layers, whose weights are read once for each chunk.
+#: The least in front of fc layers, whose weights are read once for each chunk.
 FC_CHUNK = 512
 
 
@@ -185,22 +185,30 @@ class Features(ABC, Generic[Maps]):
 
     def chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """Features a few at a time: the slice of ``cells`` and its rows (n, width), which the next ones overwrite."""
-        most = CHUNK
-        head = None if self.options.features == "pool5" else self.head
-        if head is not None:
-            most = FC_CHUNK
+        for part, pooled in self.pooled_chunks(maps, cells):
+            if self._layers is None:
+                yield part, pooled
+            else:
+                with torch.inference_mode():
+                    yield part, self._layers.layer(pooled, self.options.features)
+
+    def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
+        """What :meth:`chunks` is made of: pooled rows (n, pooled_width), in the precision of the fc layers, if any."""
+        most = CHUNK[maps.device.type]
+        if self._layers is not None:
+            most = max(most, FC_CHUNK)
             # Rounding keeps the order, so the maxima of the rounded map are the rounded maxima.
-            maps = maps.to(head.dtype)
+            maps = maps.to(self._layers.dtype)
         with self._memory(min(most, len(cells)), maps) as rows:
             for start in range(0, len(cells), most):
                 part = slice(start, min(start + most, len(cells)))
                 chosen = cells[np.arange(part.start, part.stop)]
-                pooled = self._pool_into(rows[: len(chosen)], maps, chosen)
-                if head is None:
-                    yield part, pooled
-                else:
-                    with torch.inference_mode():
-                        yield part, head.layer(pooled, self.options.features)
+                yield part, self._pool_into(rows[: len(chosen)], maps, chosen)
+
+    @property
+    def _layers(self) -> Head | None:
+        """The fc layers in use."""
+        return None if self.options.features == "pool5" else self.head
 
     @contextmanager
     def _memory(self, count: int, like: Maps) -> Iterator[Tensor]:
@@ -229,9 +237,14 @@ class Features(ABC, Generic[Maps]):
         scores = torch.empty(len(cells), len(weights))
         with torch.inference_mode():
             for part, rows in self.chunks(maps, cells):
-                # In this order, few by long times long by many, the product is fastest.
-                scores[part] = (weights @ rows.T).T.add_(intercepts).cpu()
+                scores[part] = linear_scores(rows, weights, intercepts)
         return scores.numpy()
+
+
+def linear_scores(rows: Tensor, weights: Tensor, intercepts: Tensor) -> Tensor:
+    """``rows @ weights.T + intercepts`` on the CPU, float32 (N, classes)."""
+    # In this order, few by long times long by many, the product is fastest.
+    return (weights @ rows.T).T.add_(intercepts).cpu()
 
 
 class WindowFeatures(Features[FeatureMaps]):

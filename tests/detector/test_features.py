@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from sppnet.data.boxes import flip
+from sppnet.detector import features as features_module
 from sppnet.detector.projection import project
 from sppnet.detector.pyramid import choose_scale, resize, scale_boxes, scaled_size
 from torch.nn import functional
@@ -50,7 +51,7 @@ def test_windows_on_the_same_cells_are_pooled_once(far_scales):
 
 
 def test_chunks_make_up_the_whole(far_scales, monkeypatch):
-    monkeypatch.setattr("sppnet.detector.features.CHUNK", 7)
+    monkeypatch.setitem(features_module.CHUNK, "cpu", 7)
     rng = np.random.default_rng(2)
     maps = far_scales.maps(rng.integers(0, 256, (90, 140, 3), np.uint8))
     cells = far_scales.locate(maps, random_windows(rng, 40, 90, 140))

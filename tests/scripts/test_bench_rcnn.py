@@ -1,0 +1,151 @@
+"""``sppnet benchmark rcnn``: both sides, their sums and ratios, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from detector_options import SMALL
+from sppnet.data.scenes import make_scenes
+from sppnet.data.voc import VOCDataset
+from sppnet.detector.config import FeatureOptions
+from sppnet.detector.train import train
+from sppnet.scripts import bench_rcnn, rcnn_sides
+from sppnet.scripts.cli import main
+
+QUICK = ["--windows", "12", "--count", "1", "--rounds", "2", "--pyramid", "1,2", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def few_batches(monkeypatch):
+    """Of small crops: what is measured does not matter here."""
+    monkeypatch.setitem(rcnn_sides._BATCHES, "cpu", (4,))
+    monkeypatch.setitem(rcnn_sides._TRIED_CROPS, "cpu", 4)
+    monkeypatch.setitem(bench_rcnn.SCALES, "1", (96,))
+    monkeypatch.setitem(bench_rcnn.SCALES, "5", (64, 96))
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    make_scenes(root, {"train": 10, "val": 4}, seed=3, size=(96, 128))
+    return root
+
+
+def run(*arguments):
+    return main(["benchmark", "rcnn", *QUICK, *map(str, arguments)])
+
+
+def test_stages_sums_and_ratios_fit_together(scenes, tmp_path, capsys):
+    file, plot = tmp_path / "r.json", tmp_path / "r.svg"
+    arguments = ["--backbone", "squeezenet1_1", "--fc-width", "32", "--compress", "svd=4,bfloat16"]
+    assert run(*arguments, "--images", scenes / "JPEGImages", "--json", file, "--plot", plot) == 0
+    result = json.loads(file.read_text())["result"]
+    assert list(result["stages"]) == [
+        name + kind
+        for kind in ("", ", compressed fc")
+        for name in ("SPP-net, 1 scale", "SPP-net, 5 scales", "R-CNN")
+    ]
+    for side, stages in result["stages"].items():
+        assert ("warping" in stages) == side.startswith("R-CNN")
+        assert all(len(times["seconds"]) == 2 and min(times["seconds"]) > 0 for times in stages.values())
+        totals = result["totals"][side]
+        for name, parts in rcnn_sides.TOTALS.items():
+            sums = np.sum([stages[part]["seconds"] for part in parts if part in stages], axis=0)
+            np.testing.assert_allclose(totals[name]["seconds"], sums)
+    faster = result["times_faster"]["SPP-net, 5 scales, compressed fc"]["features"]["seconds"]
+    totals = [result["totals"][name + ", compressed fc"] for name in ("R-CNN", "SPP-net, 5 scales")]
+    slow, fast = (np.array(total["features"]["seconds"]) for total in totals)
+    np.testing.assert_allclose(faster, slow / fast)
+    assert result["batch"] == 4
+    text = capsys.readouterr().out
+    assert "times faster: all without proposals" in text
+    assert "0.089" in text
+    assert "scaled" not in text
+    assert plot.read_text().startswith("<svg")
+
+
+def test_a_sample_is_scaled_to_all_windows(scenes):
+    image = VOCDataset(scenes, "val")[0].image
+    windows = np.tile([[5, 5, 60, 50]], (600, 1)).astype(np.float32)
+    seen = []
+
+    class Side:
+        def detect(self, image, windows, timer):
+            with timer.stage("warping"):
+                seen.append(len(windows))
+            timer._seconds["warping"] = [2.0]
+            return np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+
+    seconds = rcnn_sides.time_side(Side(), image, windows, "cpu")
+    assert seen == [600]
+    assert seconds["warping"] == pytest.approx(6.0)
+
+
+def test_both_sides_of_a_window_score_as_their_detectors_do(scenes):
+    """The benchmark's stages are the detectors' own computation."""
+    import torch
+    from sppnet.detector.backbone import Backbone
+    from sppnet.detector.features import WindowFeatures
+    from sppnet.detector.head import Head
+    from sppnet.detector.warp import WarpFeatures
+    from sppnet.eval.timing import StageTimer
+
+    image = VOCDataset(scenes, "val")[0].image
+    windows = np.array([[5, 5, 60, 50], [30, 10, 110, 79], [0, 0, 128, 96]], np.float32)
+    backbone = Backbone("squeezenet1_1")
+    head = Head(backbone.channels * 5, 16, 3).eval()
+    plain = FeatureOptions(scales=(96,), levels=(1, 2), features="fc7")
+    warped = FeatureOptions(levels=(1, 2), features="fc7", method="warp", crop=64)
+    planes = rcnn_sides.Planes.random(16, 0, "cpu")
+    pooled, crops = WindowFeatures(backbone, plain, head), WarpFeatures(backbone, warped, head, 2)
+    sides = [(rcnn_sides.SPPSide("a", pooled, planes), pooled), (rcnn_sides.RCNNSide("b", crops, planes, 9), crops)]
+    for side, features in sides:
+        maps = features.maps(image)
+        cells = features.locate(maps, windows)
+        expected = features.scores(maps, cells, planes.weights, planes.intercepts)[cells.inverse]
+        got = side.detect(image, windows, StageTimer())
+        if features is crops:
+            expected = expected[np.random.default_rng(0).permutation(3)]
+        torch.testing.assert_close(torch.from_numpy(got), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
+    data, models = VOCDataset(scenes, "train"), []
+    for method in ("spp", "warp"):
+        features = FeatureOptions(scales=(96,), levels=(1, 2), method=method, crop=64 if method == "warp" else None)
+        models.append(tmp_path / f"{method}.safetensors")
+        train(data, out=models[-1], **SMALL | {"features": features})
+    common = ["--backbone", "squeezenet1_1", "--features", "pool5", "--scales", "1", "--accuracy", scenes]
+    common += ["--set", "val", "--images", scenes / "JPEGImages", "--accuracy-images", "3"]
+    file = tmp_path / "r.json"
+    assert run(*common, "--models", *models, "--json", file) == 0
+    result = json.loads(file.read_text())["result"]
+    assert list(result["stages"]) == ["SPP-net, 1 scale", "R-CNN"]
+    assert result["accuracy"]["images"] == 3
+    for model in result["accuracy"]["models"].values():
+        assert 0 <= model["voc07"]["map"] <= 1
+        assert model["trained_on"] == 10
+    assert "AP on 3 images" in capsys.readouterr().out
+    assert run(*common, "--models", *reversed(models)) == 2
+    assert "expected spp here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sample", "10"], "--sample must be at least 200, not 10"),
+        (["--windows", "0"], "--windows must be at least 1"),
+        (["--models", "a", "b"], "--accuracy needs the two models"),
+        (["--accuracy", "x"], "--accuracy needs the two models"),
+        (["--plot", "x.png"], "ends in .svg"),
+        (["--scales", "3"], "expected 1, 5 or 1,5"),
+        (["--backbone", "alexnott"], "alexnet"),
+        (["--images", "nowhere"], "nowhere"),
+        (["--accuracy", "x", "--models", "a.safetensors", "b.safetensors"], "a.safetensors: no such model file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments, message, capsys):
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) <= 2
