@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import add_model_arguments, compile_kernels, model_name, resolve_device
 
 if TYPE_CHECKING:
-    from ..data.formats import Results
+    from numpy.typing import NDArray
+
+    from ..data.detections import Detections
+    from ..data.formats import ImageDetections, Results
     from ..detector.combination import CombinedDetector
-    from ..detector.predictor import SPPDetector
+    from ..detector.predictor import Detector
+    from ..detector.stream import Finish, ImageDetector
 
 HELP = """Find objects in photographs: files, folders (searched through) or globs.
 
@@ -50,29 +55,21 @@ def formats(text: str) -> tuple[str, ...]:
 def run(args: argparse.Namespace) -> int:
     """Detect in every image; 1 when some could not be read."""
     from ..data.folder import find_images
-    from ..data.formats import ImageDetections, Results
-    from ..data.progress import log, track
+    from ..data.formats import Results
+    from ..data.progress import log
 
     paths = find_images(args.images)
     detector = load_detector(args)
     compile_kernels(args.quiet)
-    names = drawn_names(paths)
-    found, failed = [], {}
-    for path in track(paths, "detecting", quiet=args.quiet):
-        drawn = None if args.no_draw else args.out / "images" / names[path]
-        result = detect_file(detector, path, args.threshold, drawn)
-        if isinstance(result, ImageDetections):
-            found.append(result)
-        else:
-            failed[str(path)] = str(result)
-            log(f"sppnet: {result}")
+    draw = None if args.no_draw else drawing(paths, args.out / "images")
+    found, failed = detect_all(detector, paths, args.threshold, args.quiet, draw)
     write_results(args.out, Results(model_name(args), detector.class_names, found, failed), args.format)
     total = sum(len(image.detections) for image in found)
     log(f"{total} objects in {len(found)} images: {args.out / 'detections.json'}", args.quiet)
     return 1 if failed else 0
 
 
-def load_detector(args: argparse.Namespace) -> SPPDetector | CombinedDetector:
+def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
     """The detector of ``--model``, or the combination of several."""
     detectors = [load_model(path, args) for path in args.model]
     if len(detectors) == 1:
@@ -82,7 +79,7 @@ def load_detector(args: argparse.Namespace) -> SPPDetector | CombinedDetector:
     return CombinedDetector(detectors)
 
 
-def load_model(path: Path, args: argparse.Namespace) -> SPPDetector:
+def load_model(path: Path, args: argparse.Namespace) -> Detector:
     """The detector of one model file with ``--scales``, ``--max-windows`` and ``--compress`` applied to it."""
     from dataclasses import replace
 
@@ -90,11 +87,13 @@ def load_model(path: Path, args: argparse.Namespace) -> SPPDetector:
     from ..data.progress import log
     from ..detector.bundle import Bundle
     from ..detector.compression import Compression
-    from ..detector.predictor import SPPDetector
+    from ..detector.methods import detector_of
     from .info import compression_lines
 
     bundle = Bundle.load(path)
     if args.scales is not None:
+        if bundle.features.method == "warp":
+            raise InputError(f"{path}: its windows are warped to one size; --scales is for models of the method spp")
         bundle = replace(bundle, features=replace(bundle.features, scales=args.scales))
     if args.max_windows is not None:
         if args.max_windows < 1:
@@ -103,31 +102,43 @@ def load_model(path: Path, args: argparse.Namespace) -> SPPDetector:
     if args.compress is not None:
         bundle = bundle.compressed(Compression.parse(args.compress))
         log(f"{path}: {compression_lines(bundle.card)[0]}", args.quiet)
-    return SPPDetector(bundle, resolve_device(args))
+    return detector_of(bundle, resolve_device(args))
 
 
-def detect_file(
-    detector: SPPDetector | CombinedDetector,
-    path: Path,
-    threshold: float | None,
-    drawn: Path | None = None,
-    id: str = "",
-) -> Any:
-    """The ``ImageDetections`` of one file, drawn to ``drawn`` as well; or the ``ImageError`` that it met."""
-    from ..data.draw import draw_detections
+def detect_all(
+    detector: ImageDetector, paths: list[Path], threshold: float | None, quiet: bool, finish: Finish | None = None
+) -> tuple[list[ImageDetections], dict[str, str]]:
+    """What is found in the files, in their order, and the errors of those that cannot be read, named on stderr.
+
+    The arguments are those of :func:`.stream.detect_files`.
+    """
     from ..data.errors import ImageError
-    from ..data.formats import ImageDetections
-    from ..data.image import read_image, write_image
+    from ..data.progress import log, track
+    from ..detector.stream import detect_files
 
-    try:
-        image = read_image(path)
-    except ImageError as error:
-        return error
-    detections = detector.detect(image, threshold=threshold)
-    if drawn is not None:
-        write_image(drawn, draw_detections(image, detections))
-    height, width = image.shape[:2]
-    return ImageDetections(str(path), width, height, detections, id)
+    found: list[ImageDetections] = []
+    failed: dict[str, str] = {}
+    with closing(detect_files(detector, paths, threshold, finish)) as results:
+        for path, result in track(zip(paths, results, strict=True), "detecting", len(paths), quiet):
+            if isinstance(result, ImageError):
+                failed[str(path)] = str(result)
+                log(f"sppnet: {result}")
+            else:
+                found.append(result)
+    return found, failed
+
+
+def drawing(paths: list[Path], folder: Path) -> Finish:
+    """What draws the detections of any of these files into a picture of its own in the folder."""
+    from ..data.draw import draw_detections
+    from ..data.image import write_image
+
+    names = drawn_names(paths)
+
+    def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
+        write_image(folder / names[path], draw_detections(image, detections))
+
+    return draw
 
 
 def drawn_names(paths: list[Path]) -> dict[Path, str]:

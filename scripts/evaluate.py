@@ -51,27 +51,20 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.detections import Detections
     from ..data.errors import InputError
-    from ..data.formats import ImageDetections, Results
-    from ..data.progress import log, track
+    from ..data.formats import Results
     from ..data.store import write_json
-    from .detect import detect_file, load_detector, write_results
+    from .detect import detect_all, load_detector, write_results
 
     detector = load_detector(args)
     dataset = dataset_from(args, detector.class_names)
     if not any(len(sample.boxes) for sample in dataset):
         raise InputError(f"{args.dataset}: no object of {', '.join(detector.class_names)} in the set {args.set}")
     compile_kernels(args.quiet)
-    found, results, failed = [], [], {}
-    for sample in track(dataset, "detecting", quiet=args.quiet):
-        result = detect_file(detector, sample.path, -np.inf, id=sample.id)
-        if isinstance(result, ImageDetections):
-            results.append(result)
-            found.append(result.detections)
-        else:
-            failed[str(sample.path)] = str(result)
-            log(f"sppnet: {result}")
-            found.append(Detections.empty(detector.class_names))
-    write_results(args.out, Results(model_name(args), detector.class_names, results, failed))
+    paths = [sample.path for sample in dataset]
+    images, failed = detect_all(detector, paths, -np.inf, args.quiet)
+    write_results(args.out, Results(model_name(args), detector.class_names, images, failed))
+    by_file = {image.file: image.detections for image in images}
+    found = [by_file.get(str(path), Detections.empty(detector.class_names)) for path in paths]
     figures, text = score(found, dataset, args.metric, args.out)
     write_json(args.out / "metrics.json", {"metric": figures, "images": len(dataset), "model": model_name(args)})
     print(text)

@@ -1,0 +1,73 @@
+"""``sppnet detect`` and ``evaluate`` when some images cannot be read: each is named, the rest are done, status 1."""
+
+import json
+
+import pytest
+import torch
+from sppnet.data.formats import read_detections_json
+from sppnet.data.scenes import make_scenes
+from sppnet.detector.backbone import Backbone
+from sppnet.detector.bundle import Bundle
+from sppnet.detector.config import DetectOptions, FeatureOptions
+from sppnet.detector.spp import bins
+from sppnet.scripts.cli import main
+
+CLASSES = ("box", "disc", "star", "triangle")
+BROKEN = (1, 2, 5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Six scenes of which three are no pictures, and a model with random SVMs."""
+    folder = tmp_path_factory.mktemp("unreadable")
+    make_scenes(folder / "scenes", {"val": 6}, seed=0, size=(96, 128))
+    for number in BROKEN:
+        pictures(folder)[number].write_text("no picture")
+    backbone = Backbone("squeezenet1_1")
+    options = FeatureOptions(scales=(128,), levels=(1, 2))
+    width = backbone.channels * bins(options.levels)
+    Bundle(
+        backbone=backbone.name,
+        layer=backbone.layer,
+        class_names=CLASSES,
+        features=options,
+        detection=DetectOptions(max_windows=60),
+        convolutions=backbone.state(),
+        score_weights=torch.randn(4, width, generator=torch.Generator().manual_seed(0)) / width**0.5,
+        score_intercepts=torch.zeros(4),
+    ).save(folder / "model.safetensors")
+    return folder
+
+
+def pictures(folder):
+    return sorted((folder / "scenes" / "JPEGImages").iterdir())
+
+
+def check(folder, out, error):
+    """The unreadable files are named one after the other on stderr and in the results, which have all the others."""
+    broken = [str(pictures(folder)[number]) for number in BROKEN]
+    lines = [line for line in error.splitlines() if line.startswith("sppnet: ")]
+    assert [line.split(": ")[1] for line in lines] == broken
+    results = read_detections_json(out / "detections.json")
+    assert list(results.failed) == broken
+    assert all("not an image" in reason for reason in results.failed.values())
+    assert [image.file for image in results.images] == [
+        str(path) for path in pictures(folder) if str(path) not in broken
+    ]
+
+
+def test_detect(folder, tmp_path, capsys):
+    images, model = folder / "scenes" / "JPEGImages", folder / "model.safetensors"
+    assert main(["detect", str(images), "--model", str(model), "-o", str(tmp_path), "--threshold", "-10"]) == 1
+    error = capsys.readouterr().err
+    check(folder, tmp_path, error)
+    assert "detecting: 6 in " in error
+    drawn = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert drawn == [path.name for number, path in enumerate(pictures(folder)) if number not in BROKEN]
+
+
+def test_evaluate(folder, tmp_path, capsys):
+    scenes, model = folder / "scenes", folder / "model.safetensors"
+    assert main(["evaluate", str(scenes), "--set", "val", "--model", str(model), "-o", str(tmp_path)]) == 1
+    check(folder, tmp_path, capsys.readouterr().err)
+    assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 6
