@@ -41,9 +41,7 @@ def test_stages_sums_and_ratios_fit_together(scenes, tmp_path, capsys):
     assert run(*arguments, "--images", scenes / "JPEGImages", "--json", file, "--plot", plot) == 0
     result = json.loads(file.read_text())["result"]
     assert list(result["stages"]) == [
-        name + kind
-        for kind in ("", ", compressed fc")
-        for name in ("SPP-net, 1 scale", "SPP-net, 5 scales", "R-CNN")
+        name + kind for kind in ("", ", compressed fc") for name in ("SPP-net, 1 scale", "SPP-net, 5 scales", "R-CNN")
     ]
     for side, stages in result["stages"].items():
         assert ("warping" in stages) == side.startswith("R-CNN")
