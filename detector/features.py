@@ -194,9 +194,8 @@ class Features(ABC, Generic[Maps]):
 
     def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """What :meth:`chunks` is made of: pooled rows (n, pooled_width), in the precision of the fc layers, if any."""
-        most = CHUNK[maps.device.type]
+        most = self.chunk
         if self._layers is not None:
-            most = max(most, FC_CHUNK)
             # Rounding keeps the order, so the maxima of the rounded map are the rounded maxima.
             maps = maps.to(self._layers.dtype)
         with self._memory(min(most, len(cells)), maps) as rows:
@@ -204,6 +203,12 @@ class Features(ABC, Generic[Maps]):
                 part = slice(start, min(start + most, len(cells)))
                 chosen = cells[np.arange(part.start, part.stop)]
                 yield part, self._pool_into(rows[: len(chosen)], maps, chosen)
+
+    @property
+    def chunk(self) -> int:
+        """Windows that :meth:`chunks` takes together."""
+        most = CHUNK[self.device.type]
+        return most if self._layers is None else max(most, FC_CHUNK)
 
     @property
     def _layers(self) -> Head | None:

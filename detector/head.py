@@ -91,16 +91,10 @@ class Head(nn.Module):
         start = factors(self.fc6)[0]
         if rows.ndim != 2 or rows.shape[1] != start.in_features:
             raise ValueError(f"rows must have shape (N, {start.in_features}), not {tuple(rows.shape)}")
-        fc6, fc7 = self._ready_products()
-        # The scale goes on the products: there are fewer of them, and a bfloat16 scale would be up to 0.4 % off.
-        values = fc6[0](rows).mul_(float(self.scale))
-        if start.bias is not None:
-            values.add_(start.bias)
-        for product in fc6[1:]:
-            values = product(values)
-        values.relu_()
-        if name == "fc7":
-            for product in fc7:
+        layers = self._ready_products()
+        values = rows
+        for products in layers[: 1 + _FC_LAYERS.index(name)]:
+            for product in products:
                 values = product(values)
             values.relu_()
         return values.float()
@@ -114,7 +108,7 @@ class Head(nn.Module):
         if self._products is None or self.training:
             start, *rest = factors(self.fc6)
             first, last = (0, start.in_features) if self.training else used_columns(start.weight)
-            fc6 = [Product(start, first, last, with_bias=False), *map(Product, rest)]
+            fc6 = [Product(start, float(self.scale), first, last), *map(Product, rest)]
             self._products = fc6, [Product(factor) for factor in factors(self.fc7)]
         return self._products
 

@@ -103,7 +103,7 @@ class RCNNSide:
         import numpy as np
         import torch
 
-        from ..detector.features import FC_CHUNK, linear_scores
+        from ..detector.features import linear_scores
         from ..detector.warp import frames, warp
 
         features = self.features
@@ -112,7 +112,8 @@ class RCNNSide:
             pixels = features.backbone.preprocess(image).to(features.device)
             wanted = frames(windows[chosen], features.crop, features.options.context)
         scores = torch.empty(len(chosen), CLASSES)
-        chunk = max(FC_CHUNK, features.batch)
+        # In whole batches, and as many rows for the fc layers as SPP-net hands to them.
+        chunk = -(-features.chunk // features.batch) * features.batch
         for start in range(0, len(wanted), chunk):
             part = slice(start, min(start + chunk, len(wanted)))
             pooled = []

@@ -28,11 +28,15 @@ def test_products_are_those_of_exact_arithmetic(count, inputs, outputs, bias):
     torch.testing.assert_close(got, expected.float(), rtol=1e-5, atol=1e-5)
 
 
-def test_columns_and_the_bias_can_be_left_out():
-    layer, rows = layer_of(40, 6), rows_of(9, 40)
-    expected = rows[:, 10:25].double() @ layer.weight[:, 10:25].double().T
-    got = Product(layer, 10, 25, with_bias=False)(rows)
-    torch.testing.assert_close(got, expected.float(), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_columns_can_be_left_out_and_rows_scaled(dtype):
+    layer, rows = layer_of(40, 6, dtype=dtype), rows_of(9, 40)
+    used = rows[:, 10:25].to(dtype).double()
+    expected = 0.3 * used @ layer.weight[:, 10:25].double().T + layer.bias.double()
+    got = Product(layer, 0.3, 10, 25)(rows)
+    # The sums are rounded to the weights' precision.
+    tolerance = 1e-5 if dtype == torch.float32 else 0.01
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_rows_take_the_precision_of_the_weights():
