@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from importlib import import_module
 
 from .. import __version__
@@ -42,6 +42,7 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``sppnet`` with ``argv`` (default: the process's own arguments) and return its exit status."""
+    share_cores(os.environ)
     try:
         status = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -57,6 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a folder that cannot be written, a full disk, a failed download: no fault of the code
         return _complain(str(error))
+
+
+def share_cores(environment: MutableMapping[str, str]) -> None:
+    """Make torch's idle threads give up their cores soon, unless the user has said how they are to wait.
+
+    OpenMP keeps them spinning for milliseconds after each operation (300,000 turns), while proposals and pooling, which
+    have threads of their own, want to work. With 10,000 turns a photograph on two cores took 118 ms for 143, and
+    operations that follow each other at once lost nothing. It works when it comes before torch is loaded.
+    """
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _run(argv: list[str]) -> int:

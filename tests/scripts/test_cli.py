@@ -174,3 +174,16 @@ def test_cuda_asked_for_but_absent_is_an_input_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device(Namespace(device="auto")) == "cuda"
     assert resolve_device(Namespace(device="cuda")) == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "10000"}),
+        ({"GOMP_SPINCOUNT": "5"}, {"GOMP_SPINCOUNT": "5"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_threads_wait_as_the_user_says_or_shortly(given, expected):
+    cli.share_cores(given)
+    assert given == expected
