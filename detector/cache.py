@@ -135,8 +135,10 @@ class RowCache:
         return np.unique(frames(windows, self.features.crop, self.features.options.context), axis=0)
 
     def _known(self, image_key: str) -> set[tuple[int, ...]]:
-        path = self._entry(image_key)[0]
-        return {tuple(frame) for frame in np.load(path, allow_pickle=False).tolist()} if path.is_file() else set()
+        of_frames, of_rows = self._entry(image_key)
+        if not (of_frames.is_file() and of_rows.is_file()):
+            return set()
+        return {tuple(frame) for frame in np.load(of_frames, allow_pickle=False).tolist()}
 
     def has(self, image_key: str, windows: Array) -> bool:
         """Whether the rows of these windows are there (see :class:`FeatureCache`)."""

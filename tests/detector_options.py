@@ -16,3 +16,5 @@ SMALL_FC = SMALL | {
     "features": FeatureOptions(scales=(128, 192), levels=(1, 2, 4), features="fc7"),
     "finetune": FineTuneOptions(width=32, epochs=3, batch=16, positives_in_batch=4, batches_in_epoch=1),
 }
+
+SMALL_WARP = SMALL | {"features": FeatureOptions(method="warp", crop=64, context=5, levels=(1, 2))}

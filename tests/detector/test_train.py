@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from detector_options import SMALL, SMALL_FC
+from detector_options import SMALL, SMALL_FC, SMALL_WARP
 from sppnet.data.errors import InputError
 from sppnet.data.voc import VOCDataset
 from sppnet.detector import stages
@@ -43,12 +43,15 @@ class StoppedError(Exception):
 
 
 def stop_and_go_on(scenes, done, tmp_path, monkeypatch, target, calls, options):
-    """The bytes of the model file of a run that was stopped at a call of ``target`` and then called again."""
-    # Half of the proposals and maps are there already, which saves time and tries mixed caches.
+    """The bytes of the model file of a run that was stopped at a call of ``target`` and then called again.
+
+    Half of what the run ``done`` keeps is there already, which saves time and tries mixed caches.
+    """
     shutil.copytree(done / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
-    for number, path in enumerate(sorted((tmp_path / "work" / "maps").iterdir())):
-        if number % 2:
-            path.unlink()
+    for kept in ("maps", "rows"):
+        for number, path in enumerate(sorted((tmp_path / "work").glob(f"{kept}/*"))):
+            if number % 2:
+                path.unlink()
     monkeypatch.setattr(stages, "CHECKPOINT_EVERY", 2)
     with monkeypatch.context() as patch:
         owner_name, name = target.rsplit(".", 1)
@@ -84,6 +87,17 @@ def stop_and_go_on(scenes, done, tmp_path, monkeypatch, target, calls, options):
 def test_stopped_run_ends_with_the_same_file(scenes, trained, tmp_path, monkeypatch, target, calls):
     stopped = stop_and_go_on(scenes, trained, tmp_path, monkeypatch, target, calls, SMALL)
     assert stopped == (trained / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"),
+    [("sppnet.detector.cache.RowCache.fill", 3), ("sppnet.detector.mining.Miner._visit", 7)],
+)
+def test_stopped_run_with_warped_windows_ends_with_the_same_file(scenes, tmp_path, monkeypatch, target, calls):
+    whole = tmp_path / "whole"
+    train(scenes, out=whole / "model.safetensors", work=whole / "work", **SMALL_WARP)
+    stopped = stop_and_go_on(scenes, whole, tmp_path, monkeypatch, target, calls, SMALL_WARP)
+    assert stopped == (whole / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
