@@ -30,8 +30,8 @@ from .spp import spp_pool_into
 Array = NDArray[Any]
 
 #: Crops that go through the network together. On two cores 4 or 8 are quickest for SqueezeNet and MobileNetV2, which
-#: takes three times as long for each of 64 (what fewer make stays in the cache), and near AlexNet's best, 32; a GPU wants
-#: many. ``sppnet benchmark rcnn`` tries others before it measures.
+#: takes three times as long for each of 64 (what fewer make stays in the cache), and near AlexNet's best, 32; a GPU
+#: wants many. ``sppnet benchmark rcnn`` tries others before it measures.
 BATCH = {"cpu": 8, "cuda": 128}
 
 
