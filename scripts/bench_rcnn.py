@@ -189,6 +189,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         write_text(args.plot, chart(result))
     if accuracy is not None:
         result["accuracy"] = accuracy.measure()
+        result["failed"] = result["accuracy"]["failed"]
     return result
 
 

@@ -215,8 +215,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "tested_on": {
             "set": _name(_test_arguments(args)),
             "images": len(bench.test_set),
-            "unreadable": [str(bench.test_set[index].path) for index in sorted(unreadable)],
         },
+        "failed": [str(bench.test_set[index].path) for index in sorted(unreadable)],
         "columns": columns,
     }
 
@@ -474,8 +474,8 @@ def table(result: dict[str, Any]) -> str:
     unscored = [name for name, ap in next(iter(first.values()))["ap"].items() if ap is None]
     if unscored:
         lines.append(f"not in the means, for want of objects to find: {', '.join(unscored)}")
-    if tested["unreadable"]:
-        lines.append(f"test images that could not be read, taken for empty: {', '.join(tested['unreadable'])}")
+    if result["failed"]:
+        lines.append(f"test images that could not be read, taken for empty: {', '.join(result['failed'])}")
     return "\n".join(lines)
 
 

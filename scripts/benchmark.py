@@ -2,7 +2,8 @@
 
 A benchmark is a module ``bench_<name>`` of this package with ``HELP``,
 ``add_arguments(parser)``, ``measure(args)`` that returns a JSON-like dict, and
-``table(result)`` that makes the text of it.
+``table(result)`` that makes the text of it. The files in the dict's "failed", if
+there are any, could not be read.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, write the JSON file if one was asked for."""
+    """Measure, print the table, write the JSON file if one was asked for; 1 when some inputs could not be read."""
     from ..data.store import write_json
     from ..eval.machine import describe_machine
 
@@ -45,4 +46,4 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         report = {"benchmark": args.benchmark, "command": args.command_line, "machine": describe_machine()}
         write_json(args.json, {**report, "result": result})
-    return 0
+    return 1 if result.get("failed") else 0

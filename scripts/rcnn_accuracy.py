@@ -61,11 +61,13 @@ class Accuracy:
         found: dict[str, list[Any]] = {name: [] for name in self.detectors}
         propose = next(iter(self.detectors.values())).propose
         read: list[Sample] = []
+        failed: list[str] = []
         for sample in track(self.samples, "scoring both methods", quiet=self.quiet):
             try:
                 image = sample.image
             except ImageError as error:
                 log(f"sppnet: {error}")
+                failed.append(str(sample.path))
                 continue
             read.append(sample)
             windows = propose(image)
@@ -82,7 +84,7 @@ class Accuracy:
                 "features": self.bundles[name].features.to_dict(),
                 "trained_on": card.get("images"),
             }
-        return {"set": self.set, "images": len(read), "models": models}
+        return {"set": self.set, "images": len(read), "models": models, "failed": failed}
 
 
 def accuracy_table(result: dict[str, Any]) -> str:

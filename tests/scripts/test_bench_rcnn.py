@@ -1,6 +1,7 @@
 """``sppnet benchmark rcnn``: both sides, their sums and ratios, and what it refuses."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
         models.append(tmp_path / f"{method}.safetensors")
         train(data, out=models[-1], **SMALL | {"features": features})
     common = ["--backbone", "squeezenet1_1", "--features", "pool5", "--scales", "1", "--accuracy", scenes]
-    common += ["--set", "val", "--images", scenes / "JPEGImages", "--accuracy-images", "3"]
+    common += ["--set", "val", "--images", data[0].path, "--accuracy-images", "3"]
     file = tmp_path / "r.json"
     assert run(*common, "--models", *models, "--json", file) == 0
     result = json.loads(file.read_text())["result"]
@@ -124,6 +125,18 @@ def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
         assert 0 <= model["voc07"]["map"] <= 1
         assert model["trained_on"] == 10
     assert "AP on 3 images" in capsys.readouterr().out
+    (scenes / "ImageSets/Main/two.txt").write_text("val_00000\ndamaged\n")
+    shutil.copy(scenes / "Annotations/val_00001.xml", scenes / "Annotations/damaged.xml")
+    (scenes / "JPEGImages/damaged.jpg").write_text("no picture")
+    capsys.readouterr()
+    common[common.index("val")] = "two"
+    assert run(*common, "--models", *models, "--json", file) == 1
+    assert "damaged.jpg" in capsys.readouterr().err
+    result = json.loads(file.read_text())["result"]
+    assert result["accuracy"]["images"] == 1
+    assert result["failed"] == [str(scenes / "JPEGImages/damaged.jpg")]
+    (scenes / "JPEGImages/damaged.jpg").unlink()
+    common[common.index("two")] = "val"
     assert run(*common, "--models", *reversed(models)) == 2
     assert "expected spp here" in capsys.readouterr().err
 

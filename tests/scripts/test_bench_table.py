@@ -38,8 +38,10 @@ def call(scenes, work, *more):
     """Call the command; its result as written to the JSON file."""
     file = work.with_suffix(".json")
     arguments = ["--dataset", str(scenes), "--work", str(work), "--json", str(file), *OPTIONS.split(), "--quiet"]
-    assert main(["benchmark", "table", *arguments, *more]) == 0
-    return json.loads(file.read_text())["result"]
+    status = main(["benchmark", "table", *arguments, *more])
+    result = json.loads(file.read_text())["result"]
+    assert status == (1 if result["failed"] else 0)
+    return result
 
 
 def maps(result):
@@ -69,7 +71,7 @@ def test_result_has_what_was_asked_for(trained, scenes):
     assert result["columns"]["5"]["scales"] == [128, 192]
     assert tuple(result["columns"]["5"]["rows"]) == TRAINED
     assert result["trained_on"] == {"set": f"{scenes} trainval", "images": 12}
-    assert result["tested_on"] == {"set": f"{scenes} test", "images": 3, "unreadable": []}
+    assert result["tested_on"] == {"set": f"{scenes} test", "images": 3}
     assert all(0 < value < 1 for value in maps(result).values())
     assert len(set(maps(result).values())) == 3
 
@@ -233,9 +235,10 @@ def test_unreadable_test_image_is_named_once_and_counts_as_empty(asked, scenes, 
     assert str(damaged) in complaint
     assert f"test images that could not be read, taken for empty: {damaged}" in out
     assert list(result["columns"]) == list(COLUMNS)
-    assert result["tested_on"] == {"set": f"{copy} test", "images": 3, "unreadable": [str(damaged)]}
+    assert result["tested_on"] == {"set": f"{copy} test", "images": 3}
+    assert result["failed"] == [str(damaged)]
     # What is kept still says so.
-    assert call(copy, work, "--rows", "pool5")["tested_on"] == result["tested_on"]
+    assert call(copy, work, "--rows", "pool5")["failed"] == result["failed"]
     assert f"taken for empty: {damaged}" in capsys.readouterr().out
     whole = call(scenes, work, "--rows", "pool5", "--columns", "1")
     assert maps(whole)["1", "pool5"] != maps(result)["1", "pool5"]
@@ -266,7 +269,7 @@ def test_coco_files(asked, tmp_path, capsys):
     options = ("--images", str(tmp_path / "JPEGImages"), "--rows", "pool5", "--columns", "1")
     result = call(files["trainval"], tmp_path / "work", "--test-dataset", str(files["test"]), *options)
     assert result["trained_on"] == {"set": str(files["trainval"]), "images": 2}
-    assert result["tested_on"] == {"set": str(files["test"]), "images": 2, "unreadable": []}
+    assert result["tested_on"] == {"set": str(files["test"]), "images": 2}
     capsys.readouterr()
     arguments = ["--dataset", str(files["test"]), *options, *OPTIONS.split(), "--work", str(tmp_path / "work")]
     assert main(["benchmark", "table", *arguments]) == 2
@@ -292,7 +295,8 @@ def test_text_names_metric_sets_and_both_sides():
         "pyramid": [1, 2, 3, 6],
         "classes": ["cat", "dog"],
         "trained_on": {"set": "pets trainval", "images": 7},
-        "tested_on": {"set": "pets test", "images": 8, "unreadable": []},
+        "tested_on": {"set": "pets test", "images": 8},
+        "failed": [],
         "columns": {**planted("1", {"pool5": 0.1234, "softmax": 0.2}), **planted("5", {"pool5": 0.4, "softmax": 0.3})},
     }
     result["columns"]["1"]["rows"]["softmax"]["paper_map"] = None
