@@ -151,6 +151,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from ..data.samples import sample_photographs
     from ..data.store import write_text
     from ..detector.backbone import Backbone
+    from ..detector.config import FeatureOptions
+    from ..detector.warp import WarpFeatures
     from ..proposals.backends import make_proposer
     from .rcnn_accuracy import Accuracy
     from .rcnn_sides import best_batch, time_sides
@@ -164,7 +166,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     backbone = Backbone(args.backbone, weights=args.weights, seed=args.seed)
     backbone = backbone.to(device=device, dtype=getattr(torch, args.dtype))
     log("measuring batch sizes", args.quiet)
-    batch = best_batch(backbone, backbone.input_size, device)
+    batch = best_batch(WarpFeatures(backbone, FeatureOptions(levels=args.pyramid, method="warp")))
     sides = make_sides(args, backbone, batch, device)
     propose = make_proposer("fast", args.windows, seed=0)
     log(f"{len(paths)} photographs, {args.rounds} rounds", args.quiet)

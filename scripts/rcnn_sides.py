@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..detector.backbone import Backbone
     from ..detector.features import WindowFeatures
     from ..detector.warp import WarpFeatures
     from ..eval.timing import StageTimer
@@ -34,8 +33,8 @@ TOTALS = {
 CLASSES = 20
 
 #: Crops for which a batch size is measured.
-_TRIED_CROPS = {"cpu": 64, "cuda": 1024}
-_BATCHES = {"cpu": (1, 2, 4, 8, 16, 32, 64), "cuda": (32, 64, 128, 256, 512)}
+_TRIED_CROPS = {"cpu": 192, "cuda": 1024}
+_BATCHES = {"cpu": (2, 4, 8, 16, 32, 64), "cuda": (32, 64, 128, 256, 512)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,24 +169,25 @@ def _realistic(scores: NDArray[Any], keep_above: float) -> NDArray[Any]:
     return np.asarray(scores - np.quantile(scores, 0.9, axis=0) + keep_above)
 
 
-def best_batch(backbone: Backbone, crop: int, device: str) -> int:
-    """The number of crops that are quickest through the convolutions together, measured."""
+def best_batch(features: WarpFeatures) -> int:
+    """The number of crops that are quickest through convolutions and pooling together, measured."""
     import torch
 
     from ..eval.timing import interleave, synchroniser
 
-    crops = torch.rand(_TRIED_CROPS[device], crop, crop, 3, device=device).permute(0, 3, 1, 2)
+    device = features.device.type
+    crops = torch.rand(_TRIED_CROPS[device], features.crop, features.crop, 3, device=device).permute(0, 3, 1, 2)
 
     def through(batch: int) -> Callable[[], None]:
         def run() -> None:
             with torch.inference_mode():
                 for start in range(0, len(crops), batch):
-                    backbone(crops[start : start + batch])
+                    features.pool_crops(features.backbone(crops[start : start + batch]))
 
         return run
 
     jobs = {str(batch): through(batch) for batch in _BATCHES[device]}
-    times = interleave(jobs, repeats=3, warmup=1, synchronise=synchroniser(device))
+    times = interleave(jobs, repeats=5, warmup=1, synchronise=synchroniser(device))
     return int(min(times, key=lambda name: times[name].median))
 
 
