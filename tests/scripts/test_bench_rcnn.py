@@ -108,6 +108,23 @@ def test_both_sides_of_a_window_score_as_their_detectors_do(scenes):
         torch.testing.assert_close(torch.from_numpy(got), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
 
 
+def test_both_sides_compute_in_the_precision_asked_for(scenes, tmp_path, monkeypatch):
+    import torch
+
+    seen = []
+
+    def look(sides, *rest):
+        seen.extend((next(side.features.backbone.parameters()).dtype, side.features.head.dtype) for side in sides)
+        return time_sides(sides, *rest)
+
+    time_sides = rcnn_sides.time_sides
+    monkeypatch.setattr(rcnn_sides, "time_sides", look)
+    monkeypatch.setattr("sppnet.detector.compression.bfloat16_is_fast", lambda device: True)
+    arguments = ["--backbone", "squeezenet1_1", "--fc-width", "16", "--compress", "none", "--dtype", "bfloat16"]
+    assert run(*arguments, "--scales", "1", "--images", scenes / "JPEGImages") == 0
+    assert seen == [(torch.bfloat16, torch.bfloat16)] * 2
+
+
 def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
     data, models = VOCDataset(scenes, "train"), []
     for method in ("spp", "warp"):
