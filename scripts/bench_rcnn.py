@@ -277,11 +277,15 @@ def times_table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['backbone']}, weights {result['weights']}, features {result['features']}, {result['dtype']}, "
         f"{result['device']}, {result['threads']} threads",
-        f"{len(result['photographs'])} photographs, {result['windows']} windows each, {result['rounds']} rounds; "
+        f"{len(result['photographs'])} photographs, up to {result['windows']} windows each, {result['rounds']} rounds; "
         "milliseconds: median (quartiles)",
         f"R-CNN: windows warped to {result['crop']} x {result['crop']}, {result['batch']} at a time, the quickest of "
         "the batches tried"
-        + (f"; measured on {result['sample']} windows of a photograph and scaled to all" if sampled else ""),
+        + (
+            f"; measured on {result['sample']} windows of a photograph and scaled to all, but for NMS"
+            if sampled
+            else ""
+        ),
     ]
     whole = [side for side in result["stages"] if not side.endswith(COMPRESSED)]
     compressed = [side for side in result["stages"] if side.endswith(COMPRESSED)]

@@ -62,8 +62,8 @@ class SPPSide:
     features: WindowFeatures
     planes: Planes
 
-    def detect(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> NDArray[Any]:
-        """Scores (N, classes) of windows; each stage is timed."""
+    def score(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Windows (N, 4) and their scores (N, classes); each stage is timed."""
         import torch
 
         from ..detector.features import linear_scores
@@ -78,7 +78,7 @@ class SPPSide:
             with timer.stage("pooling"):
                 chunk = next(chunks, None)
             if chunk is None:
-                return scores.numpy()[cells.inverse]
+                return windows, scores.numpy()[cells.inverse]
             part, rows = chunk
             rows = through_fc(self.features, rows, timer)
             with timer.stage("SVMs"), torch.inference_mode():
@@ -89,7 +89,7 @@ class SPPSide:
 class RCNNSide:
     """R-CNN: warping and convolutions of every window, then the same.
 
-    Only the first ``sample`` windows are computed, of an order that does not hang on how good they are.
+    At most ``sample`` windows are computed, drawn at random: the best proposals are larger than the rest.
     """
 
     name: str
@@ -97,8 +97,8 @@ class RCNNSide:
     planes: Planes
     sample: int
 
-    def detect(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> NDArray[Any]:
-        """Scores (sample, classes) of a sample of the windows; each stage is timed."""
+    def score(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A sample (n, 4) of the windows and its scores (n, classes); each stage is timed."""
         import numpy as np
         import torch
 
@@ -106,7 +106,7 @@ class RCNNSide:
         from ..detector.warp import frames, warp
 
         features = self.features
-        chosen = np.random.default_rng(0).permutation(len(windows))[: self.sample]
+        chosen = np.sort(np.random.default_rng(0).permutation(len(windows))[: self.sample])
         with timer.stage("warping"):
             pixels = features.backbone.preprocess(image).to(features.device)
             wanted = frames(windows[chosen], features.crop, features.options.context)
@@ -128,7 +128,7 @@ class RCNNSide:
             rows = through_fc(features, rows, timer)
             with timer.stage("SVMs"), torch.inference_mode():
                 scores[part] = linear_scores(rows, self.planes.weights, self.planes.intercepts)
-        return scores.numpy()
+        return windows[chosen], scores.numpy()
 
 
 Side = SPPSide | RCNNSide
@@ -145,20 +145,22 @@ def through_fc(features: WindowFeatures | WarpFeatures, rows: Tensor, timer: Sta
 
 
 def time_side(side: Side, image: NDArray[Any], windows: NDArray[Any], device: str) -> dict[str, float]:
-    """Seconds of each stage from an image and its windows to detections; a sample's are scaled to all windows."""
+    """Seconds of each stage from an image and its windows to detections.
+
+    Those of a sample are scaled to all windows, but for NMS, whose time does not grow in proportion.
+    """
     from ..detector.config import DetectOptions
     from ..detector.postprocess import select
     from ..eval.timing import StageTimer
 
     timer = StageTimer(device)
-    scores = side.detect(image, windows, timer)
-    done = len(scores)
-    seconds = {name: sum(times.seconds) * len(windows) / done for name, times in timer.times().items()}
+    done, scores = side.score(image, windows, timer)
+    seconds = {name: sum(times.seconds) * len(windows) / len(done) for name, times in timer.times().items()}
     options = DetectOptions()
     scores = _realistic(scores, options.keep_above)
     timer.reset()
     with timer.stage("NMS"):
-        select(windows[:done], scores, options)
+        select(done, scores, options)
     return seconds | {"NMS": timer.times()["NMS"].seconds[0]}
 
 

@@ -69,11 +69,11 @@ def test_a_sample_is_scaled_to_all_windows(scenes):
     seen = []
 
     class Side:
-        def detect(self, image, windows, timer):
+        def score(self, image, windows, timer):
             with timer.stage("warping"):
                 seen.append(len(windows))
             timer._seconds["warping"] = [2.0]
-            return np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+            return windows[:200], np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
 
     seconds = rcnn_sides.time_side(Side(), image, windows, "cpu")
     assert seen == [600]
@@ -102,10 +102,26 @@ def test_both_sides_of_a_window_score_as_their_detectors_do(scenes):
         maps = features.maps(image)
         cells = features.locate(maps, windows)
         expected = features.scores(maps, cells, planes.weights, planes.intercepts)[cells.inverse]
-        got = side.detect(image, windows, StageTimer())
-        if features is crops:
-            expected = expected[np.random.default_rng(0).permutation(3)]
+        done, got = side.score(image, windows, StageTimer())
+        np.testing.assert_array_equal(done, windows)
         torch.testing.assert_close(torch.from_numpy(got), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_sample_s_scores_are_those_of_its_windows(scenes):
+    from sppnet.detector.backbone import Backbone
+    from sppnet.detector.warp import WarpFeatures
+    from sppnet.eval.timing import StageTimer
+
+    image = VOCDataset(scenes, "val")[0].image
+    windows = np.array([[5, 5, 60, 50], [30, 10, 110, 79], [0, 0, 128, 96], [70, 3, 90, 90]], np.float32)
+    features = WarpFeatures(Backbone("squeezenet1_1"), FeatureOptions(levels=(1,), method="warp", crop=64), None, 2)
+    planes = rcnn_sides.Planes.random(features.width, 0, "cpu")
+    done, got = rcnn_sides.RCNNSide("b", features, planes, 2).score(image, windows, StageTimer())
+    assert len(done) == 2
+    maps = features.maps(image)
+    cells = features.locate(maps, done)
+    expected = features.scores(maps, cells, planes.weights, planes.intercepts)[cells.inverse]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_both_sides_compute_in_the_precision_asked_for(scenes, tmp_path, monkeypatch):
