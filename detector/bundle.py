@@ -1,24 +1,18 @@
-"""The model file: tensors in safetensors, everything else as JSON in its header; nothing in it can be executed."""
+"""A detector as one value, and as a model file (:mod:`.modelfile`)."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..data.errors import InputError
-from ..data.store import atomic_path
 from .compression import Compression, compress, describe
 from .config import DetectOptions, FeatureOptions, Scorer
 from .head import Head
-
-#: Raised when a reader of this version could not understand the file.
-FORMAT = 2
+from .modelfile import read_model, tensors_below, write_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +57,7 @@ class Bundle:
     def header(self) -> dict[str, Any]:
         """Everything that is not a tensor, JSON-like."""
         return {
-            "format": FORMAT,
+            "kind": "detector",
             "backbone": self.backbone,
             "layer": self.layer,
             "classes": list(self.class_names),
@@ -107,8 +101,7 @@ class Bundle:
 
     def save(self, path: str | Path) -> None:
         """Write the model to ``path``, whole or not at all."""
-        with atomic_path(path) as temporary:
-            save_file(self.tensors(), temporary, metadata={"sppnet": json.dumps(self.header())})
+        write_model(path, self.header(), self.tensors())
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
@@ -119,7 +112,7 @@ class Bundle:
         InputError
             When the file is missing or is no model of ours.
         """
-        header, tensors = _read(path, with_tensors=True)
+        header, tensors = read_model(path, "detector")
         try:
             return cls(
                 backbone=header["backbone"],
@@ -129,8 +122,8 @@ class Bundle:
                 detection=DetectOptions.from_dict(header["detection"]),
                 scorer=header["scorer"],
                 card=header["card"],
-                convolutions=_part(tensors, "backbone."),
-                head=_part(tensors, "head."),
+                convolutions=tensors_below(tensors, "backbone."),
+                head=tensors_below(tensors, "head."),
                 score_weights=tensors["score.weights"],
                 score_intercepts=tensors["score.intercepts"],
                 box_weights=tensors.get("box.weights"),
@@ -138,38 +131,3 @@ class Bundle:
             )
         except KeyError as error:
             raise InputError(f"{path}: not a complete sppnet model: {error} is missing") from error
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def read_header(path: str | Path) -> dict[str, Any]:
-    """The JSON header of a model file, without its tensors.
-
-    Raises
-    ------
-    InputError
-        When the file is missing or is no model of ours.
-    """
-    return _read(path, with_tensors=False)[0]
-
-
-def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such model file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("sppnet")
-            if text is None:
-                raise InputError(f"{path}: a safetensors file, but not an sppnet model ('sppnet train' makes one)")
-            header = json.loads(text)
-            names = file.keys() if with_tensors else []
-            # Copies lie in memory as all tensors of torch do; from where they lie in a file MKL, on some processors,
-            # adds in another order.
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in names}
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise InputError(f"{path}: not an sppnet model file ({error})") from error
-    if header.get("format") != FORMAT:
-        raise InputError(f"{path}: model format {header.get('format')}, this version reads format {FORMAT}")
-    return header, tensors

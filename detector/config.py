@@ -11,7 +11,7 @@ from ..data.errors import InputError
 from .projection import CornerRule
 from .pyramid import MIN_SIDE, ScaleRule
 
-Options = TypeVar("Options", bound="_Options")
+Options = TypeVar("Options", bound="BaseOptions")
 
 Method = Literal["spp", "warp"]
 Layer = Literal["pool5", "fc6", "fc7"]
@@ -23,7 +23,7 @@ SCORERS: tuple[str, ...] = get_args(Scorer)
 
 
 @dataclass(frozen=True)
-class _Options:
+class BaseOptions:
     """Values to and from JSON-like dictionaries; unknown keys are refused."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class _Options:
 
 
 @dataclass(frozen=True)
-class FeatureOptions(_Options):
+class FeatureOptions(BaseOptions):
     """From image to window features (paper, sections 2.2 and 4.1).
 
     Attributes
@@ -102,7 +102,7 @@ class FeatureOptions(_Options):
 
 
 @dataclass(frozen=True)
-class DetectOptions(_Options):
+class DetectOptions(BaseOptions):
     """From scores to detections (reference, ``spp_detect``; R-CNN's ``rcnn_test``).
 
     Attributes
@@ -131,7 +131,7 @@ class DetectOptions(_Options):
 
 
 @dataclass(frozen=True)
-class SVMOptions(_Options):
+class SVMOptions(BaseOptions):
     """Linear SVMs and their hard negatives (reference: ``-s 3 -c 0.001 -w1 2 -B 10``; paper, section 4.1).
 
     Attributes
@@ -185,7 +185,7 @@ class SVMOptions(_Options):
 
 
 @dataclass(frozen=True)
-class BoxOptions(_Options):
+class BoxOptions(BaseOptions):
     """Bounding-box regression (R-CNN, appendix C; reference SPP-net).
 
     Attributes
@@ -207,7 +207,7 @@ class BoxOptions(_Options):
 
 
 @dataclass(frozen=True)
-class FineTuneOptions(_Options):
+class FineTuneOptions(BaseOptions):
     """The fc layers and their fine-tuning (paper, section 4.2; reference: Caffe's solver).
 
     Attributes
@@ -286,7 +286,7 @@ class FineTuneOptions(_Options):
 
 
 @dataclass(frozen=True)
-class TrainOptions(_Options):
+class TrainOptions(BaseOptions):
     """What a training run does besides the options of its parts.
 
     Attributes

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data.errors import InputError
-from .backbone import Backbone, build_without_values, read_weights
+from .backbone import Backbone
 from .config import LAYERS
 from .levels import bins
+from .networks import Cut, build_without_values, read_weights
 from .products import Product
 
 _FC_LAYERS = LAYERS[1:]
@@ -24,7 +25,7 @@ _NAMES = re.compile(r"scale|fc[678]\.(weight|bias)|fc[67]\.(0\.weight|1\.weight|
 
 
 class Head(nn.Module):
-    """fc6, fc7 (each with ReLU and dropout) and fc8, which has an output for each class and, last, the background.
+    """fc6, fc7 (each with ReLU and dropout) and fc8, with an output for each class and, last, one for the background.
 
     Made with random weights; :meth:`from_state` and :func:`start_from_classifier` give other ones.
 
@@ -42,6 +43,8 @@ class Head(nn.Module):
         Of the random weights; the global generator is left alone.
     scale : float
         Factor on pooled rows, which gives them the norm that the weights are made for.
+    background : bool
+        Whether fc8 has that last output; windows of a detector have a background, whole photographs do not.
     """
 
     scale: Tensor
@@ -49,13 +52,20 @@ class Head(nn.Module):
     """Whether the layers come from a trained classifier: they are then fine-tuned with smaller steps."""
 
     def __init__(
-        self, width_in: int, width: int, classes: int, dropout: float = 0.5, seed: int = 0, scale: float = 1.0
+        self,
+        width_in: int,
+        width: int,
+        classes: int,
+        dropout: float = 0.5,
+        seed: int = 0,
+        scale: float = 1.0,
+        background: bool = True,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.fc6: nn.Module = _random_layer(width_in, width, generator)
         self.fc7: nn.Module = _random_layer(width, width, generator)
-        self.fc8: nn.Module = _random_layer(width, classes + 1, generator, deviation=0.01)
+        self.fc8: nn.Module = _random_layer(width, classes + int(background), generator, deviation=0.01)
         self.dropout = dropout
         self.register_buffer("scale", torch.tensor(float(scale)))
 
@@ -232,12 +242,13 @@ def _layer_of(state: Mapping[str, Tensor], name: str) -> nn.Module:
 
 
 def start_from_classifier(
-    backbone: Backbone,
+    backbone: Backbone | Cut,
     weights: str | Path | Mapping[str, Tensor],
     levels: Sequence[int],
     classes: int,
     dropout: float = 0.5,
     seed: int = 0,
+    background: bool = True,
 ) -> Head | None:
     """A head that begins as the pretrained classifier of a backbone's network, or None where there is none.
 
@@ -248,7 +259,7 @@ def start_from_classifier(
 
     Parameters
     ----------
-    backbone : Backbone
+    backbone : Backbone or Cut
         With another than its default map, which the classifier goes on from, the answer is None.
     weights
         As in :class:`sppnet.detector.backbone.Backbone`; without pretrained ones ("none", or a state without the
@@ -256,7 +267,7 @@ def start_from_classifier(
     levels : sequence of int
         The pyramid.
     classes : int
-    dropout, seed
+    dropout, seed, background
         As in :class:`Head`.
 
     Raises
@@ -285,7 +296,7 @@ def start_from_classifier(
     # torchvision flattens (C, n, n); in our rows the channels of a bin stand together.
     block = given.reshape(len(given), channels, n, n).permute(0, 2, 3, 1).flatten(1)
     embedded[:, start : start + block.shape[1]] = block
-    fc8 = _random_layer(len(weight7), classes + 1, torch.Generator().manual_seed(seed), deviation=0.01)
+    fc8 = _random_layer(len(weight7), classes + int(background), torch.Generator().manual_seed(seed), deviation=0.01)
     head = Head.from_state(
         {
             "scale": torch.tensor(1.0),

@@ -313,9 +313,9 @@ class _Bench:
         """What every model depends on, whatever its row."""
         from .. import __version__
         from ..data.store import content_key, file_key
-        from ..detector.bundle import FORMAT
         from ..detector.cache import fingerprint
         from ..detector.config import BoxOptions, SVMOptions
+        from ..detector.modelfile import FORMAT
         from ..detector.stages import STAGES
 
         weights = self.args.weights

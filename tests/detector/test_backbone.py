@@ -8,7 +8,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from sppnet.data.errors import InputError
-from sppnet.detector import backbone as module
+from sppnet.detector import networks as module
 from sppnet.detector.backbone import Backbone
 from sppnet.detector.pyramid import MIN_SIDE
 from sppnet.detector.zf5 import ZF5

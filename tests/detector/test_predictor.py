@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from sppnet import SPPDetector
 from sppnet.data.boxes import flip
 from sppnet.data.errors import InputError
-from sppnet.detector.bundle import FORMAT, Bundle, read_header
+from sppnet.detector.bundle import Bundle
 from sppnet.detector.config import DetectOptions
+from sppnet.detector.modelfile import FORMAT, read_header
 
 
 @pytest.fixture(scope="module")
