@@ -43,6 +43,15 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
+def images_below(folder: Path) -> Iterator[Path]:
+    """The image files of a folder at any depth, sorted within each folder; hidden files and folders are passed over."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield Path(parent, name)
+
+
 class FolderDataset(SampleList):
     """Photographs without labels, in the form of a dataset.
 
@@ -69,7 +78,7 @@ def _unlabelled(path: Path) -> Sample:
 
 def _images_of(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from _images_below(path)
+        yield from images_below(path)
     elif path.exists():
         yield path
     else:
@@ -77,14 +86,6 @@ def _images_of(path: Path) -> Iterator[Path]:
         for match in sorted(Path(name) for name in glob.glob(str(path), recursive=True)):
             if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES:
                 yield match
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield Path(parent, name)
 
 
 def _what_is_missing(path: Path) -> str:
