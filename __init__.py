@@ -17,13 +17,16 @@ _HOME = {
     "Detections": ".data.detections",
     "FolderDataset": ".data.folder",
     "InputError": ".data.errors",
+    "SPPClassifier": ".detector.classification.network",
     "SPPDetector": ".detector.predictor",
     "VOCDataset": ".data.voc",
     "WarpDetector": ".detector.warp",
+    "open_labelled": ".data.labelled_sources",
     "read_image": ".data.image",
     "selective_search": ".proposals.selective_search",
     "spp_pool": ".detector.spp",
     "train": ".detector.train",
+    "train_classifier": ".detector.classification.train",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "pooling": "SPP pooling of windows against torchvision's roi_pool",
     "head": "the fc layers of many windows, whole and compressed",
     "rcnn": "one pass of the convolutions against R-CNN's warping of every window, stage by stage",
+    "views": "many views of a photograph from its feature maps against cropping each",
     "detect": "whole detections: stages, photographs a second, memory, growth with windows and size",
     "table": "the paper's table of results on any labelled data, its figures beside ours",
 }

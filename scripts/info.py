@@ -16,10 +16,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the card; only the file's header is read."""
-    from ..detector.bundle import read_header
+    from ..detector.modelfile import read_header
 
-    print("\n".join(card_lines(read_header(args.model))))
+    header = read_header(args.model)
+    lines = {"detector": card_lines, "classifier": classifier_lines}[header["kind"]](header)
+    print("\n".join(lines))
     return 0
+
+
+def classifier_lines(header: dict[str, Any]) -> list[str]:
+    """The header of a classification network as text."""
+    options, card = header["options"], header["card"]
+    levels = ", ".join(f"{n} x {n}" for n in options["levels"])
+    side, learn = options["size"], card.get("training", {})
+    rows = {
+        "classes": ", ".join(header["classes"]),
+        "backbone": f"{header['backbone']}, layer {header['layer']}, started from {card.get('weights', 'unknown')}",
+        "pyramid": levels if options["fit"] == "any" else f"none: {side} x {side} pixels only ({options['fit']})",
+        "labels": "any number for an image" if options["multi_label"] else "one for an image",
+        "sizes": _sizes(learn.get("sizes", [side]), learn.get("size_rule", "alternate")),
+        "trained on": f"{card.get('images', 'unknown')} images, {learn.get('epochs', 'unknown')} epochs",
+        "made with": f"sppnet {card.get('version', 'unknown')}",
+    }
+    return [f"{name:<12}{value}" for name, value in rows.items()] + classifier_scores(card)
+
+
+def _sizes(sizes: list[int], rule: str) -> str:
+    """At which sizes a classification network learnt."""
+    if len(sizes) == 1:
+        return f"{sizes[0]} pixels"
+    if rule == "range":
+        return f"{min(sizes)} to {max(sizes)} pixels, a random one each epoch"
+    return f"{', '.join(map(str, sizes))} pixels, one each epoch in turn"
+
+
+def classifier_scores(card: dict[str, Any]) -> list[str]:
+    """A line on the held-out photographs, or nothing when none were held out."""
+    held_out = card.get("held_out")
+    if not held_out:
+        return []
+    if "map" in held_out:
+        return [f"VOC07 mAP of one view of {held_out['images']} held-out images: {held_out['map']:.3f}"]
+    line = f"one view of {held_out['images']} held-out images: top-1 {held_out['top1']:.3f}"
+    # Of five classes or fewer the right one is always among the first five.
+    return [f"{line}, top-5 {held_out['top5']:.3f}" if len(card["classes"]) > 5 else line]
 
 
 def card_lines(header: dict[str, Any]) -> list[str]:

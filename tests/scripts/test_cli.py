@@ -12,9 +12,11 @@ import sppnet
 from sppnet.data.errors import InputError
 from sppnet.scripts import cli
 from sppnet.scripts.benchmark import BENCHMARKS
+from sppnet.scripts.classify import JOBS
 from sppnet.scripts.common import resolve_device
 
-COMMANDS = [*cli.COMMANDS, *(f"benchmark {name}" for name in BENCHMARKS)]
+GROUPS = {"benchmark": BENCHMARKS, "classify": JOBS}
+COMMANDS = [*cli.COMMANDS, *(f"{group} {name}" for group, names in GROUPS.items() for name in names)]
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_every_command_has_help_and_the_common_options(call, line):
     status, out, err = call(f"{line} --help")
     assert (status, err) == (0, "")
     assert out.startswith(f"usage: sppnet {line} ")
-    if line != "benchmark":
+    if line not in GROUPS:
         for option in ("--device {auto,cpu,cuda}", "--seed INT", "--quiet"):
             assert option in out
 

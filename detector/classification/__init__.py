@@ -1,0 +1,1 @@
+"""Classification of whole photographs by the same convolutions, pyramid and fc layers as detection."""

@@ -1,0 +1,264 @@
+"""The SPP classification network: photographs of any size to class scores (paper, sections 2.2 and 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...data.errors import InputError
+from ...data.image import as_image
+from ..backbone import Backbone
+from ..head import Head, start_from_classifier
+from ..levels import bins
+from ..modelfile import read_model, tensors_below, write_model
+from ..networks import cut, read_weights, select_state
+from ..spp import SpatialPyramidPooling
+from .fc import finished_head, learning_layers
+from .options import ClassifierOptions, Fit
+from .views import named_views, predict_views
+
+
+class SPPClassifier(nn.Module):
+    """A network's convolutions, spatial pyramid pooling of the whole map, fc layers; learns as a whole.
+
+    Takes images of any size and aspect ratio from one cell up, unless ``options.fit`` makes it the twin without SPP.
+    It is an ordinary module in training mode at first; :mod:`.training` trains it, :mod:`.views` looks at photographs
+    in several views, and :meth:`load` gives a trained one.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+    backbone : str
+        As in :class:`sppnet.detector.backbone.Backbone`: one of torchvision's networks or of ours.
+    weights : str, Path or mapping of tensors
+        Where the convolutions start; "none" is at random. An AlexNet's or a VGG's fc6 and fc7 come along, unless from
+        a mapping.
+    layer : str, optional
+        The node whose map is pooled; by default the last one of stride 16.
+    options : ClassifierOptions
+    seed : int
+        Of random weights; the global generator is left alone.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    convolutions : nn.Module
+        Images (B, 3, H, W) to maps (B, C, h, w).
+    layers : nn.Module
+        Pooled rows to logits: fc6, fc7 and fc8, as they learn (:mod:`.fc`).
+    pretrained : bool
+        Whether the convolutions do not start at random.
+    stride, channels : int
+    card : dict
+        Where the network comes from and how well it does, JSON-like; kept in its file.
+
+    Raises
+    ------
+    InputError
+        For a network, layer or weights that cannot be had or do not fit, or no class.
+
+    Examples
+    --------
+    >>> network = SPPClassifier(["cat", "dog"], "sppnet_small").eval()
+    >>> network(torch.zeros(1, 3, 90, 240)).shape
+    torch.Size([1, 2])
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        backbone: str = "sppnet_small",
+        weights: str | Path | Mapping[str, Tensor] = "none",
+        layer: str | None = None,
+        options: ClassifierOptions | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.class_names = tuple(class_names)
+        if isinstance(class_names, str) or not self.class_names:
+            raise InputError(f"a classification network needs a list of classes, not {class_names!r}")
+        self.options = ClassifierOptions() if options is None else options
+        part = cut(backbone, layer)
+        self.name, self.layer, self.stride, self.channels = part.name, part.layer, part.stride, part.channels
+        self.pretrained = isinstance(weights, Mapping) or str(weights) != "none"
+        self.card: dict[str, Any] = {}
+
+        origin, state = read_weights(backbone, weights, seed)
+        convolutions = part.network
+        # Copies: training changes them in place.
+        own = {name: value.clone() for name, value in select_state(convolutions, state, origin).items()}
+        convolutions.load_state_dict(own, assign=True)
+        self.convolutions = convolutions.requires_grad_(True).to(memory_format=torch.channels_last)
+        self.pooling = SpatialPyramidPooling(self.levels)
+        width_in, classes = self.channels * bins(self.levels), len(self.class_names)
+        dropout = self.options.dropout
+        head = None
+        if isinstance(weights, str | Path) and self.pretrained and max(self.levels) > 1:
+            head = start_from_classifier(part, weights, self.levels, classes, dropout, seed, background=False)
+        new = head is None
+        head = head or Head(width_in, self.options.width, classes, dropout, seed, background=False)
+        self.layers = learning_layers(head, normalised=new)
+        self.train()
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Pyramid levels in use; without SPP the finest one."""
+        return self.options.pooled_levels
+
+    @property
+    def fit(self) -> Fit:
+        """Whether images of any size are taken, or squares cut out or warped."""
+        return self.options.fit
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the squares learnt from, the largest one."""
+        return self.options.size
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a photograph shows any number of the classes."""
+        return self.options.multi_label
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to pooled rows (B, M * C).
+
+        Raises
+        ------
+        ValueError
+            For images of another shape, too small for a single cell or, without SPP, of another size than ``size``.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must have shape (B, 3, H, W), not {tuple(images.shape)}")
+        height, width = images.shape[2:]
+        if self.fit != "any" and (height, width) != (self.size, self.size):
+            raise ValueError(
+                f"without SPP the network takes images of {self.size} x {self.size} pixels, not {height} x {width}"
+            )
+        try:
+            maps = self.convolutions(images.contiguous(memory_format=torch.channels_last))
+        except RuntimeError as error:
+            if "too small" not in str(error) and "can't be greater" not in str(error):
+                raise
+            raise ValueError(f"{self.name} has no cell left in an image of {height} x {width} pixels") from error
+        return cast(Tensor, self.pooling(maps))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W), of one size in a batch, to logits (B, classes)."""
+        return cast(Tensor, self.layers(self.pooled(images)))
+
+    @torch.no_grad()
+    def logits(self, rows: Tensor) -> Tensor:
+        """Pooled rows (N, M * C) of whole images or of windows of a map to float32 logits (N, classes)."""
+        return cast(Tensor, self.head.fc8(self.head.layer(rows, "fc7")))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits (N, classes) to probabilities: of a row they sum to 1, unless there may be several labels."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+    def predict(self, image: Any, views: str = "one") -> dict[str, float]:
+        """The classes with their probabilities, the most probable first.
+
+        Parameters
+        ----------
+        image : str, Path, PIL image or uint8 array
+            As in :func:`sppnet.data.image.as_image`.
+        views : str
+            Of :func:`.views.named_views`: "one", "full", "ten", "96" and others.
+
+        Raises
+        ------
+        RuntimeError
+            In training mode, in which batch norms and dropout do something else.
+        """
+        if self.training:
+            raise RuntimeError("the network is in training mode; call eval() before predict()")
+        found = predict_views(self, as_image(image), named_views(views, self.size))
+        order = np.argsort(-found, kind="stable")
+        return {self.class_names[index]: float(found[index]) for index in order}
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
+    @property
+    def backbone(self) -> Backbone:
+        """The convolutions as they are now, frozen and with batch norms folded, on the same device."""
+        return self._finish()[0]
+
+    @property
+    def head(self) -> Head:
+        """The fc layers as they are now, without batch norms."""
+        return self._finish()[1]
+
+    def _finish(self) -> tuple[Backbone, Head]:
+        if not self._finished or self.training:
+            # Copies: training goes on in place.
+            state = {name: value.clone() for name, value in self.convolutions.state_dict().items()}
+            backbone = Backbone.from_state(self.name, self.layer, state).to(self.device)
+            self._finished = (backbone, finished_head(self.layers))
+        return self._finished[0], self._finished[1]
+
+    # In a tuple, or torch would take them for parts of the network.
+    _finished: tuple[Backbone, Head] | tuple[()] = ()
+
+    def train(self, mode: bool = True) -> SPPClassifier:
+        """Learn or not; the weights may have changed since."""
+        self._finished = ()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> SPPClassifier:
+        """Another device or precision."""
+        self._finished = ()
+        return super()._apply(fn, recurse)
+
+    def save(self, path: str | Path) -> None:
+        """Write the network to one file (:mod:`sppnet.detector.modelfile`), whole or not at all."""
+        header = {
+            "kind": "classifier",
+            "backbone": self.name,
+            "layer": self.layer,
+            "classes": list(self.class_names),
+            "options": self.options.to_dict(),
+            "card": self.card,
+        }
+        convolutions = {f"backbone.{name}": value for name, value in self.convolutions.state_dict().items()}
+        head = {f"head.{name}": value for name, value in self.head.state().items()}
+        write_model(path, header, convolutions | head)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> SPPClassifier:
+        """A trained network, in eval mode.
+
+        Raises
+        ------
+        InputError
+            When the file is missing or is no classification network of ours.
+        """
+        header, tensors = read_model(path, "classifier")
+        try:
+            options = ClassifierOptions.from_dict(header["options"])
+            names, backbone, layer = header["classes"], header["backbone"], header["layer"]
+            card = header["card"]
+            network = cls(names, backbone, tensors_below(tensors, "backbone."), layer, options)
+            parts = tensors_below(tensors, "head.")
+            head = Head.from_state(parts).requires_grad_(True)
+            found = parts["fc6.weight"].shape[1], len(parts["fc8.weight"])
+            expected = network.channels * bins(network.levels), len(names)
+            if found != expected:
+                raise InputError(
+                    f"fc layers take {expected[0]} numbers to {expected[1]} classes here, not {found[0]} to {found[1]}"
+                )
+        except KeyError as error:
+            raise InputError(f"{path}: not a complete sppnet model: {error} is missing") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        head.dropout = options.dropout
+        network.layers, network.card = learning_layers(head, normalised=False), card
+        return network.eval().to(device)

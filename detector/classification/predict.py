@@ -1,0 +1,69 @@
+"""What photographs show, one after the other, the next one being read in the meantime."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from ...data.ahead import ahead
+from ...data.errors import ImageError
+from .network import SPPClassifier
+from .views import Views, from_crops, predict_views
+
+Array = NDArray[Any]
+
+
+class Photograph(Protocol):
+    """A labelled image, or anything else that reads one."""
+
+    @property
+    def image(self) -> Array:
+        """RGB uint8 (H, W, 3); ImageError when the file cannot be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What one photograph shows.
+
+    Attributes
+    ----------
+    image_size : (height, width), pixels.
+    probabilities : float32 array (classes,)
+    """
+
+    image_size: tuple[int, int]
+    probabilities: Array
+
+
+def predict_all(
+    classifier: SPPClassifier, images: Iterable[Photograph], views: Sequence[Views], crops: bool = False
+) -> Generator[Prediction | ImageError, None, None]:
+    """The prediction of each photograph, in order, or the error of one that cannot be read.
+
+    Parameters
+    ----------
+    classifier : SPPClassifier
+    images : iterable of photographs
+    views : sequence of Views
+    crops : bool
+        Run the network on each view rather than pool it from the map of the whole image: to compare with.
+    """
+    run = from_crops if crops else predict_views
+    with closing(ahead(_read, images)) as read:
+        for pixels in read:
+            if isinstance(pixels, ImageError):
+                yield pixels
+            else:
+                height, width = pixels.shape[:2]
+                yield Prediction((height, width), run(classifier, pixels, views))
+
+
+def _read(photograph: Photograph) -> Array | ImageError:
+    try:
+        return photograph.image
+    except ImageError as error:
+        return error

@@ -1,0 +1,182 @@
+"""Whole photographs as rows of numbers, for linear SVMs on other classes than the network's (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...data.ahead import ahead
+from ...data.errors import ImageError, InputError
+from ...data.labelled import LabelledImage, LabelledImages
+from ...data.memory import after_image
+from ...data.progress import track
+from ..backbone import Backbone
+from ..config import BaseOptions
+from ..head import Head
+from ..levels import bins, check_levels
+from ..pyramid import MIN_SIDE, resize
+from ..spp import spp_pool
+from .augment import centre_crop, warped
+
+Array = NDArray[Any]
+Layer = Literal["spp", "fc6", "fc7"]
+View = Literal["full", "crop", "warp"]
+
+LAYERS: tuple[str, ...] = get_args(Layer)
+VIEWS: tuple[str, ...] = get_args(View)
+
+
+@dataclass(frozen=True)
+class Representation(BaseOptions):
+    """Which numbers stand for a photograph.
+
+    Attributes
+    ----------
+    layer : {"spp", "fc6", "fc7"}
+        The pooled pyramid or one of the fc layers behind it.
+    levels : tuple of int
+        Pyramid levels; level n pools n x n bins of the whole map.
+    view : {"full", "crop", "warp"}
+        What the network sees: the whole photograph with its aspect ratio, the square in its centre, or the whole of
+        it warped to a square.
+    scale : int
+        Pixels of the shorter side of the photograph (full, crop) and of the square's sides (crop, warp).
+    """
+
+    layer: Layer = "spp"
+    levels: tuple[int, ...] = (1, 2, 3, 6)
+    view: View = "full"
+    scale: int = 224
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels)
+        if self.layer not in LAYERS or self.view not in VIEWS:
+            raise InputError(
+                f"the layer must be one of {', '.join(LAYERS)} and the view one of {', '.join(VIEWS)}, not "
+                f"{self.layer!r} and {self.view!r}"
+            )
+        if self.scale < MIN_SIDE:
+            raise InputError(f"photographs are looked at at {MIN_SIDE} pixels or more, not {self.scale}")
+
+
+def seen(options: Representation, image: Array) -> Array:
+    """What the network sees of an RGB uint8 image (H, W, 3), as one of the same kind.
+
+    Raises
+    ------
+    ValueError
+        When the image is not uint8 (H, W, 3) with at least one pixel.
+    """
+    if options.view == "full":
+        return resize(image, options.scale)[0]
+    return centre_crop(image, options.scale, options.scale) if options.view == "crop" else warped(image, options.scale)
+
+
+def width(backbone: Backbone, options: Representation, head: Head | None = None) -> int:
+    """Numbers in a row."""
+    if options.layer == "spp":
+        return backbone.channels * bins(options.levels)
+    return _needed(options, head).width(options.layer)
+
+
+def represent(backbone: Backbone, options: Representation, image: Array, head: Head | None = None) -> Array:
+    """The row of one image, of L2 norm 1.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    options : Representation
+    image : uint8 array (H, W, 3)
+        RGB.
+    head : Head, optional
+        The fc layers, on the backbone's device; needed when ``options.layer`` is one of them.
+
+    Returns
+    -------
+    float32 array (width,)
+        All zeros where the layer gives nothing but zeros.
+
+    Raises
+    ------
+    ValueError
+        When the image is not uint8 (H, W, 3) with at least one pixel, there is no head for an fc layer, or the head
+        takes rows of another pyramid.
+    """
+    return _row(backbone, options, seen(options, image), head)
+
+
+def represent_all(
+    backbone: Backbone,
+    options: Representation,
+    images: LabelledImages | Sequence[LabelledImage],
+    head: Head | None = None,
+    quiet: bool = False,
+) -> tuple[Array, dict[str, str]]:
+    """The rows of many images; the next ones are read and resized in the background.
+
+    Parameters
+    ----------
+    backbone, options, head
+        As in :func:`represent`.
+    images : LabelledImages or sequence of LabelledImage
+    quiet : bool
+        No progress on stderr.
+
+    Returns
+    -------
+    rows : float16 array (N, width)
+        Of the images that could be read, in their order. Half precision, since the pyramid's 25,600 numbers (512
+        channels) of the 9,000 photographs of Caltech101 take 460 MB in it.
+    failed : dict from str to str
+        Names of the images that could not be read, with the messages.
+
+    Raises
+    ------
+    ValueError
+        As :func:`represent`.
+    """
+
+    def load(labelled: LabelledImage) -> tuple[str, Array | str]:
+        try:
+            return labelled.name, seen(options, labelled.image)
+        except ImageError as error:
+            return labelled.name, str(error)
+
+    rows = np.empty((len(images), width(backbone, options, head)), np.float16)
+    failed: dict[str, str] = {}
+    count = 0
+    with closing(ahead(load, images)) as loaded:
+        label = f"{options.view} images at {options.scale}"
+        for name, result in track(loaded, label, total=len(images), quiet=quiet):
+            if isinstance(result, str):
+                failed[name] = result
+                continue
+            rows[count] = _row(backbone, options, result, head)
+            count += 1
+            after_image()
+    return rows[:count], failed
+
+
+@torch.no_grad()
+def _row(backbone: Backbone, options: Representation, pixels: Array, head: Head | None) -> Array:
+    """The row of what the network sees, an RGB uint8 image (h, w, 3)."""
+    features = backbone.feature_map(pixels)
+    _, map_height, map_width = features.shape
+    rows = spp_pool(features, [[0, 0, map_width - 1, map_height - 1]], options.levels)
+    if options.layer != "spp":
+        rows = _needed(options, head).layer(rows, options.layer)
+    row = rows[0].double().cpu().numpy()
+    norm = np.linalg.norm(row)
+    return (row / norm if norm > 0 else row).astype(np.float32)
+
+
+def _needed(options: Representation, head: Head | None) -> Head:
+    if head is None:
+        raise ValueError(f"the layer {options.layer} needs a head, not None")
+    return head
