@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .common import resolve_device
-from .datasets import add_labelled_arguments, integers, labelled_from, names
+from .datasets import add_labelled_arguments, integers, labelled_from, listed_folders, names
 
 if TYPE_CHECKING:
     from ..data.labelled import LabelledImages
@@ -128,8 +128,8 @@ def run(args: argparse.Namespace) -> int:
     train = labelled_from(args)
     if train.multi_label and (args.protocol == "caltech101" or args.splits):
         raise InputError(
-            f"{_listed(args)}: its photographs have several labels each; --protocol caltech101 and --splits are for "
-            "those with one"
+            f"{listed_folders(args)}: its photographs have several labels each; --protocol caltech101 and "
+            "--splits are for those with one"
         )
     test = _test_images(args, train)
     network = _network(args)
@@ -166,10 +166,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if transfer.failed else 0
 
 
-def _listed(args: argparse.Namespace) -> str:
-    return ", ".join(map(str, args.folders))
-
-
 def _test_images(args: argparse.Namespace, train: LabelledImages) -> LabelledImages | None:
     """The photographs to score on, none of which is learnt from, with the classes of those that are."""
     from ..data.errors import InputError
@@ -183,13 +179,13 @@ def _test_images(args: argparse.Namespace, train: LabelledImages) -> LabelledIma
     test = open_labelled([path], args.test_set, args.test_images, args.classes, args.crops)
     if test.multi_label != train.multi_label:
         kind = "several labels" if test.multi_label else "one label"
-        raise InputError(f"{path}: its photographs have {kind} each, unlike those of {_listed(args)}")
+        raise InputError(f"{path}: its photographs have {kind} each, unlike those of {listed_folders(args)}")
     learnt = {image.path.resolve() for image in train}
     shared = sum(image.path.resolve() in learnt for image in test)
     if shared:
         raise InputError(
-            f"{path}: {shared} of its {len(test)} examples are from photographs of {_listed(args)}, which are learnt "
-            "from; --test or --test-set must name others"
+            f"{path}: {shared} of its {len(test)} examples are from photographs of {listed_folders(args)}, which are "
+            "learnt from; --test or --test-set must name others"
         )
     return test.renamed(train.class_names)
 

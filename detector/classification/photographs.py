@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...data.ahead import ahead
-from ...data.errors import ImageError, InputError
+from ...data.errors import ImageError
 from ...data.labelled import LabelledImages
 from ...data.progress import log, track
 from ..backbone import MEAN, STD
@@ -63,11 +63,6 @@ class Photographs:
         Those that can be read; the others are named on stderr.
     failed : dict of str to str
         The names of those that cannot, with the reason.
-
-    Raises
-    ------
-    InputError
-        When none can be read.
     """
 
     def __init__(self, images: LabelledImages, side: int, label: str, quiet: bool = False) -> None:
@@ -84,8 +79,6 @@ class Photographs:
                 readable.append(index)
                 room -= pixels.nbytes
                 self._kept.append(pixels if room >= 0 else None)
-        if len(images) and not readable:
-            raise InputError(f"none of {len(images)} photographs can be read: {next(iter(self.failed.values()))}")
         self.images = images.subset(readable)
         self._targets = torch.from_numpy(self.images.targets if images.multi_label else self.images.labels)
 

@@ -89,7 +89,7 @@ class Training:
         report: Callable[[str], None],
     ) -> None:
         if len(photographs) < 2:
-            raise InputError(f"a classification network learns from 2 or more photographs, not {len(photographs)}")
+            raise InputError(f"a network learns from 2 or more photographs that can be read, not {len(photographs)}")
         if options.schedule == "plateau" and not held_out:
             raise InputError("the schedule 'plateau' looks at the held-out loss, and no photograph is held out")
         self.network, self.photographs, self.held_out = network, photographs, held_out

@@ -267,7 +267,7 @@ def test_the_smallest_scaled_image_still_has_a_cell(name, random_state):
     ("name", "message"),
     [
         ("resnt18", "backbone 'resnt18' is not known; near names are resnet18"),
-        ("?", "any classification network of torchvision is, and zf5"),
+        ("?", "known are the classification networks of torchvision, zf5"),
         ("vit_b_16", "vit_b_16 cannot be a backbone: it does not take an image of"),
         ("swin_t", "swin_t has no feature map"),
     ],

@@ -263,8 +263,16 @@ def test_what_cannot_be_trained_leaves_no_file(labelled, tmp_path):
         trained(labelled(8).only(("red",)), out)
     with pytest.raises(InputError, match="needs a list of classes"):
         trained(LabelledImages([], (), multi_label=False), out)
-    with pytest.raises(InputError, match="2 or more photographs, not 1"):
+    with pytest.raises(InputError, match="2 or more photographs that can be read, not 1"):
         trained(labelled(8).subset([0]), out)
     with pytest.raises(InputError, match="no photograph is held out"):
         trained(labelled(8).subset([0, 1, 2]), out, schedule="plateau", held_out=0.01)
     assert not out.exists()
+
+
+def test_training_goes_on_where_no_held_out_photograph_can_be_read(labelled, tmp_path):
+    gone = LabelledImage(tmp_path / "gone.png", np.array([0]))
+    held_out = LabelledImages([gone], labelled(8).class_names, multi_label=False)
+    network = trained(labelled(8), tmp_path / "m.safetensors", validation=held_out)
+    assert network.card["held_out"] is None
+    assert network.card["failed"] == [gone.name]
