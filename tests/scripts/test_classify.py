@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     make_photographs(folder / "colours", COLOURS, 8)
     make_photographs(folder / "new", COLOURS, 3, seed=1)
     make_scenes(folder / "scenes", {"train": 10, "val": 4}, seed=0, size=(96, 128))
-    assert train(folder / "colours", "--out", folder / "one.safetensors", "--quiet", epochs=8) == 0
+    assert train(folder / "colours", "--out", folder / "one.safetensors", "--quiet", epochs=16) == 0
     many = ["--set", "train", "--classes", "disc,box", "--out", folder / "many.safetensors"]
     assert train(folder / "scenes", *many, "--quiet", epochs=2) == 0
     for fit in ("crop", "warp"):
