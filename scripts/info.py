@@ -58,8 +58,7 @@ def classifier_scores(card: dict[str, Any]) -> list[str]:
     if "map" in held_out:
         return [f"VOC07 mAP of one view of {held_out['images']} held-out images: {held_out['map']:.3f}"]
     line = f"one view of {held_out['images']} held-out images: top-1 {held_out['top1']:.3f}"
-    # Of five classes or fewer the right one is always among the first five.
-    return [f"{line}, top-5 {held_out['top5']:.3f}" if len(card["classes"]) > 5 else line]
+    return [line if held_out["top5"] is None else f"{line}, top-5 {held_out['top5']:.3f}"]
 
 
 def card_lines(header: dict[str, Any]) -> list[str]:

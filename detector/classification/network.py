@@ -218,6 +218,11 @@ class SPPClassifier(nn.Module):
         self._finished = ()
         return super()._apply(fn, recurse)
 
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Other weights (:meth:`torch.nn.Module.load_state_dict`)."""
+        self._finished = ()
+        return super().load_state_dict(*args, **options)
+
     def save(self, path: str | Path) -> None:
         """Write the network to one file (:mod:`sppnet.detector.modelfile`), whole or not at all."""
         header = {

@@ -154,8 +154,6 @@ class LearnOptions(BaseOptions):
                 f"the held-out part, the averaging and the smoothing must be at least 0 and less than 1, not "
                 f"{self.held_out}, {self.average} and {self.smoothing}"
             )
-        if self.schedule == "plateau" and self.held_out == 0:
-            raise InputError("the schedule 'plateau' looks at the held-out loss: hold a part of the photographs out")
 
     def size_at(self, epoch: int) -> int:
         """Side in pixels of the images of an epoch, counted from 0."""

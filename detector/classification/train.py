@@ -152,7 +152,7 @@ def write_curves(folder: Path, history: list[Epoch], multi_label: bool) -> None:
     if history[0].held_out_loss is not None:
         lines.append(Line("held out", epochs, [epoch.held_out_loss or 0.0 for epoch in history]))
         scores = [("mAP" if multi_label else "top-1", [epoch.held_out_score or 0.0 for epoch in history])]
-        if not multi_label:
+        if history[0].held_out_top5 is not None:
             scores.append(("top-5", [epoch.held_out_top5 or 0.0 for epoch in history]))
         drawn = [Line(name, epochs, values) for name, values in scores]
         chart = line_chart("Held-out photographs, one view", drawn, Axis("epoch"), Axis("accuracy", (0.0, 1.0)))

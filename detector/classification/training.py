@@ -46,7 +46,7 @@ class Epoch:
         On one view of each held-out photograph: the cross-entropy, and the top-1 accuracy or (several labels) VOC07's
         mean AP, None where none of the classes is shown.
     held_out_top5 : float or None
-        The top-5 accuracy, where photographs have one label.
+        The top-5 accuracy, where photographs have one label and there are more than five.
     """
 
     number: int
@@ -215,8 +215,8 @@ class Training:
         if self.network.multi_label:
             score = classification_ap(logits.numpy(), targets.numpy(), self.network.class_names).mean_ap("voc07")
             return loss, None if math.isnan(score) else score, None
-        labels, k = targets.numpy(), min(5, logits.shape[1])
-        return loss, top_k_accuracy(logits.numpy(), labels, 1), top_k_accuracy(logits.numpy(), labels, k)
+        top1, top5 = (top_k_accuracy(logits.numpy(), targets.numpy(), k) for k in (1, 5))
+        return loss, top1, top5 if len(self.network.class_names) > 5 else None
 
     @contextmanager
     def _kept(self) -> Iterator[None]:

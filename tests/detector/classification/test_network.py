@@ -111,6 +111,17 @@ def test_the_parts_follow_what_is_learnt_and_stay_as_they_were(settled):
     assert not torch.equal(network.head(torch.ones(1, 256)), answer)
 
 
+def test_weights_loaded_in_eval_mode_are_those_it_answers_with(settled):
+    network, other = settled(), settled().train()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.1
+    images, before = images_of((64, 64)), network.backbone(images_of((64, 64)))
+    network.load_state_dict(other.state_dict())
+    assert not torch.equal(network.backbone(images), before)
+    assert torch.equal(network.backbone(images), other.eval().backbone(images))
+
+
 @pytest.mark.parametrize("fit", ["crop", "warp"])
 def test_the_twin_without_spp_takes_one_size(settled, fit):
     network = settled(levels=(1, 3, 2), fit=fit, size=80)

@@ -93,11 +93,22 @@ def test_curves_are_kept(done):
     assert sorted(path.suffix for path in work.iterdir()) == [".csv", ".npz", ".svg", ".svg"]
     rows = history_of(work)
     assert [row["number"] for row in rows] == ["1", "2"]
-    assert all(row["size"] == "64" and float(row["loss"]) > 0 and row["held_out_top5"] == "1" for row in rows)
-    for name, words in {"loss.svg": ["training", "held out"], "accuracy.svg": ["top-1", "top-5"]}.items():
+    assert all(row["size"] == "64" and float(row["loss"]) > 0 and row["held_out_top5"] == "" for row in rows)
+    for name, words in {"loss.svg": ["training", "held out"], "accuracy.svg": ["top-1"]}.items():
         text = (work / name).read_text()
         assert text.startswith("<svg")
         assert all(f">{word}<" in text for word in words)
+    assert ">top-5<" not in (work / "accuracy.svg").read_text()
+
+
+def test_from_six_classes_on_there_is_a_top5_accuracy(labelled, tmp_path):
+    names = ("red", "green", "blue", "cyan", "pink", "grey")
+    network = trained(labelled(12).renamed(names), tmp_path / "m.safetensors", epochs=1)
+    top1, top5 = (network.card["held_out"][key] for key in ("top1", "top5"))
+    assert top1 <= top5 <= 1
+    (row,) = history_of(tmp_path / "m.safetensors.work")
+    assert float(row["held_out_top5"]) == pytest.approx(top5, rel=1e-5)
+    assert ">top-5<" in (tmp_path / "m.safetensors.work" / "accuracy.svg").read_text()
 
 
 def test_again_gives_the_same_file(done, labelled, tmp_path):
