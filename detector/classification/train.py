@@ -14,10 +14,11 @@ from ...data.store import content_key, write_text
 from ...eval.chart import Axis, Line, line_chart
 from ..cache import Checkpoint
 from .augment import Augmentation
+from .descent import Epoch
 from .network import SPPClassifier
 from .options import ClassifierOptions, LearnOptions
 from .photographs import Photographs
-from .training import Epoch, Training
+from .training import Training
 
 #: Raised when a checkpoint of an earlier version would be understood wrongly.
 _VERSION = 1

@@ -8,16 +8,11 @@ import torch
 from sppnet.data.errors import InputError
 from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.detector.classification.augment import Augmentation
+from sppnet.detector.classification.descent import Epoch, drops_at_plateaus
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions, LearnOptions
 from sppnet.detector.classification.photographs import Photographs, normalised
-from sppnet.detector.classification.training import (
-    Epoch,
-    Training,
-    classification_loss,
-    drops_at_plateaus,
-    one_view,
-)
+from sppnet.detector.classification.training import Training, classification_loss, one_view
 
 NAMES = ("red", "green", "blue")
 
@@ -60,7 +55,8 @@ def test_learns_what_is_planted_and_nothing_where_nothing_is(training, photograp
     held_out = photographs(30, seed=1)
     lines = []
     planted = training(photographs(48), held_out, epochs=5, batch=16, report=lines.append)
-    network = planted.run()
+    planted.run()
+    network = planted.network
     assert not network.training
     assert planted.history[-1].held_out_score > 0.9
     assert planted.history[-1].held_out_loss < planted.history[0].held_out_loss
@@ -113,9 +109,9 @@ def test_every_epoch_has_its_size(training, photographs):
     learnt = training(kept, epochs=3, batch=4, sizes=(80, 64))
     step = learnt._step
 
-    def watched(images, targets):
-        seen.append(tuple(images.shape))
-        return step(images, targets)
+    def watched(batch):
+        seen.append(tuple(batch.images.shape))
+        return step(batch)
 
     learnt._step = watched
     learnt.run()
@@ -202,8 +198,8 @@ def states_after_steps(learnt):
     """The states after each step, filled while it runs."""
     states, step = [], learnt._step
 
-    def watched(images, targets):
-        loss = step(images, targets)
+    def watched(batch):
+        loss = step(batch)
         states.append(state_of(learnt.network))
         return loss
 
@@ -247,7 +243,8 @@ def test_scoring_changes_nothing_and_scores_what_would_be_kept(training, photogr
     # Scored at its end, the network goes on from the last step.
     before, averaged = states[-1], dict(learnt._averaged)
     assert_same(learnt.network.state_dict(), before)
-    scores = learnt._score()
+    with learnt._kept():
+        scores = learnt._score()
     assert_same(learnt.network.state_dict(), before)
     kept = training(photographs(8)).network
     kept.load_state_dict(averaged if average else before)
@@ -312,9 +309,9 @@ def test_steps_are_made_at_their_rates_and_epochs_tell_the_highest(training, pho
     learnt, rates = training(photographs(8), rate=0.05, epochs=2), []
     step = learnt._step
 
-    def watched(images, targets):
+    def watched(batch):
         rates.append([group["lr"] for group in learnt.optimizer.param_groups])
-        return step(images, targets)
+        return step(batch)
 
     learnt._step = watched
     learnt.run()
@@ -401,8 +398,8 @@ def test_the_last_step_may_diverge_too(training, photographs, value, name):
     learnt = training(photographs(8), epochs=1, batch=8)  # a single step
     step = learnt._step
 
-    def broken(images, targets):
-        loss = step(images, targets)
+    def broken(batch):
+        loss = step(batch)
         learnt.network.state_dict()[name].fill_(value)
         return loss
 
@@ -416,8 +413,8 @@ def test_weights_may_be_numbers_and_the_answers_none(training, photographs):
     learnt = training(photographs(8), photographs(6, seed=1), epochs=1, batch=8)
     step = learnt._step
 
-    def huge(images, targets):
-        loss = step(images, targets)
+    def huge(batch):
+        loss = step(batch)
         with torch.no_grad():
             learnt.network.layers[-1].weight.fill_(3e38)
         return loss
