@@ -28,14 +28,14 @@ def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
 
 
 def draw_detections(image: Any, detections: Detections) -> NDArray[np.uint8]:
-    """A copy of the image with a box and a tag (class and score) for each detection.
+    """A copy of the image with a box and a tag for each detection: its class and its probability, or else its score.
 
     Parameters
     ----------
     image : path, PIL image or uint8 array
         As :func:`sppnet.data.image.as_image` takes it.
     detections : Detections
-        Drawn from the worst to the best, so that the best lies on top.
+        Drawn from the lowest to the highest score, so that the best lies on top.
 
     Returns
     -------
@@ -48,13 +48,14 @@ def draw_detections(image: Any, detections: Detections) -> NDArray[np.uint8]:
     line = max(2, round(side / 200))
     font = ImageFont.load_default(size=max(11, round(side / 36)))
     order = np.argsort(detections.scores, kind="stable")
+    shown = detections.scores if detections.probabilities is None else detections.probabilities
     boxes = [_pixels(box, canvas.size) for box in detections.boxes]
     for i in order:
         draw.rectangle(boxes[i], outline=class_colour(detections.labels[i]), width=line)
     # Tags come after all boxes, so that no line runs through a word.
     for i in order:
         name = detections.class_names[detections.labels[i]]
-        text = f"{_plain(name)} {detections.scores[i]:.2f}"
+        text = f"{_plain(name)} {shown[i]:.2f}"
         _draw_tag(draw, text, boxes[i], class_colour(detections.labels[i]), font, canvas.size)
     return np.array(canvas)
 

@@ -1,7 +1,7 @@
 """What a detector found in many images, in the formats that other tools read.
 
 ``detections.json`` is ours and complete; CSV, VOC's comp4 lists and COCO's results are
-made of the same :class:`Results`.
+made of the same :class:`Results`. VOC's and COCO's, which rank by them, have the scores alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import __version__
 from .boxes import to_voc
-from .detections import Detections, decimal
+from .detections import Detections, decimal, record_cells, record_columns
 from .errors import InputError
 from .store import atomic_path, write_json
 
@@ -130,13 +130,18 @@ def read_detections_json(path: str | Path) -> Results:
 
 
 def write_csv(path: str | Path, results: Results) -> None:
-    """Write one line for each detection: file, label, score, x1, y1, x2, y2."""
+    """Write one line for each detection: file, label, score, x1, y1, x2, y2.
+
+    A column "probability" follows the scores when some image's detections have them.
+    """
+    with_probabilities = any(image.detections.probabilities is not None for image in results.images)
+    columns = record_columns(with_probabilities)
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "label", "score", "x1", "y1", "x2", "y2"])
+        writer.writerow(["file", *columns])
         for image in results.images:
             for record in image.detections.to_records():
-                writer.writerow([image.file, record["label"], record["score"], *record["box"]])
+                writer.writerow([image.file, *record_cells(record, columns)])
 
 
 def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> list[Path]:

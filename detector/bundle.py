@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data.errors import InputError
+from .calibration import Calibration
 from .compression import Compression, compress, describe
 from .config import DetectOptions, FeatureOptions, Scorer
 from .head import Head
@@ -38,6 +39,13 @@ class Bundle:
         State of the fc layers up to the one in use; empty when that is pool5.
     scorer : {"svm", "softmax"}
         Where scores come from: the SVMs' margins, or the log-odds of the fine-tuned network's probabilities.
+    calibration : Calibration, optional
+        From scores to probabilities; None for models that were trained without held-out images.
+
+    Raises
+    ------
+    InputError
+        When the calibration is of another number of classes.
     """
 
     backbone: str
@@ -53,6 +61,13 @@ class Bundle:
     head: dict[str, Tensor] = field(default_factory=dict)
     scorer: Scorer = "svm"
     card: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if self.calibration is not None and len(self.calibration.slopes) != len(self.class_names):
+            raise InputError(
+                f"the calibration is of {len(self.calibration.slopes)} classes, the model has {len(self.class_names)}"
+            )
 
     def header(self) -> dict[str, Any]:
         """Everything that is not a tensor, JSON-like."""
@@ -65,6 +80,7 @@ class Bundle:
             "detection": self.detection.to_dict(),
             "scorer": self.scorer,
             "card": self.card,
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -113,6 +129,7 @@ class Bundle:
             When the file is missing or is no model of ours.
         """
         header, tensors = read_model(path, "detector")
+        calibration = header.get("calibration")  # files of before there was one have no such key
         try:
             return cls(
                 backbone=header["backbone"],
@@ -128,6 +145,9 @@ class Bundle:
                 score_intercepts=tensors["score.intercepts"],
                 box_weights=tensors.get("box.weights"),
                 box_intercepts=tensors.get("box.intercepts"),
+                calibration=None if calibration is None else Calibration.from_dict(calibration),
             )
         except KeyError as error:
             raise InputError(f"{path}: not a complete sppnet model: {error} is missing") from error
+        except (InputError, TypeError) as error:
+            raise InputError(f"{path}: not a sound sppnet model: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ class CombinedDetector:
     suppressed again and capped for each class, by the first detector's rules.
 
     Scores are compared as they are. The margins of SVMs can be: features are scaled to one mean norm before they
-    are trained. Margins beside log-odds of a softmax cannot quite; a line on stderr says so.
+    are trained. Margins beside log-odds of a softmax cannot quite; a line on stderr says so. Scores rank detections
+    that have probabilities too; each has its own detector's, and none has one unless every detector is calibrated.
 
     Parameters
     ----------
@@ -62,6 +64,11 @@ class CombinedDetector:
         if len(set(scorers)) > 1:
             kinds = ", ".join(f"model {number} {scorer}" for number, scorer in enumerate(scorers, start=1))
             log(f"warning: scores of different kinds are compared as they are: {kinds}")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether detections have probabilities: those of all detectors do."""
+        return all(detector.calibrated for detector in self.detectors)
 
     def propose(self, image: Array) -> Array:
         """The windows (N, 4) that :meth:`detect` looks at when it is given none, float32, best first."""
@@ -113,8 +120,9 @@ class CombinedDetector:
         ----------
         image : path, PIL image, or RGB or grey uint8 array
         threshold : float, optional
-            Only detections that score higher. When absent each detector applies its own: that was chosen for its
-            scores, so the combination shows what at least one detector would show alone, and none is silenced by
+            Only detections whose probability by the detector that found them is higher, or, of a detector without
+            calibration, whose score is. When absent each detector applies its own thresholds: those were chosen for
+            its scores, so the combination shows what at least one detector would show alone, and none is silenced by
             another's.
         windows : array (N, 4), optional
             Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
@@ -124,7 +132,7 @@ class CombinedDetector:
         InputError
             When a file cannot be read.
         ValueError
-            When an array has another shape or dtype.
+            When an array has another shape or dtype, or the threshold is no probability though a model gives some.
         """
         pixels = as_image(image)
         looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
@@ -161,7 +169,7 @@ def _relabelled(found: Detections, names: tuple[str, ...]) -> Detections:
     if found.class_names == names:
         return found
     place = np.array([names.index(name) for name in found.class_names], np.int64)
-    return Detections(found.boxes, found.scores, place[found.labels], names)
+    return replace(found, labels=place[found.labels], class_names=names)
 
 
 def _check_classes(number: int, expected: tuple[str, ...], names: tuple[str, ...]) -> None:

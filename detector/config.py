@@ -118,8 +118,8 @@ class DetectOptions(BaseOptions):
     max_per_class : int
         Detections kept for an image and class.
     show_above : float
-        Threshold of a detection when the caller gives none: the reference's demo has -0.5; training puts the one
-        with the best F1 on held-out images in its place.
+        Score that a detection is shown above when the caller gives no threshold and the model has no calibration,
+        whose thresholds take its place; the reference's demo has -0.5.
     """
 
     proposals: str = "fast"

@@ -11,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..data.embedded import find_model
 from ..data.errors import InputError
 from ..data.store import atomic_path
 
-Kind = Literal["detector", "classifier"]
+Kind = Literal["detector", "classifier", "backbone"]
 
 #: Raised when a reader of this version could not understand the file.
 FORMAT = 2
@@ -23,6 +24,7 @@ FORMAT = 2
 _KINDS: dict[Kind, tuple[str, str]] = {
     "detector": ("a detector", "sppnet train"),
     "classifier": ("a classification network", "sppnet classify train"),
+    "backbone": ("convolutions alone", "sppnet distil"),
 }
 
 
@@ -44,6 +46,12 @@ def write_model(path: str | Path, header: Mapping[str, Any], tensors: Mapping[st
 def read_model(path: str | Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a model file.
 
+    Parameters
+    ----------
+    path : str or Path
+        Also the name of a model that the package carries (see :func:`sppnet.data.embedded.find_model`).
+    kind : {"detector", "classifier", "backbone"}
+
     Raises
     ------
     InputError
@@ -59,7 +67,7 @@ def read_model(path: str | Path, kind: Kind) -> tuple[dict[str, Any], dict[str, 
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The JSON header of a model file of any kind, without its tensors.
+    """The JSON header of a model file of any kind, without its tensors; ``path`` as for :func:`read_model`.
 
     Raises
     ------
@@ -75,10 +83,9 @@ def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tenso
 
 
 def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such model file")
+    found = find_model(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(found, framework="pt") as file:
             text = (file.metadata() or {}).get("sppnet")
             if text is None:
                 raise InputError(f"{path}: a safetensors file, but not an sppnet model ('sppnet train' makes one)")

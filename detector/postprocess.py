@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..data.boxes import clip, decode
 from ..data.detections import Detections
 from ..data.nms import nms
+from .calibration import Calibration
 from .config import DetectOptions
 
 Array = NDArray[Any]
@@ -57,8 +58,9 @@ def finish(
     image_size: tuple[int, int],
     class_names: Sequence[str],
     options: DetectOptions,
-    threshold: float,
+    threshold: ArrayLike,
     regress: Callable[[Array, Array], Array] | None = None,
+    calibration: Calibration | None = None,
 ) -> Detections:
     """Detections of an image from its scored windows, the best first.
 
@@ -67,20 +69,28 @@ def finish(
     windows : float32 array (N, 4)
     scores : float32 array (N, classes)
     image_size : (height, width)
-    threshold : float
-        Detections that do not score higher are left out.
+    threshold : float, or float array (classes,)
+        Detections that do not score higher are left out; with a calibration those that are not more probable.
     regress : callable, optional
         From rows (M,) and labels (M,) to deltas (M, 4).
+    calibration : Calibration, optional
+        Gives the detections probabilities.
     """
     rows, labels = select(windows, scores, options)
-    kept = scores[rows, labels] > threshold
-    rows, labels = rows[kept], labels[kept]
+    best = scores[rows, labels].astype(np.float32)
+    probabilities = None if calibration is None else calibration.probabilities(best, labels)
+    # In float32, as what the detections will say.
+    levels = np.broadcast_to(np.asarray(threshold, np.float32), scores.shape[1])
+    kept = (best if probabilities is None else probabilities) > levels[labels]
+    rows, labels, best = rows[kept], labels[kept], best[kept]
+    if probabilities is not None:
+        probabilities = probabilities[kept]
     boxes = windows[rows].astype(np.float32)
     if regress is not None and len(rows):
         boxes = decode(boxes, regress(rows, labels)).astype(np.float32)
     boxes = clip(boxes, *image_size)
     solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    found = Detections(boxes[solid], scores[rows, labels][solid].astype(np.float32), labels[solid], tuple(class_names))
+    found = Detections(boxes, best, labels, tuple(class_names), probabilities)[solid]
     if regress is not None:
         found = found.nms(options.nms)
     return found[np.argsort(-found.scores, kind="stable")]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data.boxes import as_boxes, clip
 from ..data.detections import Detections
+from ..data.embedded import DEFAULT_MODEL
 from ..data.errors import InputError
 from ..data.image import as_image
 from ..proposals.backends import make_proposer
@@ -75,19 +76,31 @@ class Detector(ABC):
         """Where the features of windows come from."""
 
     @classmethod
-    def load(cls: type[AnyDetector], model: str | Path, device: str = "cpu") -> AnyDetector:
+    def load(cls: type[AnyDetector], model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> AnyDetector:
         """The detector in a model file.
+
+        Parameters
+        ----------
+        model : str or Path
+            The name of a model that the package carries, or a file (see :func:`sppnet.data.embedded.find_model`).
+        device : str
+            ``"cpu"`` or ``"cuda"``.
 
         Raises
         ------
         InputError
-            When the file is missing, is no model, or one of another method.
+            When there is no such model, or the file is no model, or one of another method.
         """
         return cls(Bundle.load(model), device)
 
     def save(self, path: str | Path) -> None:
         """Write the model file that :meth:`load` reads."""
         self.bundle.save(path)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether detections have probabilities."""
+        return self.bundle.calibration is not None
 
     def propose(self, image: Array) -> Array:
         """The windows (N, 4) that :meth:`detect` looks at when it is given none, float32, best first."""
@@ -133,7 +146,9 @@ class Detector(ABC):
         ----------
         image : path, PIL image, or RGB or grey uint8 array
         threshold : float, optional
-            Only detections that score higher; the model's own when absent.
+            Only detections whose probability is higher, from 0 to 1, or ``-np.inf`` for all; when absent that of each
+            class with which the best F1 was reached on held-out images. A model without calibration compares it with
+            scores, and has one score for all classes when it is absent.
         windows : array (N, 4), optional
             Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
 
@@ -142,7 +157,7 @@ class Detector(ABC):
         InputError
             When a file cannot be read.
         ValueError
-            When an array has another shape or dtype.
+            When an array has another shape or dtype, or the threshold is no probability though the model gives some.
         """
         pixels = as_image(image)
         looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
@@ -154,13 +169,25 @@ class Detector(ABC):
         options = self.bundle.detection
         cells = self.features.locate(maps, windows)
         scores = self._scores(maps, cells)[cells.inverse]
-        level = options.show_above if threshold is None else threshold
+        level = self._threshold(threshold)
 
         def regress(rows: Array, labels: Array) -> Array:
             return self._deltas(maps, cells, cells.inverse[rows], labels)
 
         regressor = None if self._box_weights is None else regress
-        return finish(windows, scores, maps.image_size, self.class_names, options, level, regressor)
+        calibration = self.bundle.calibration
+        return finish(windows, scores, maps.image_size, self.class_names, options, level, regressor, calibration)
+
+    def _threshold(self, given: float | None) -> float | tuple[float, ...]:
+        """What detections are compared with: one number, or one for each class."""
+        calibration = self.bundle.calibration
+        if calibration is None:
+            return self.bundle.detection.show_above if given is None else given
+        if given is None:
+            return calibration.thresholds
+        if not (0 <= given <= 1 or given == -np.inf):
+            raise ValueError(f"the model gives probabilities: the threshold must be from 0 to 1, not {given:g}")
+        return given
 
     def _scores(self, maps: Any, cells: Cells) -> Array:
         """Scores (U, classes) of distinct windows."""
@@ -197,9 +224,9 @@ class SPPDetector(Detector):
 
     Examples
     --------
-    >>> detector = SPPDetector.load("animals.safetensors")      # doctest: +SKIP
-    >>> found = detector.detect("photo.jpg")                    # doctest: +SKIP
-    >>> found[found.scores > 0].save("photo.json")              # doctest: +SKIP
+    >>> detector = SPPDetector.load("animals")              # doctest: +SKIP
+    >>> found = detector.detect("photo.jpg")                # doctest: +SKIP
+    >>> found[found.scores > 0].save("photo.json")          # doctest: +SKIP
     """
 
     method = "spp"

@@ -18,12 +18,13 @@ from ..data.image import image_size
 from ..data.progress import track
 from ..data.sample import Dataset, Sample
 from ..data.store import content_key, file_key, write_json
-from ..eval.voc_ap import evaluate_voc
+from ..eval.voc_ap import VOCResult, judge_voc
 from ..proposals.backends import Proposer, make_proposer
 from ..proposals.cache import ProposalCache
 from .backbone import Backbone
 from .bundle import Bundle
 from .cache import feature_cache, mirrored
+from .calibration import Calibration, cross_fitted
 from .compression import Compression, bfloat16_is_fast, compress
 from .config import (
     SCORERS,
@@ -47,6 +48,9 @@ Array = NDArray[Any]
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
+
+#: Part of the key of what is kept of the held-out images; raised when that changes.
+HELD_OUT = 2
 
 
 def train(
@@ -74,7 +78,8 @@ def train(
     Proposals and feature maps are kept under ``work`` by the content of the images, so
     that a run that was stopped goes on where it was and another run on more images
     computes only theirs. Part of the images is held out: the detector is scored on them
-    (VOC07 AP, in the model's card) before they join the training of the SVMs. The fc layers
+    (VOC07 AP, in the model's card) before they join the training of the SVMs, and calibrated: its
+    scores become probabilities, and each class is shown from the one with the best F1. The fc layers
     never learn from them; the epoch of the least loss on them is chosen.
 
     Parameters
@@ -184,16 +189,16 @@ class _Run:
         partial = self._assemble(head, planes[0], regressors[0], card)
         final = self._assemble(head, planes[1], regressors[1], card)
         if stages.split.held_out:
-            card["held_out"] = self._held_out(stages, partial)
-            if card["held_out"]["threshold"] is not None:
-                final = replace(final, detection=replace(final.detection, show_above=card["held_out"]["threshold"]))
+            card["held_out"], calibration = self._held_out(stages, partial)
+            final = replace(final, calibration=calibration)
         if self.compression is None:
             return final
         rows = sample_rows(images, stages.split.fit, self.options.seed)
         final = final.compressed(self.compression, rows)
         if stages.split.held_out:
-            scores = self._held_out(stages, partial.compressed(self.compression, rows))
-            final.card["compression"]["held_out_map"] = scores["map"]
+            scores, calibration = self._held_out(stages, partial.compressed(self.compression, rows))
+            final.card["compression"] |= {f"held_out_{name}": scores[name] for name in ("map", "calibration")}
+            final = replace(final, calibration=calibration)
         return final
 
     def _images(self, samples: Sequence[Sample]) -> TrainingImages:
@@ -258,27 +263,31 @@ class _Run:
             card=card,
         )
 
-    def _held_out(self, stages: Stages, bundle: Bundle) -> dict[str, Any]:
-        """VOC07 AP of each class on the held-out images, and the threshold of the best F1; kept on disk."""
-        parts = [bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values())]
+    def _held_out(self, stages: Stages, bundle: Bundle) -> tuple[dict[str, Any], Calibration]:
+        """What the held-out images say: VOC07 AP of each class for the card, and the calibration; kept on disk."""
+        parts = [HELD_OUT, bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values())]
         path = self.work / "stages" / f"held-out-{stages.key(content_key(*parts))}.json"
         if path.is_file():
-            return dict(json.loads(path.read_text()))
+            kept = json.loads(path.read_text())
+            return kept["scores"], Calibration.from_dict(kept["calibration"])
         images, indices = stages.images, stages.split.held_out
         detector = detector_of(bundle, str(self.pooled.device))
         found = [
             detector.detect_on(images.maps(i), images.proposals[i], threshold=-np.inf)
             for i in track(indices, "held-out images", quiet=self.quiet)
         ]
-        result = evaluate_voc(found, [images.samples[i] for i in indices], bundle.class_names)
+        judged = judge_voc(found, [images.samples[i] for i in indices], bundle.class_names)
+        calibration = Calibration.fit(judged)
+        measured = cross_fitted(judged)
         scores = {
             "images": len(indices),
             "metric": "voc07",
-            **result.to_dict("voc07"),
-            "threshold": result.best_threshold(),
+            **VOCResult(tuple(of_class.curve() for of_class in judged)).to_dict("voc07"),
+            "thresholds": dict(zip(bundle.class_names, calibration.thresholds, strict=True)),
+            "calibration": None if measured is None else measured.to_dict(),
         }
-        write_json(path, scores)
-        return scores
+        write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
+        return scores, calibration
 
     def _card(self, images: TrainingImages) -> dict[str, Any]:
         """Where the model comes from; no times, so that a run that was stopped and resumed makes the same file."""

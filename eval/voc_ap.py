@@ -20,7 +20,7 @@ and its Python copies' floating-point steps miss a recall of exactly 3/10.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -96,6 +96,61 @@ class PrecisionRecall:
 
 
 @dataclass(frozen=True, eq=False)
+class Judged:
+    """What one class's detections are, from the highest score down: right, or wrong.
+
+    Those on difficult objects, which are neither, are left out.
+
+    Attributes
+    ----------
+    name : str
+        The class.
+    objects : int64 array (I,)
+        Objects to be found in each image: those that are not difficult.
+    scores : float64 array (N,)
+    right : bool array (N,)
+    images, places : int64 arrays (N,)
+        Which detection: the number of its image, and its place among the image's detections.
+    """
+
+    name: str
+    objects: Array
+    scores: Array
+    right: Array
+    images: Array
+    places: Array
+
+    @property
+    def positives(self) -> int:
+        """Objects to be found in all images."""
+        return int(self.objects.sum())
+
+    def among(self, images: Array) -> Judged:
+        """The same as if there were some of the images alone, those of a mask (I,); their numbers stay."""
+        here = images[self.images]
+        found = (self.scores[here], self.right[here], self.images[here], self.places[here])
+        return Judged(self.name, np.where(images, self.objects, 0), *found)
+
+    def curve(self) -> PrecisionRecall:
+        """The precision and recall of the first detection, the first two, and so on."""
+        found, positives = np.cumsum(self.right), self.positives
+        recall = found / positives if positives else np.full(len(found), np.nan)
+        return PrecisionRecall(self.name, positives, self.scores, recall, found / np.arange(1, len(found) + 1))
+
+    def best_cut(self) -> int | None:
+        """How many detections, from the highest score down, have the best F1; None when none is right.
+
+        Equal scores, which no threshold can part, are taken or left together; of equally good cuts the shortest counts.
+        """
+        if not self.right.any():
+            return None
+        # F1 = 2 found / (taken + positives), looked at behind the last of equal scores.
+        f1 = 2 * np.cumsum(self.right) / (np.arange(1, len(self.right) + 1) + self.positives)
+        f1[:-1][self.scores[:-1] == self.scores[1:]] = 0
+        return int(f1.argmax()) + 1
+
+
+@dataclass(frozen=True, eq=False)
 class VOCResult:
     """The curves of all classes that were scored, and what follows from them."""
 
@@ -115,25 +170,6 @@ class VOCResult:
         scored = [curve.ap(metric) for curve in self.curves if curve.positives]
         return float(np.mean(scored)) if scored else float("nan")
 
-    def best_threshold(self) -> float | None:
-        """The score above which the detections of all classes together have the best F1.
-
-        It lies half-way between the last detection taken and the first left out. None when nothing was found.
-        """
-        finds = [np.diff(np.nan_to_num(curve.recall) * curve.positives, prepend=0.0) > 0.5 for curve in self.curves]
-        scores = np.concatenate([np.zeros(0), *(curve.scores for curve in self.curves)])
-        order = np.argsort(-scores, kind="stable")
-        scores = scores[order]
-        found = np.cumsum(np.concatenate([np.zeros(0, bool), *finds])[order])
-        if not found.size or found[-1] == 0:
-            return None
-        # F1 = 2 found / (taken + positives), at the last of equal scores, which a threshold cannot part.
-        f1 = 2 * found / (np.arange(1, len(found) + 1) + sum(curve.positives for curve in self.curves))
-        f1[:-1][scores[:-1] == scores[1:]] = 0
-        best = int(f1.argmax())
-        below = scores[best + 1] if best + 1 < len(scores) else scores[best] - 1
-        return float((scores[best] + below) / 2)
-
     def to_dict(self, metric: Metric) -> dict[str, Any]:
         """``{"map": ..., "ap": {class: ...}}`` for JSON, which has no NaN: None stands for it."""
         values = {name: None if np.isnan(ap) else ap for name, ap in self.ap(metric).items()}
@@ -150,6 +186,21 @@ def precision_recall(
     name: str = "",
 ) -> PrecisionRecall:
     """The precision-recall curve of one class over a set of images.
+
+    Parameters, and errors, are those of :func:`judge`.
+    """
+    return judge(boxes, scores, truths, difficult, min_iou, name).curve()
+
+
+def judge(
+    boxes: Sequence[Array],
+    scores: Sequence[Array],
+    truths: Sequence[Array],
+    difficult: Sequence[Array],
+    min_iou: float = 0.5,
+    name: str = "",
+) -> Judged:
+    """Which of one class's detections over a set of images are right.
 
     Parameters
     ----------
@@ -180,22 +231,21 @@ def precision_recall(
     if np.isnan(score).any():
         raise ValueError(f"scores must be numbers, got {int(np.isnan(score).sum())} NaN among {len(score)}")
 
+    image = np.repeat(np.arange(len(boxes)), [len(found) for found in boxes])
+    place = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(found)) for found in boxes)])
+
     order = np.argsort(-score, kind="stable")
-    score, target = score[order], target[order]
+    target = target[order]
     hit = target >= 0
     counted = ~hit
     counted[hit] = ~is_difficult[target[hit]]
-    score, target, hit = score[counted], target[counted], hit[counted]
+    order, target, hit = order[counted], target[counted], hit[counted]
 
     right = np.zeros(len(target), bool)
     _, first = np.unique(target, return_index=True)
     right[first] = hit[first]
-
-    positives = int(np.count_nonzero(~is_difficult))
-    found = np.cumsum(right)
-    recall = found / positives if positives else np.full(len(found), np.nan)
-    precision = found / np.arange(1, len(found) + 1)
-    return PrecisionRecall(name, positives, score, recall, precision)
+    objects = np.array([np.count_nonzero(~flags) for flags in difficult], np.int64)
+    return Judged(name, objects, score[order], right, image[order], place[order])
 
 
 def _targets(boxes: Sequence[Array], truths: Sequence[Array], min_iou: float) -> list[Array]:
@@ -224,6 +274,21 @@ def evaluate_voc(
 ) -> VOCResult:
     """Score detections on labelled images, class by class.
 
+    Parameters, and errors, are those of :func:`judge_voc`.
+    """
+    judged = judge_voc(detections, samples, class_names, classes, min_iou)
+    return VOCResult(tuple(of_class.curve() for of_class in judged))
+
+
+def judge_voc(
+    detections: Sequence[Detections],
+    samples: Iterable[Sample],
+    class_names: Sequence[str],
+    classes: Sequence[str] | None = None,
+    min_iou: float = 0.5,
+) -> list[Judged]:
+    """Which detections on labelled images are right, class by class.
+
     Parameters
     ----------
     detections : sequence of Detections
@@ -239,6 +304,11 @@ def evaluate_voc(
     min_iou : float
         Overlap from which a detection is a find.
 
+    Returns
+    -------
+    list of Judged
+        One for each class; their ``places`` are those in ``detections``.
+
     Raises
     ------
     ValueError
@@ -247,24 +317,26 @@ def evaluate_voc(
     samples = list(samples)
     if len(detections) != len(samples):
         raise ValueError(f"expected one Detections for each of {len(samples)} samples, got {len(detections)}")
-    curves = []
+    judged = []
     for name in class_names if classes is None else classes:
         if name not in class_names:
             raise ValueError(f"cannot score class {name!r}: the samples have {', '.join(class_names)}")
         label = list(class_names).index(name)
-        of_class = [found.labels == _index(found.class_names, name) for found in detections]
+        rows = [np.flatnonzero(found.labels == _index(found.class_names, name)) for found in detections]
         is_class = [sample.labels == label for sample in samples]
-        curves.append(
-            precision_recall(
-                [found.boxes[mask] for found, mask in zip(detections, of_class, strict=True)],
-                [found.scores[mask] for found, mask in zip(detections, of_class, strict=True)],
-                [sample.boxes[mask] for sample, mask in zip(samples, is_class, strict=True)],
-                [sample.difficult[mask] for sample, mask in zip(samples, is_class, strict=True)],
-                min_iou,
-                name,
-            )
+        of_class = judge(
+            [found.boxes[here] for found, here in zip(detections, rows, strict=True)],
+            [found.scores[here] for found, here in zip(detections, rows, strict=True)],
+            [sample.boxes[mask] for sample, mask in zip(samples, is_class, strict=True)],
+            [sample.difficult[mask] for sample, mask in zip(samples, is_class, strict=True)],
+            min_iou,
+            name,
         )
-    return VOCResult(tuple(curves))
+        # From places among the class's detections in an image to those among all.
+        first = np.cumsum([0, *map(len, rows)])[of_class.images]
+        places = np.concatenate([np.zeros(0, np.int64), *rows])[first + of_class.places]
+        judged.append(replace(of_class, places=places))
+    return judged
 
 
 def _index(class_names: Sequence[str], name: str) -> int:

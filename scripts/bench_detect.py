@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import resolve_device
+from ..data.embedded import DEFAULT_MODEL
+from .common import model_help, resolve_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,12 @@ WARM_UP = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``sppnet benchmark detect``."""
-    parser.add_argument("--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet train'")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="M",
+        help=f"a model file of 'sppnet train' or {model_help()} (default: {DEFAULT_MODEL})",
+    )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="photographs to detect in")
     parser.add_argument("--count", type=int, default=30, metavar="N", help="photographs timed (default: 30)")
     parser.add_argument("--no-growth", action="store_true", help="leave out how the time grows")
@@ -54,7 +60,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     detector = detector_of(Bundle.load(args.model), device)
     paths = find_images([args.images])
     result = {
-        "model": str(args.model),
+        "model": args.model,
         **measure_stages(detector, paths, args.count, device),
         "overlapped_per_second": overlapped_rate(detector, paths[: args.count]),
         # Before the growth, whose largest images are no measure of what detection needs.

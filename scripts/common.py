@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ..data.embedded import DEFAULT_MODEL, embedded_models
 from ..data.errors import InputError
 from .datasets import integers
 
@@ -13,11 +13,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """``--model``, which may be given several times, and what takes the place of a model's own options."""
     parser.add_argument(
         "--model",
-        required=True,
         action="append",
-        type=Path,
         metavar="M",
-        help="a model file of 'sppnet train'; given several times, the models are combined",
+        help=f"a model file of 'sppnet train' or {model_help()}; given several times, the models are combined "
+        f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--max-windows", type=int, metavar="N", help="windows looked at in an image (default: the model's, 2000)"
@@ -33,9 +32,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def model_help() -> str:
+    """What may stand for a model file on the command line."""
+    return f"the name of a model that the package carries ({', '.join(embedded_models()) or 'here none'})"
+
+
+def model_names(args: argparse.Namespace) -> list[str]:
+    """The names and files of ``--model``, as they were given, or the default's name."""
+    # Not argparse's default: to a list that is one, what is given would be added.
+    return args.model or [DEFAULT_MODEL]
+
+
 def model_name(args: argparse.Namespace) -> str:
     """What results call the models of ``--model``."""
-    return " + ".join(str(path) for path in args.model)
+    return " + ".join(model_names(args))
 
 
 def resolve_device(args: argparse.Namespace) -> str:

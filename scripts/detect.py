@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_model_arguments, compile_kernels, model_name, resolve_device
+from .common import add_model_arguments, compile_kernels, model_name, model_names, resolve_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,13 +29,20 @@ FORMATS = ("json", "coco", "voc", "csv")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``sppnet detect``."""
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders or globs")
+    parser.add_argument("images", nargs="*", metavar="IMAGES", help="image files, folders or globs")
+    parser.add_argument(
+        "--samples", action="store_true", help="in place of IMAGES, the photographs that come with scikit-image"
+    )
     add_model_arguments(parser)
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("detections"), metavar="DIR", help="where to write (default: detections)"
     )
     parser.add_argument(
-        "--threshold", type=float, metavar="T", help="show detections that score higher (default: each model's own)"
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="show detections that are more probable, 0 to 1 (default: each class's own); of a model without "
+        "probabilities, that score higher",
     )
     parser.add_argument(
         "--format", type=formats, default=("json",), metavar="F,F", help="any of json,coco,voc,csv (default: json)"
@@ -54,12 +61,12 @@ def formats(text: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in every image; 1 when some could not be read."""
-    from ..data.folder import find_images
     from ..data.formats import Results
     from ..data.progress import log
 
-    paths = find_images(args.images)
+    paths = photographs(args)
     detector = load_detector(args)
+    check_threshold(args, detector)
     compile_kernels(args.quiet)
     draw = None if args.no_draw else drawing(paths, args.out / "images")
     found, failed = detect_all(detector, paths, args.threshold, args.quiet, draw)
@@ -69,9 +76,27 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def photographs(args: argparse.Namespace) -> list[Path]:
+    """The files of IMAGES, or the samples.
+
+    Raises
+    ------
+    InputError
+        When neither or both are asked for, or there are none.
+    """
+    from ..data.errors import InputError
+    from ..data.folder import find_images
+    from ..data.samples import free_photographs
+
+    if bool(args.images) == args.samples:
+        found = "both" if args.samples else "neither"
+        raise InputError(f"expected IMAGES or --samples (photographs that come with scikit-image), not {found}")
+    return free_photographs() if args.samples else find_images(args.images)
+
+
 def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
     """The detector of ``--model``, or the combination of several."""
-    detectors = [load_model(path, args) for path in args.model]
+    detectors = [load_model(model, args) for model in model_names(args)]
     if len(detectors) == 1:
         return detectors[0]
     from ..detector.combination import CombinedDetector
@@ -79,8 +104,33 @@ def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
     return CombinedDetector(detectors)
 
 
-def load_model(path: Path, args: argparse.Namespace) -> Detector:
-    """The detector of one model file with ``--scales``, ``--max-windows`` and ``--compress`` applied to it."""
+def check_threshold(args: argparse.Namespace, detector: Detector | CombinedDetector) -> None:
+    """Refuse a ``--threshold`` that is no probability; name the models that have none to compare it with.
+
+    Raises
+    ------
+    InputError
+        When a model gives probabilities and the threshold is not from 0 to 1.
+    """
+    from ..data.errors import InputError
+    from ..data.progress import log
+    from ..detector.combination import CombinedDetector
+
+    if args.threshold is None:
+        return
+    detectors = detector.detectors if isinstance(detector, CombinedDetector) else (detector,)
+    models = dict(zip(model_names(args), detectors, strict=True))
+    without = [name for name, one in models.items() if not one.calibrated]
+    if len(without) < len(models) and not 0 <= args.threshold <= 1:
+        name = next(name for name in models if name not in without)
+        raise InputError(f"--threshold: expected a probability from 0 to 1, which {name} gives, not {args.threshold:g}")
+    for name in without:
+        reason = "it was trained without held-out images, or by an earlier sppnet"
+        log(f"{name} has no probabilities ({reason}): its scores are compared with {args.threshold:g}", args.quiet)
+
+
+def load_model(model: str, args: argparse.Namespace) -> Detector:
+    """The detector of a model, name or file, with ``--scales``, ``--max-windows`` and ``--compress`` applied to it."""
     from dataclasses import replace
 
     from ..data.errors import InputError
@@ -90,10 +140,10 @@ def load_model(path: Path, args: argparse.Namespace) -> Detector:
     from ..detector.methods import detector_of
     from .info import compression_lines
 
-    bundle = Bundle.load(path)
+    bundle = Bundle.load(model)
     if args.scales is not None:
         if bundle.features.method == "warp":
-            raise InputError(f"{path}: its windows are warped to one size; --scales is for models of the method spp")
+            raise InputError(f"{model}: its windows are warped to one size; --scales is for models of the method spp")
         bundle = replace(bundle, features=replace(bundle.features, scales=args.scales))
     if args.max_windows is not None:
         if args.max_windows < 1:
@@ -101,7 +151,7 @@ def load_model(path: Path, args: argparse.Namespace) -> Detector:
         bundle = replace(bundle, detection=replace(bundle.detection, max_windows=args.max_windows))
     if args.compress is not None:
         bundle = bundle.compressed(Compression.parse(args.compress))
-        log(f"{path}: {compression_lines(bundle.card)[0]}", args.quiet)
+        log(f"{model}: {compression_lines(bundle.card)[0]}", args.quiet)
     return detector_of(bundle, resolve_device(args))
 
 

@@ -12,10 +12,13 @@ from .datasets import add_dataset_arguments, dataset_from
 if TYPE_CHECKING:
     from ..data.detections import Detections
     from ..data.sample import SampleList
+    from ..detector.combination import CombinedDetector
+    from ..detector.predictor import Detector
 
 HELP = """Detect in every image of a labelled set and measure the average precision.
 
-Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; the tables go to stdout."""
+Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; the tables go to stdout. Of a model that
+gives probabilities also how true they are, and DIR/reliability.svg."""
 
 METRICS = ("voc07", "voc", "coco")
 
@@ -66,9 +69,37 @@ def run(args: argparse.Namespace) -> int:
     by_file = {image.file: image.detections for image in images}
     found = [by_file.get(str(path), Detections.empty(detector.class_names)) for path in paths]
     figures, text = score(found, dataset, args.metric, args.out)
-    write_json(args.out / "metrics.json", {"metric": figures, "images": len(dataset), "model": model_name(args)})
+    metrics: dict[str, Any] = {"metric": figures, "images": len(dataset), "model": model_name(args)}
+    if detector.calibrated:
+        metrics["calibration"], reliability = calibration(found, dataset, shown_above(detector), args.out)
+        text += f"\n\n{reliability}"
+    write_json(args.out / "metrics.json", metrics)
     print(text)
     return 1 if failed else 0
+
+
+def shown_above(detector: Detector | CombinedDetector) -> dict[str, float] | None:
+    """The probability above which each class is shown; None for a combination, whose detectors have their own."""
+    from ..detector.combination import CombinedDetector
+
+    if isinstance(detector, CombinedDetector) or detector.bundle.calibration is None:
+        return None
+    return dict(zip(detector.class_names, detector.bundle.calibration.thresholds, strict=True))
+
+
+def calibration(
+    found: list[Detections], dataset: SampleList, thresholds: dict[str, float] | None, folder: Path
+) -> tuple[dict[str, Any], str]:
+    """Figures for ``metrics.json`` and a table on how true the probabilities are; the plot is written to ``folder``."""
+    from ..data.store import write_text
+    from ..eval.calibration import reliability_chart, reliability_report, verdicts
+    from ..eval.voc_ap import judge_voc
+
+    names = [name for name in dataset.class_names if thresholds is None or name in thresholds]
+    judged = judge_voc(found, dataset, dataset.class_names, names)
+    made = verdicts(found, judged, None if thresholds is None else [thresholds[name] for name in names])
+    write_text(folder / "reliability.svg", reliability_chart(made))
+    return made.to_dict(), reliability_report(made)
 
 
 def score(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
+from shutil import get_terminal_size
+from textwrap import TextWrapper
 from typing import Any
 
-HELP = "Show what is in a model file: classes, backbone, pyramid, scales, training data, scores, versions."
+from .common import model_help
+
+HELP = """Show what is in a model file: classes, backbone, pyramid, scales, training data, scores, versions; and where
+the model comes from: data, their licence, the command that made it, its limits."""
+
+# Keys of a card's "about" whose own name is taken by another line.
+_LABELS = {"scores": "measured"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``sppnet info``."""
-    parser.add_argument("model", type=Path, metavar="M", help="the model file")
+    parser.add_argument("model", metavar="M", help=f"a model file or {model_help()}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,8 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from ..detector.modelfile import read_header
 
     header = read_header(args.model)
-    lines = {"detector": card_lines, "classifier": classifier_lines}[header["kind"]](header)
-    print("\n".join(lines))
+    kinds = {"detector": card_lines, "classifier": classifier_lines, "backbone": backbone_lines}
+    lines = kinds[header["kind"]](header)
+    print("\n".join(lines + about_lines(header["card"])))
     return 0
 
 
@@ -39,6 +48,24 @@ def classifier_lines(header: dict[str, Any]) -> list[str]:
         "made with": f"sppnet {card.get('version', 'unknown')}",
     }
     return [f"{name:<12}{value}" for name, value in rows.items()] + classifier_scores(card)
+
+
+def backbone_lines(header: dict[str, Any]) -> list[str]:
+    """The header of convolutions that were trained by another network's example."""
+    card = header["card"]
+    learn, held_out = card["training"], card["held_out"]
+    rows = {
+        "backbone": f"{header['backbone']}, layer {header['layer']}",
+        "imitates": f"{card['teacher']}, weights {card['teacher_weights']}",
+        "sizes": _sizes(learn["sizes"], learn["size_rule"]),
+        "trained on": f"{card['images']} images without labels, {learn['epochs']} epochs",
+        "made with": f"sppnet {card['version']}",
+    }
+    lines = [f"{name:<12}{value}" for name, value in rows.items()]
+    if held_out["explained"] is not None:
+        share, images = f"{100 * held_out['explained']:.1f} %", held_out["images"]
+        lines.append(f"explains {share} of the variance of the map of {images} held-out images")
+    return lines
 
 
 def _sizes(sizes: list[int], rule: str) -> str:
@@ -76,7 +103,8 @@ def card_lines(header: dict[str, Any]) -> list[str]:
         "made with": f"sppnet {card.get('version', 'unknown')}",
     }
     lines = [f"{name:<12}{value}" for name, value in rows.items()]
-    return lines + score_lines(card) + compression_lines(card)
+    names, calibration = header["classes"], header.get("calibration")
+    return lines + score_lines(card) + compression_lines(card) + calibration_lines(names, calibration, card)
 
 
 def _method(features: dict[str, Any]) -> dict[str, str]:
@@ -99,6 +127,51 @@ def score_lines(card: dict[str, Any]) -> list[str]:
     rows.append(["mean", sum(objects.values()), held_out["map"]])
     title = f"AP ({held_out['metric']}) on {held_out['images']} held-out images, before they joined the training"
     return [title, text_table(["class", "objects", "AP"], rows)]
+
+
+def about_lines(card: dict[str, Any]) -> list[str]:
+    """Where a model comes from, in its author's words, or nothing when its card does not say."""
+    width = max(40, min(get_terminal_size().columns - 2, 100))
+    lines = []
+    for key, value in card.get("about", {}).items():
+        scores = isinstance(value, dict)
+        parts = [f"{name}: {_figure(of)}" for name, of in value.items()] if scores else str(value).splitlines()
+        for number, part in enumerate(parts):
+            label = f"{'' if number else _LABELS.get(key, key):<11} "
+            # A command stays in one piece, to be copied, and so do addresses.
+            lines.append(label + part if key == "command" else _wrapped(label, part, width))
+    return lines
+
+
+def _wrapped(label: str, text: str, width: int) -> str:
+    wrapper = TextWrapper(width, label, " " * 12, break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(text)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def calibration_lines(
+    class_names: Sequence[str], calibration: dict[str, Any] | None, card: dict[str, Any]
+) -> list[str]:
+    """From which probability each class is shown and how true probabilities are, or nothing when there are none.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+    calibration : dict or None
+        As :class:`sppnet.detector.calibration.Calibration` writes it.
+    card : dict
+    """
+    if calibration is None:
+        return []
+    from ..eval.calibration import error_lines
+
+    shown = zip(class_names, calibration["thresholds"], strict=True)
+    lines = [f"shown above a probability of: {', '.join(f'{name} {threshold:.2f}' for name, threshold in shown)}"]
+    measured = card.get("compression", {}).get("held_out_calibration") or card.get("held_out", {}).get("calibration")
+    return lines + (["on the held-out images, cross-fitted:", *error_lines(measured)] if measured else [])
 
 
 def compression_lines(card: dict[str, Any]) -> list[str]:

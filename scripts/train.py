@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from ..detector.compression import Compression
     from ..detector.config import FeatureOptions, FineTuneOptions, TrainOptions
     from ..detector.train import train
-    from .info import compression_lines, score_lines
+    from .info import calibration_lines, compression_lines, score_lines
 
     if args.download:
         from ..data.download import download_voc
@@ -139,7 +139,10 @@ def run(args: argparse.Namespace) -> int:
         device=resolve_device(args),
         quiet=args.quiet,
     )
-    print("\n".join([*score_lines(detector.card), *compression_lines(detector.card), f"wrote {args.out}"]))
+    card, calibration = detector.card, detector.bundle.calibration
+    lines = [*score_lines(card), *compression_lines(card)]
+    lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)
+    print("\n".join([*lines, f"wrote {args.out}"]))
     work = args.work or Path(f"{args.out}.work")
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)

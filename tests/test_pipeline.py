@@ -16,6 +16,7 @@ from sppnet.detector.projection import project
 from sppnet.scripts.cli import main
 
 CLASSES = ("box", "disc", "star", "triangle")
+CALIBRATED = 0.2  # seen: 0.07
 WORKING = 0.5  # seen: 0.62; with shuffled labels 0.18, with windows one cell away 0.36
 
 
@@ -52,6 +53,10 @@ def test_working_pipeline_finds_the_objects(folder, capsys):
     assert "VOC07 11-point AP" in capsys.readouterr().out
     assert len(read_detections_json(folder / "evaluation" / "detections.json").images) == 40
     assert (folder / "evaluation" / "curves.svg").read_text().startswith("<svg")
+    # Learnt on the twelve held-out scenes.
+    assert metrics["calibration"]["ece"] < CALIBRATED
+    assert metrics["calibration"]["shown"] > 0
+    assert (folder / "evaluation" / "reliability.svg").read_text().startswith("<svg")
     assert (folder / "evaluation" / "curves.csv").read_text().startswith("class,score,recall,precision")
 
 
@@ -84,7 +89,7 @@ def test_detect_writes_boxes_and_pictures_and_goes_on_past_a_bad_file(folder, ca
     (photographs / "broken.jpg").write_bytes(b"no picture")
     out = folder / "detections"
     arguments = ["detect", str(photographs), "--model", str(folder / "model.safetensors"), "-o", str(out)]
-    assert main([*arguments, "--format", "json,coco,voc,csv", "--threshold", "-1.2"]) == 1
+    assert main([*arguments, "--format", "json,coco,voc,csv", "--threshold", "0.01"]) == 1
     assert "broken.jpg" in capsys.readouterr().err
     value = json.loads((out / "detections.json").read_text())
     assert [item["file"].endswith("broken.jpg") for item in value["failed"]] == [True]
@@ -94,7 +99,7 @@ def test_detect_writes_boxes_and_pictures_and_goes_on_past_a_bad_file(folder, ca
         assert item["detections"]
         scores = [detection["score"] for detection in item["detections"]]
         assert scores == sorted(scores, reverse=True)
-        assert min(scores) > -1.2
+        assert min(detection["probability"] for detection in item["detections"]) > 0.01
     drawn = sorted(path.name for path in (out / "images").iterdir())
     assert drawn == sorted([f"{images[0].stem}.jpg", f"{images[1].stem}.jpg", f"{images[0].stem}-2.jpg"])
     assert read_image(out / "images" / drawn[0]).shape == read_image(images[0]).shape
@@ -109,7 +114,7 @@ def test_options_of_detect_take_the_place_of_the_models(folder):
     arguments = ["detect", *map(str, images), "--model", str(folder / "model.safetensors"), "--quiet", "--no-draw"]
     found = {}
     for name, options in {"own": [], "few": ["--max-windows", "5"], "large": ["--scales", "240,400"]}.items():
-        assert main([*arguments, "--threshold", "-3", *options, "-o", str(folder / name)]) == 0
+        assert main([*arguments, "--threshold", "0", *options, "-o", str(folder / name)]) == 0
         assert not (folder / name / "images").exists()
         found[name] = read_detections_json(folder / name / "detections.json").images[0].detections
     assert 0 < len(found["few"]) <= 20 < len(found["own"])
@@ -140,6 +145,8 @@ def test_info_shows_the_card(folder, capsys):
         "1 x 1, 2 x 2, 3 x 3, 6 x 6",
         "240",
         "120 images",
+        "shown above a probability of: box 0.",
+        "expected calibration error of",
     ):
         assert part in card
     assert "held-out" in card

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from sppnet.data import draw as draw_module
 from sppnet.data.detections import Detections
 from sppnet.data.draw import class_colour, draw_detections
 
@@ -60,3 +63,14 @@ def test_class_colours_are_distinct():
     colours = np.array([class_colour(label) for label in range(20)], float)
     distances = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1000 * np.eye(20)
     assert distances.min() > 25
+
+
+def test_the_tag_says_the_probability_where_there_is_one(monkeypatch):
+    said = []
+    monkeypatch.setattr(draw_module, "_draw_tag", lambda _, text, *rest: said.append(text))
+    found = Detections([[10, 30, 50, 50]] * 2, [0.5, 1.5], [0, 1], ["a", "b"])
+    image = np.zeros((60, 60, 3), np.uint8)
+    draw_detections(image, found)
+    # The order stays that of the scores.
+    draw_detections(image, replace(found, probabilities=[0.75, 0.25]))
+    assert said == ["a 0.50", "b 1.50", "a 0.75", "b 0.25"]

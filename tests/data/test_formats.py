@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,52 @@ def test_detections_json_reads_back(tmp_path, results):
         np.testing.assert_array_equal(one.detections.labels, other.detections.labels)
 
 
+@pytest.fixture
+def probable(results):
+    """The same of a calibrated model; in one image it found nothing, and no empty list says whether it could."""
+    images = [results.images[1]]
+    for image, probabilities in ((results.images[0], [0.75, 0.01]), (results.images[2], [0.5])):
+        images.append(replace(image, detections=replace(image.detections, probabilities=probabilities)))
+    return replace(results, images=images)
+
+
+def test_probabilities_stand_beside_the_scores(tmp_path, probable):
+    write_detections_json(tmp_path / "detections.json", probable)
+    value = json.loads((tmp_path / "detections.json").read_text())
+    assert value["images"][1]["detections"] == [
+        {"label": "dog", "score": 0.9, "probability": 0.75, "box": [0.0, 0.0, 10.0, 20.0]},
+        {"label": "cat", "score": -0.25, "probability": 0.01, "box": [1.5, 2.0, 3.0, 4.0]},
+    ]
+    back = [image.detections.probabilities for image in read_detections_json(tmp_path / "detections.json").images]
+    assert back[0] is None
+    assert [p.tolist() for p in back[1:]] == [np.float32([0.75, 0.01]).tolist(), [0.5]]
+    write_csv(tmp_path / "d.csv", probable)
+    with open(tmp_path / "d.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file", "label", "score", "probability", "x1", "y1", "x2", "y2"]
+    assert rows[2] == ["photos/a.jpg", "cat", "-0.25", "0.01", "1.5", "2.0", "3.0", "4.0"]
+
+
+def test_an_image_without_probabilities_has_empty_cells_beside_others(tmp_path, probable, results):
+    write_csv(tmp_path / "d.csv", replace(probable, images=[results.images[0], probable.images[2]]))
+    with open(tmp_path / "d.csv", newline="", encoding="utf-8") as file:
+        assert [row[3] for row in csv.reader(file)] == ["probability", "", "", "0.5"]
+
+
+def test_the_formats_of_others_have_the_scores_alone(tmp_path, probable, results):
+    plain = replace(results, images=[replace(image, detections=without(image.detections)) for image in probable.images])
+    for name, one in (("with", probable), ("without", plain)):
+        write_coco(tmp_path / name / "coco.json", one)
+        write_voc(tmp_path / name, one)
+    for path in (tmp_path / "with").iterdir():
+        assert path.read_bytes() == (tmp_path / "without" / path.name).read_bytes()
+    assert len(list((tmp_path / "with").iterdir())) == 3
+
+
+def without(found):
+    return replace(found, probabilities=None)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -80,6 +127,11 @@ def test_detections_json_reads_back(tmp_path, results):
             '{"model": "m", "version": "1", "classes": ["cat"], "failed": [], "images": [{"file": "a", "width": 1, '
             '"height": 1, "detections": [{"label": "cow", "score": 1, "box": [0, 0, 1, 1]}]}]}',
             r"not a detections\.json",
+        ),
+        (
+            '{"model": "m", "version": "1", "classes": ["cat"], "failed": [], "images": [{"file": "a", "width": 1, '
+            '"height": 1, "detections": [{"label": "cat", "score": 1, "probability": 2, "box": [0, 0, 1, 1]}]}]}',
+            r"not a detections\.json .*from 0 to 1, not 2",
         ),
     ],
 )

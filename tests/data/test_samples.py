@@ -13,6 +13,16 @@ def test_the_samples_are_photographs():
         assert read_image(path).shape[2] == 3
 
 
+def test_the_free_ones_are_those_whose_licence_is_stated():
+    free = samples.free_photographs()
+    assert set(free) < set(samples.sample_photographs())
+    assert not any("motorcycle" in path.name for path in free)
+    documented = pytest.importorskip("skimage.data")
+    for path in free:
+        about = getattr(documented, path.stem).__doc__
+        assert "public domain" in about or "CC0" in about
+
+
 @pytest.mark.parametrize("name", ["find_spec", "_NAMES"])
 def test_their_absence_is_said(monkeypatch, name):
     monkeypatch.setattr(samples, name, (lambda package: None) if name == "find_spec" else ())

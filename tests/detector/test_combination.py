@@ -13,6 +13,7 @@ from sppnet import CombinedDetector, SPPDetector
 from sppnet.data.detections import Detections
 from sppnet.data.errors import InputError
 from sppnet.detector.bundle import Bundle
+from sppnet.detector.calibration import Calibration
 from sppnet.detector.combination import combine
 from sppnet.detector.config import DetectOptions
 
@@ -257,3 +258,56 @@ def test_scores_are_the_best_of_the_models(bundles, photograph):
 def test_no_windows_give_no_detections(models, photograph):
     found = CombinedDetector(models).detect(photograph, windows=np.zeros((0, 4)))
     assert (len(found), found.class_names) == (0, ("a", "b", "c"))
+
+
+SILENT = DetectOptions(max_windows=100, show_above=1e9)
+CALIBRATIONS = [
+    Calibration((2.0, 1.0, 3.0), (0.0, -1.0, 0.5), (0.5, 0.3, 0.7)),
+    Calibration((1.0, 4.0, 0.5), (1.0, 0.0, -0.5), (0.9, 0.6, 0.2)),
+]
+
+
+@pytest.fixture(scope="module")
+def calibrated(bundles):
+    return [SPPDetector(replace(bundle, calibration=one)) for bundle, one in zip(bundles, CALIBRATIONS, strict=True)]
+
+
+def test_each_detection_has_the_probability_of_the_model_that_found_it(models, calibrated, photograph):
+    both = CombinedDetector(calibrated)
+    assert both.calibrated
+    found, plain = both.detect(photograph, -np.inf), CombinedDetector(models).detect(photograph, -np.inf)
+    assert items(found) == items(plain)  # scores rank and suppress, whatever the probabilities
+    windows = both.propose(photograph)
+    said = {}
+    for model in calibrated:
+        alone = model.detect(photograph, -np.inf, windows)
+        said |= dict(zip(items(alone), alone.probabilities.tolist(), strict=True))
+    assert found.probabilities.tolist() == [said[item] for item in items(found)]
+    assert (np.diff(found.probabilities) > 0).any()
+
+
+@pytest.mark.parametrize("threshold", [None, 0.6])
+def test_each_calibrated_model_applies_the_threshold_to_its_own_probabilities(calibrated, photograph, threshold):
+    both = CombinedDetector(calibrated)
+    windows = both.propose(photograph)
+    lists = [items(model.detect(photograph, threshold, windows)) for model in calibrated]
+    found = both.detect(photograph, threshold)
+    assert all(lists)
+    assert items(found) == slow_combine(lists, 0.3, 100)
+    with pytest.raises(ValueError, match="from 0 to 1, not -1"):
+        both.detect(photograph, -1)
+
+
+def test_beside_a_model_without_probabilities_none_has_one(models, calibrated, photograph):
+    mixed = CombinedDetector([models[0], calibrated[1]])
+    assert not mixed.calibrated
+    windows = mixed.propose(photograph)
+    found = mixed.detect(photograph, 0.5)
+    # The one compares 0.5 with its scores, the other with its probabilities.
+    lists = [items(model.detect(photograph, 0.5, windows)) for model in mixed.detectors]
+    assert items(found) == slow_combine(lists, 0.3, 100)
+    assert found.probabilities is None
+    # Also where the one finds nothing.
+    nothing = CombinedDetector([SPPDetector(replace(models[0].bundle, detection=SILENT)), calibrated[1]])
+    assert len(nothing.detect(photograph)) > 0
+    assert nothing.detect(photograph).probabilities is None

@@ -1,6 +1,8 @@
 """Threshold, suppression, cap and regression, on answers known by construction."""
 
 import numpy as np
+from reference.calibration import sigmoid
+from sppnet.detector.calibration import Calibration
 from sppnet.detector.config import DetectOptions
 from sppnet.detector.postprocess import finish, select
 
@@ -53,3 +55,50 @@ def test_no_windows_give_no_detections():
     assert len(found) == 0
     assert found.boxes.shape == (0, 4)
     assert found.class_names == ("a", "b")
+
+
+CALIBRATION = Calibration((2.0, 1.0), (0.0, -1.0), (0.5, 0.4))
+
+
+def test_calibrated_detections_have_probabilities_and_keep_their_order():
+    plain = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), -np.inf)
+    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), -np.inf, calibration=CALIBRATION)
+    for name in ("boxes", "scores", "labels"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+    assert plain.probabilities is None
+    expected = [sigmoid((2 * s, s - 1)[k]) for s, k in zip(found.scores.tolist(), found.labels.tolist(), strict=True)]
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-6)
+
+
+def test_the_threshold_of_calibrated_detections_is_a_probability_each_class_may_have_its_own():
+    def kept(threshold):
+        found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), threshold, calibration=CALIBRATION)
+        return found.labels.tolist()
+
+    # Of class a the scores 0.9, -0.2 are 86 % and 40 % sure, of class b 0.7, 0.5, 0.1 are 43 %, 38 % and 29 %.
+    assert kept(0.41) == [0, 1]
+    assert kept(CALIBRATION.thresholds) == [0, 1]
+    assert kept((0.3, 0.9)) == [0, 0]
+    assert kept((0.9, 0.0)) == [1, 1, 1]
+    assert kept(1.0) == []
+    # One that is just as probable is left out, in float32 as it is said.
+    edge = CALIBRATION.probabilities(np.float32([0.9]), [0])[0]
+    assert kept(float(edge)) == []
+    assert len(kept(float(np.nextafter(edge, np.float32(0))))) == 1
+
+
+def test_probabilities_survive_regression_and_suppression():
+    still = finish(
+        WINDOWS,
+        SCORES,
+        (60, 60),
+        ("a", "b"),
+        DetectOptions(),
+        -np.inf,
+        lambda rows, labels: np.zeros((len(rows), 4), np.float32),
+        CALIBRATION,
+    )
+    np.testing.assert_array_equal(still.probabilities, CALIBRATION.probabilities(still.scores, still.labels))
+    assert len(still) == 5
+    none = finish(WINDOWS[:0], SCORES[:0], (60, 60), ("a", "b"), DetectOptions(), 0.5, calibration=CALIBRATION)
+    assert none.probabilities.shape == (0,)

@@ -1,6 +1,7 @@
 """The detector on its own: windows given or proposed, scores, files, wrong order."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from sppnet import SPPDetector
 from sppnet.data.boxes import flip
 from sppnet.data.errors import InputError
 from sppnet.detector.bundle import Bundle
+from sppnet.detector.calibration import Calibration
 from sppnet.detector.config import DetectOptions
-from sppnet.detector.modelfile import FORMAT, read_header
+from sppnet.detector.modelfile import FORMAT, read_header, write_model
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +90,6 @@ def test_any_image_can_be_looked_at(bundle, shape):
 
 
 def test_regressors_move_boxes(bundle, features, image):
-    from dataclasses import replace
-
     # Zero weights: every box is moved by the intercept, half its width to the right.
     moving = replace(
         bundle,
@@ -147,3 +147,62 @@ def test_mirrored_image_has_mirrored_windows(bundle, image):
     np.testing.assert_array_equal(straight.scale[straight.inverse], mirrored.scale[mirrored.inverse])
     np.testing.assert_allclose(ours[:, 2] - ours[:, 0], theirs[:, 2] - theirs[:, 0], atol=1)
     np.testing.assert_array_equal(ours[:, [1, 3]], theirs[:, [1, 3]])
+
+
+CALIBRATION = Calibration((2.0, 1.0, 3.0), (0.0, -1.0, 0.5), (0.5, 0.3, 0.7))
+
+
+@pytest.fixture(scope="module")
+def calibrated(bundle):
+    return SPPDetector(replace(bundle, calibration=CALIBRATION))
+
+
+def test_a_calibrated_detector_says_how_probable_its_detections_are(bundle, calibrated, image):
+    plain, found = SPPDetector(bundle).detect(image, -np.inf), calibrated.detect(image, -np.inf)
+    assert (SPPDetector(bundle).calibrated, calibrated.calibrated) == (False, True)
+    assert plain.probabilities is None
+    np.testing.assert_array_equal(found.scores, plain.scores)
+    np.testing.assert_array_equal(found.boxes, plain.boxes)
+    np.testing.assert_array_equal(found.probabilities, CALIBRATION.probabilities(plain.scores, plain.labels))
+    assert len(found) > 10
+    for threshold, above in ((0.6, 0.6), (0, 0), (1, 1), (None, np.float32(CALIBRATION.thresholds)[found.labels])):
+        shown = calibrated.detect(image, threshold)
+        assert shown.to_records() == found[found.probabilities > np.float32(above)].to_records()
+    own = calibrated.detect(image)
+    assert 0 < len(own) < len(found)
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 1.01, np.inf, np.nan, -10])
+def test_a_threshold_that_is_no_probability_is_refused_by_a_calibrated_detector(calibrated, image, threshold):
+    with pytest.raises(ValueError, match=f"the threshold must be from 0 to 1, not {threshold:g}"):
+        calibrated.detect(image, threshold)
+
+
+def test_a_calibration_is_saved_and_models_of_before_have_none(bundle, calibrated, image, tmp_path):
+    path = tmp_path / "model.safetensors"
+    calibrated.save(path)
+    again = SPPDetector.load(path)
+    assert again.bundle.calibration == CALIBRATION
+    assert again.detect(image).to_records() == calibrated.detect(image).to_records()
+    older = {key: value for key, value in bundle.header().items() if key != "calibration"}
+    write_model(path, older, bundle.tensors())
+    assert Bundle.load(path).calibration is None
+    assert SPPDetector.load(path).detect(image).to_records() == SPPDetector(bundle).detect(image).to_records()
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ({"slopes": [1.0]}, "not a sound sppnet model: .*missing"),
+        ({"slopes": [1], "intercepts": [0], "thresholds": [0.5]}, "calibration is of 1 classes, the model has 3"),
+        ({"slopes": [-1] * 3, "intercepts": [0] * 3, "thresholds": [0.5] * 3}, "positive slopes"),
+        ({"slopes": ["x"] * 3, "intercepts": [0] * 3, "thresholds": [0.5] * 3}, "not a sound sppnet model"),
+        ({"slops": [1] * 3}, "did you mean 'slopes'"),
+        ([1.0], "not a sound sppnet model"),
+    ],
+)
+def test_a_calibration_that_is_none_is_refused(bundle, tmp_path, calibration, message):
+    path = tmp_path / "model.safetensors"
+    write_model(path, {**bundle.header(), "calibration": calibration}, bundle.tensors())
+    with pytest.raises(InputError, match=f"model.safetensors: .*{message}"):
+        Bundle.load(path)

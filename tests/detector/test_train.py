@@ -15,9 +15,12 @@ from detector_options import SMALL, SMALL_FC, SMALL_WARP
 from sppnet.data.errors import InputError
 from sppnet.data.voc import VOCDataset
 from sppnet.detector import stages
+from sppnet.detector import train as training
 from sppnet.detector.bundle import Bundle
 from sppnet.detector.cache import Checkpoint, MapCache
+from sppnet.detector.calibration import Calibration, cross_fitted
 from sppnet.detector.compression import Compression
+from sppnet.detector.config import DetectOptions
 from sppnet.detector.head import Head
 from sppnet.detector.train import check_classes, train
 
@@ -156,6 +159,9 @@ def test_compressed_model_tells_what_it_cost(scenes, trained_fc, tmp_path):
     assert record["ranks"] == {"fc6": 8, "fc7": 8}
     assert record["bytes"] < 0.3 * record["bytes_before"]
     assert 0 <= record["held_out_map"] <= 1
+    # Its own scores are calibrated, not those of the whole model.
+    assert record["held_out_calibration"]["detections"] > 0
+    assert bundle.calibration != whole.calibration
     assert bundle.card["held_out"] == whole.card["held_out"]
     assert bundle.head["fc6.0.weight"].dtype == torch.bfloat16
     with pytest.raises(InputError, match=r"compressed already \(svd=8,bfloat16\)"):
@@ -255,9 +261,55 @@ def test_card_says_where_the_model_comes_from(scenes, trained):
     assert card["images"] == 12
     assert sum(card["objects"].values()) == sum(int((~sample.difficult).sum()) for sample in scenes)
     assert card["held_out"]["images"] == 3
-    threshold = card["held_out"]["threshold"]
-    assert Bundle.load(trained / "model.safetensors").detection.show_above == (-0.5 if threshold is None else threshold)
     assert set(card["held_out"]["ap"]) == set(scenes.class_names)
+
+
+@pytest.mark.parametrize("which", ["trained", "trained_fc"])
+def test_the_calibration_is_that_of_the_held_out_images(scenes, request, monkeypatch, tmp_path, which):
+    """Judged on the model that has not seen them; the card says what thresholds and how true probabilities are."""
+    folder = request.getfixturevalue(which)
+    bundle = Bundle.load(folder / "model.safetensors")
+    held_out = bundle.card["held_out"]
+    assert list(held_out["thresholds"].items()) == list(
+        zip(scenes.class_names, bundle.calibration.thresholds, strict=True)
+    )
+    assert bundle.detection.show_above == DetectOptions().show_above
+    asked = []
+    original = Calibration.fit.__func__
+    monkeypatch.setattr(
+        Calibration, "fit", classmethod(lambda cls, judged: asked.append(judged) or original(cls, judged))
+    )
+    shutil.copytree(folder / "work", tmp_path / "work")
+    for kept in (tmp_path / "work" / "stages").glob("held-out-*"):
+        kept.unlink()
+    train(scenes, out=tmp_path / "again", work=tmp_path / "work", **(SMALL if which == "trained" else SMALL_FC))
+    everything = asked[0]
+    assert [one.name for one in everything] == list(scenes.class_names)
+    assert all(len(one.objects) == 3 for one in everything)
+    assert original(Calibration, everything) == bundle.calibration
+    # Three images, three folds: each is measured with what the other two taught.
+    assert len(asked) == 1 + 3
+    assert all((one.objects > 0).sum() <= 2 for fold in asked[1:] for one in fold)
+    measured = held_out["calibration"]
+    assert measured == cross_fitted(everything).to_dict()
+    assert sum(len(one.scores) for one in everything) >= measured["detections"] > 0
+    assert measured["ece"] is None or 0 <= measured["ece"] <= 1
+    assert (tmp_path / "again").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_what_earlier_versions_kept_of_the_held_out_images_is_not_taken(scenes, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained / "work", tmp_path / "work")
+    kept = tmp_path / "work" / "stages"
+    for path in kept.glob("held-out-*"):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "HELD_OUT", training.HELD_OUT - 1)
+        train(scenes, out=tmp_path / "old", work=tmp_path / "work", **SMALL)
+    (old,) = kept.glob("held-out-*")
+    old.write_text('{"images": 3, "metric": "voc07", "map": 0.5, "ap": {}, "threshold": -0.3}')
+    train(scenes, out=tmp_path / "new", work=tmp_path / "work", **SMALL)
+    assert (tmp_path / "new").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert len(list(kept.glob("held-out-*"))) == 2
 
 
 def test_without_held_out_images_there_are_no_scores(scenes, trained, tmp_path):
@@ -266,6 +318,8 @@ def test_without_held_out_images_there_are_no_scores(scenes, trained, tmp_path):
     options = SMALL | {"options": TrainOptions(held_out=0.0)}
     detector = train(scenes, out=tmp_path / "m.safetensors", work=trained / "work", **options)
     assert "held_out" not in detector.card
+    assert detector.bundle.calibration is None
+    assert detector.detect(scenes[0].image, threshold=-10).probabilities is None
 
 
 def test_class_without_an_object_is_named_before_any_work(scenes, tmp_path):

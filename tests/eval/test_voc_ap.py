@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.calibration import best_f1, f1_above
 from reference.voc_ap import voc_ap as oracle
 from sppnet.data.detections import Detections
 from sppnet.data.sample import Sample
 from sppnet.eval.voc_ap import (
     METRICS,
-    PrecisionRecall,
-    VOCResult,
+    Judged,
     average_precision,
     evaluate_voc,
+    judge,
+    judge_voc,
     precision_recall,
 )
 
@@ -221,19 +223,80 @@ def test_evaluate_voc_refuses_what_does_not_fit():
         evaluate_voc([Detections.empty(NAMES)] * 3, SAMPLES, NAMES, classes=["bird"])
 
 
-def planted(name, scores, right, positives):
-    found = np.cumsum(right)
-    recall = found / positives if positives else np.full(len(right), np.nan)
-    return PrecisionRecall(name, positives, np.array(scores), recall, found / np.arange(1, len(right) + 1))
+def planted(scores, right, objects):
+    """Judged detections, all of the first image."""
+    zeros = np.zeros(len(scores), np.int64)
+    return Judged("a", np.array(objects), np.array(scores, float), np.array(right, bool), zeros, np.arange(len(scores)))
 
 
-def test_best_threshold_has_the_best_f1_over_all_classes():
-    first = planted("a", [0.9, 0.7, 0.1], [True, True, False], 2)
-    second = planted("b", [0.8, 0.4, 0.3], [False, True, False], 1)
-    # Down to 0.4 three of four are right and all three objects found; F1 is 6/7, nowhere better.
-    assert VOCResult((first, second)).best_threshold() == pytest.approx((0.4 + 0.3) / 2)
-    without_objects = planted("c", [0.95, 0.6], [False, False], 0)
-    assert VOCResult((first, without_objects)).best_threshold() == pytest.approx((0.7 + 0.6) / 2)
-    assert VOCResult((planted("d", [0.5, 0.5], [True, False], 1),)).best_threshold() < 0.5
-    assert VOCResult((planted("e", [0.5], [False], 1),)).best_threshold() is None
-    assert VOCResult(()).best_threshold() is None
+@pytest.mark.parametrize(
+    ("scores", "right", "positives", "cut"),
+    [
+        ([0.9, 0.8, 0.7, 0.4, 0.3, 0.1], [1, 0, 1, 1, 0, 0], 3, 4),  # F1 is 6/7, nowhere better
+        ([0.9, 0.8, 0.7], [1, 0, 0], 1, 1),
+        ([0.9, 0.7, 0.7, 0.7], [1, 1, 0, 0], 2, 1),  # after two it would be 1, but equal scores stay together
+        ([0.5, 0.5], [1, 0], 1, 2),
+        ([0.9, 0.8], [1, 1], 2, 2),
+        ([np.inf, np.inf, -np.inf], [1, 0, 0], 1, 2),
+        ([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2, 1),  # as good as all four; the shorter
+        ([0.5], [0], 1, None),
+        ([0.5], [0], 0, None),
+        ([], [], 0, None),
+    ],
+)
+def test_best_cut_has_the_best_f1(scores, right, positives, cut):
+    assert planted(scores, right, [positives]).best_cut() == cut
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12), st.integers(0, 5))
+def test_no_threshold_has_a_better_f1_than_the_best_cut(pairs, missed):
+    pairs = sorted(pairs, reverse=True, key=lambda pair: pair[0])
+    scores, right = [score for score, _ in pairs], [hit for _, hit in pairs]
+    positives = sum(right) + missed
+    cut = planted(scores, right, [positives]).best_cut()
+    if cut is None:
+        assert not any(right)
+        return
+    below = scores[cut] if cut < len(scores) else -1
+    assert below < scores[cut - 1]
+    assert f1_above(below, scores, right, positives) == pytest.approx(best_f1(scores, right, positives))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(image, max_size=4), st.integers(0, 15))
+def test_judging_some_images_is_judging_them_alone(images, chosen):
+    """What is right in an image does not depend on the others; numbers of images and places stay."""
+
+    def judged(some):
+        return judge(
+            [np.array([box for box, _ in found], np.float32).reshape(-1, 4) for found, _ in some],
+            [np.array([score for _, score in found], np.float32) for found, _ in some],
+            [np.array([box for box, _ in truths], np.float32).reshape(-1, 4) for _, truths in some],
+            [np.array([hard for _, hard in truths], bool) for _, truths in some],
+        )
+
+    kept = np.array([bool(chosen >> number & 1) for number in range(len(images))], bool)
+    everything, some = judged(images), judged([one for one, keep in zip(images, kept, strict=True) if keep])
+    among = everything.among(kept)
+    assert among.positives == some.positives
+    np.testing.assert_array_equal(among.scores, some.scores)
+    np.testing.assert_array_equal(among.right, some.right)
+    np.testing.assert_array_equal(among.images, np.flatnonzero(kept)[some.images])
+    np.testing.assert_array_equal(among.places, some.places)
+    for score, number, place in zip(everything.scores, everything.images, everything.places, strict=True):
+        assert images[number][0][place][1] == score
+
+
+def test_judged_places_are_those_among_all_classes():
+    found = [
+        Detections([OBJECT, ELSEWHERE, OBJECT], [0.9, 0.8, 0.95], [0, 1, 1], NAMES),
+        Detections([ELSEWHERE, OBJECT], [0.1, 0.99], [0, 1], NAMES),
+        Detections.empty(NAMES),
+    ]
+    cats, dogs, cows = judge_voc(found, SAMPLES, NAMES)
+    assert (cats.name, dogs.name, cows.name) == NAMES
+    assert list(zip(cats.images.tolist(), cats.places.tolist(), strict=True)) == [(0, 0), (1, 0)]
+    assert list(zip(dogs.images.tolist(), dogs.places.tolist(), strict=True)) == [(1, 1), (0, 2), (0, 1)]
+    assert dogs.right.tolist() == [True, False, True]
+    assert dogs.objects.tolist() == [1, 1, 0]
+    assert (len(cows.scores), cows.best_cut()) == (0, None)

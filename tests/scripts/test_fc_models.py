@@ -39,7 +39,7 @@ def test_fine_tuned_model_goes_all_the_way(folder, capsys):
     for name, options in {"plain": [], "small": [], "loaded": ["--compress", "svd=4,bfloat16"]}.items():
         model = str(folder / ("small" if name == "small" else "plain"))
         detect = ["detect", str(folder / "scenes"), "--model", model, "-o", str(folder / f"out-{name}")]
-        assert main([*detect, "--no-draw", "--quiet", "--threshold", "-10", *options]) == 0
+        assert main([*detect, "--no-draw", "--quiet", "--threshold", "0", *options]) == 0
         images = read_detections_json(folder / f"out-{name}" / "detections.json").images
         found[name] = [image.detections.to_records() for image in images]
     assert all(found[name] for name in found)

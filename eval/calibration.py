@@ -1,0 +1,215 @@
+"""Whether probabilities mean what they say: of detections called 70 % sure, seven in ten should be right.
+
+Detections are counted from a probability of :data:`AT_LEAST` up. A detector keeps a hundred boxes of every class in
+every image, nearly all of them rightly called next to impossible: with them among the others any detector would
+have an error of almost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.detections import Detections
+from .chart import Axis, Line, line_chart
+from .report import text_table
+from .voc_ap import Judged
+
+Array = NDArray[Any]
+
+#: The least probability of the detections that are counted.
+AT_LEAST = 0.05
+
+#: Bins of equal width that probabilities are sorted into.
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The detections whose probability lies in one range.
+
+    Attributes
+    ----------
+    low, high : float
+        ``low <= p < high``; the last bin holds 1 too.
+    count : int
+    mean_probability, share_right : float
+        What was said of them, and what is true; NaN for an empty bin.
+    """
+
+    low: float
+    high: float
+    count: int
+    mean_probability: float
+    share_right: float
+
+
+def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) -> list[Bin]:
+    """What is said and what is true, in bins of equal width (Guo et al., ICML 2017, section 2).
+
+    Parameters
+    ----------
+    probabilities : float array (N,)
+        From 0 to 1.
+    right : bool array (N,)
+    bins : int
+
+    Raises
+    ------
+    ValueError
+        When shapes differ, a probability is not from 0 to 1, or there is no bin.
+    """
+    p, is_right = np.asarray(probabilities, np.float64), np.asarray(right, bool)
+    if p.ndim != 1 or p.shape != is_right.shape:
+        raise ValueError(
+            f"expected one probability and one verdict for each detection, got {p.shape} and {is_right.shape}"
+        )
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"probabilities must be from 0 to 1, got {p[~((p >= 0) & (p <= 1))][0]:g}")
+    if bins < 1:
+        raise ValueError(f"expected at least 1 bin, got {bins}")
+    edges = np.arange(bins + 1) / bins
+    place = np.searchsorted(edges[1:-1], p, side="right")
+    members = [place == number for number in range(bins)]
+    return [
+        Bin(float(low), float(high), int(here.sum()), _mean(p[here]), _mean(is_right[here]))
+        for low, high, here in zip(edges[:-1], edges[1:], members, strict=True)
+    ]
+
+
+def expected_calibration_error(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
+    """Mean distance between what is said and what is true, each bin weighted by its detections.
+
+    The expected calibration error of Naeini et al. (AAAI 2015) and Guo et al. (ICML 2017, equation 3).
+
+    Parameters, and errors, are those of :func:`reliability`.
+
+    Returns
+    -------
+    float
+        From 0 to 1; NaN without detections.
+    """
+    return _error(reliability(probabilities, right, bins))
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """Detections with their probabilities, and which of them are right and would be shown.
+
+    Attributes
+    ----------
+    probabilities : float64 array (N,)
+    right, shown : bool arrays (N,)
+        ``shown`` is None where it is not known.
+    """
+
+    probabilities: Array
+    right: Array
+    shown: Array | None = None
+
+    def counted(self) -> tuple[Array, Array]:
+        """Probabilities and verdicts of the detections from :data:`AT_LEAST` up."""
+        high = self.probabilities >= AT_LEAST
+        return self.probabilities[high], self.right[high]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The expected calibration error and its numbers of detections for JSON; None stands for no number."""
+        p, right = self.counted()
+        figures = {
+            "at_least": AT_LEAST,
+            "bins": BINS,
+            "detections": len(p),
+            "ece": _or_none(_error(reliability(p, right))),
+        }
+        if self.shown is not None:
+            bins = reliability(self.probabilities[self.shown], self.right[self.shown])
+            figures |= {"shown": int(self.shown.sum()), "ece_shown": _or_none(_error(bins))}
+        return figures
+
+
+def verdicts(
+    detections: Sequence[Detections], judged: Sequence[Judged], thresholds: Sequence[float] | None = None
+) -> Verdicts:
+    """The probabilities of detections that were judged.
+
+    Parameters
+    ----------
+    detections : sequence of Detections
+        With probabilities, where there are any detections.
+    judged : sequence of Judged
+        What :func:`.voc_ap.judge_voc` says of them.
+    thresholds : sequence of float, optional
+        For each of ``judged`` the probability above which detections of the class are shown.
+
+    Raises
+    ------
+    ValueError
+        When detections lack probabilities.
+    """
+    if any(found.probabilities is None for found in detections if len(found)):
+        raise ValueError("expected detections with probabilities, got some without")
+    first = np.cumsum([0, *map(len, detections)])
+    everything = np.concatenate(
+        [np.zeros(0), *(found.probabilities for found in detections if found.probabilities is not None)]
+    )
+    p = [everything[first[of_class.images] + of_class.places] for of_class in judged]
+    right = [of_class.right for of_class in judged]
+    shown = None
+    if thresholds is not None:
+        above = [values > threshold for values, threshold in zip(p, thresholds, strict=True)]
+        shown = np.concatenate([np.zeros(0, bool), *above])
+    return Verdicts(np.concatenate([np.zeros(0), *p]), np.concatenate([np.zeros(0, bool), *right]), shown)
+
+
+def reliability_report(made: Verdicts) -> str:
+    """The bins as a table, and the expected calibration errors, as text."""
+    rows = [
+        [f"{one.low:.1f} to {one.high:.1f}", one.count, one.mean_probability, one.share_right]
+        for one in reliability(*made.counted())
+        if one.count
+    ]
+    table = text_table(["probability", "detections", "mean", "share right"], rows)
+    return "\n".join([table, *error_lines(made.to_dict())])
+
+
+def error_lines(figures: dict[str, Any]) -> list[str]:
+    """One line on the expected calibration error of each kind of detections in :meth:`Verdicts.to_dict`."""
+    kinds = [("detections", "ece", f"with a probability from {figures['at_least']:g} up")]
+    if "shown" in figures:
+        kinds.append(("shown", "ece_shown", "shown by default"))
+    return [
+        f"expected calibration error of {figures[count]} detections {words}: "
+        + ("-" if figures[error] is None else f"{figures[error]:.3f}")
+        for count, error, words in kinds
+    ]
+
+
+def reliability_chart(made: Verdicts) -> str:
+    """The share of right detections against their probability, as SVG text; calibrated ones lie on the diagonal."""
+    bins = [one for one in reliability(*made.counted()) if one.count]
+    error = f"{_error(bins):.3f}" if bins else "-"
+    lines = [
+        Line("as it should be", [0.0, 1.0], [0.0, 1.0]),
+        Line("as it is", [one.mean_probability for one in bins], [one.share_right for one in bins]),
+    ]
+    title = f"Reliability; expected calibration error {error}"
+    return line_chart(title, lines, Axis("mean probability", (0.0, 1.0)), Axis("share right", (0.0, 1.0)))
+
+
+def _error(bins: Sequence[Bin]) -> float:
+    total = sum(one.count for one in bins)
+    distances = (one.count * abs(one.mean_probability - one.share_right) for one in bins if one.count)
+    return sum(distances) / total if total else float("nan")
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean(dtype=np.float64)) if len(values) else float("nan")
+
+
+def _or_none(value: float) -> float | None:
+    return None if isnan(value) else value

@@ -1,0 +1,24 @@
+"""The models that the package carries: small enough to carry, loadable, and open about their origin."""
+
+import numpy as np
+import pytest
+from sppnet.data.embedded import embedded_models
+from sppnet.detector.bundle import Bundle
+from sppnet.detector.methods import detector_of
+
+MEGABYTES = {"animals": 10, "cells": 4}
+
+
+@pytest.mark.parametrize("name", sorted({*MEGABYTES, *embedded_models()}))
+def test_a_model_of_the_package(name):
+    path = embedded_models().get(name)
+    if path is None:
+        pytest.skip(f"the package carries no model '{name}' yet")
+    assert path.stat().st_size <= MEGABYTES[name] * 1e6
+    detector = detector_of(Bundle.load(name), "cpu")
+    assert set(detector.card["about"]) >= {"data", "licence", "command", "seed", "limits"}
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    found = detector.detect(image, threshold=-np.inf, windows=[[0, 0, 120, 90]])
+    assert found.class_names == detector.class_names
+    assert np.isfinite(found.scores).all()
+    assert len(found) > 0
