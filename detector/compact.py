@@ -1,4 +1,4 @@
-"""Two small networks of our own, made to be trained from nothing on a laptop.
+"""Small networks of our own, made to be trained from nothing on a laptop.
 
 Residual networks of basic blocks (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 3.3
 and figure 5, left) with as many layers as a few thousand photographs can teach. Their 3 x 3 convolutions are dense:
@@ -52,17 +52,21 @@ class CompactNet(nn.Module):
         Channels of the stem, a convolution of stride 2, and of each stage.
     depths : three int
         Blocks of each stage, at least one; the first has stride 2.
+    expanded : int, optional
+        Channels of the map, which a 1 x 1 convolution then makes of the last stage's.
 
     Raises
     ------
     ValueError
-        When there are not four widths and three depths, or one of them is below 1.
+        When there are not four widths and three depths, or one of them or ``expanded`` is below 1.
     """
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], depths: Sequence[int], expanded: int | None = None) -> None:
         super().__init__()
         if len(widths) != 4 or len(depths) != 3 or min(*widths, *depths) < 1:
             raise ValueError(f"expected four widths and three depths from 1 up, not {widths} and {depths}")
+        if expanded is not None and expanded < 1:
+            raise ValueError(f"expected one channel or more after the expansion, not {expanded}")
         layers: list[nn.Module] = [
             nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),
@@ -71,6 +75,10 @@ class CompactNet(nn.Module):
         for width_in, width, depth in zip(widths[:-1], widths[1:], depths, strict=True):
             layers.append(BasicBlock(width_in, width, stride=2))
             layers.extend(BasicBlock(width, width, stride=1) for _ in range(depth - 1))
+        if expanded is not None:
+            layers.append(nn.Conv2d(widths[-1], expanded, 1, bias=False))
+            layers.append(nn.BatchNorm2d(expanded))
+            layers.append(nn.ReLU(inplace=True))
         self.features = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -94,5 +102,18 @@ def medium() -> CompactNet:
     return CompactNet((32, 64, 128, 288), (1, 1, 2))
 
 
+def student() -> CompactNet:
+    """About two and a half million weights, made to imitate MobileNetV2 (:mod:`.classification.distillation`).
+
+    Its map has the 576 channels of MobileNetV2's default one, and its cells look at as large a part of the image (279
+    pixels for 267), which takes two blocks more at the last stage.
+    """
+    return CompactNet((16, 48, 96, 192), (1, 1, 4), expanded=576)
+
+
 #: By the names that :class:`sppnet.detector.backbone.Backbone` knows them by.
-NETWORKS: dict[str, Callable[[], CompactNet]] = {"sppnet_small": small, "sppnet_medium": medium}
+NETWORKS: dict[str, Callable[[], CompactNet]] = {
+    "sppnet_small": small,
+    "sppnet_medium": medium,
+    "sppnet_student": student,
+}

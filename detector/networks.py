@@ -94,6 +94,27 @@ def cut(name: str, layer: str | None = None) -> Cut:
     )
 
 
+def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", seed: int = 0) -> fx.GraphModule:
+    """The network of a cut with weights of its own, which training may change; channels last in memory.
+
+    Parameters
+    ----------
+    part : Cut
+        Its network is used, and has values afterwards.
+    weights, seed
+        As in :class:`sppnet.detector.backbone.Backbone`.
+
+    Raises
+    ------
+    InputError
+        For weights that cannot be had or do not fit.
+    """
+    origin, state = read_weights(part.name, weights, seed)
+    own = {name: value.clone() for name, value in select_state(part.network, state, origin).items()}
+    part.network.load_state_dict(own, assign=True)
+    return part.network.requires_grad_(True).to(memory_format=torch.channels_last)
+
+
 def names() -> list[str]:
     """The networks that can be asked for: torchvision's classifiers (transformers are refused later) and ours."""
     return [*torchvision.models.list_models(module=torchvision.models), *OURS]

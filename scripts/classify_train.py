@@ -103,7 +103,16 @@ def _add_learning_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--epochs", type=int, default=30, metavar="N", help="visits to every photograph (default: 30)")
     group.add_argument("--batch", type=int, default=64, metavar="N", help="photographs in a mini-batch (default: 64)")
     group.add_argument(
-        "--rate", type=float, metavar="R", help="learning rate (default: 0.1, or 0.01 for pretrained weights)"
+        "--rate",
+        type=float,
+        metavar="R",
+        help="learning rate (default: 0.1, or 0.01 for pretrained weights; a fiftieth of it with adamw)",
+    )
+    group.add_argument(
+        "--optimizer",
+        choices=("sgd", "adamw"),
+        default="sgd",
+        help="stochastic gradient descent with momentum, or AdamW (default: sgd)",
     )
     group.add_argument(
         "--schedule",
@@ -155,6 +164,7 @@ def run(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         batch=args.batch,
         rate=args.rate,
+        optimizer=args.optimizer,
         schedule=args.schedule,
         warmup=args.warmup,
         sizes=args.sizes,

@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measure a detector's average precision on a labelled set",
     "propose": "find windows that may hold objects, and measure their recall",
     "classify": "tell what whole photographs show: train, evaluate, predict, SVMs on features",
+    "distil": "train a small backbone to imitate a pretrained one, on photographs without labels",
     "benchmark": "time this package against the alternatives on this machine",
     "info": "show what is in a model file",
     "scenes": "draw a labelled set of generated scenes to try things on",

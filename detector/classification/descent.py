@@ -101,18 +101,20 @@ class Descent(ABC):
         self.mixed = bfloat16_is_fast(self.device) if options.mixed is None else options.mixed
         self.rate = rate if options.rate is None else options.rate
         self.history: list[Epoch] = []
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=self.rate,
-            momentum=options.momentum,
-            nesterov=options.momentum > 0,
-        )
+        self.optimizer = self._optimizer()
         self._averaged: dict[str, Tensor] = {}
         self._steps = 0
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        options = self.options
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if options.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=self.rate)
+        return torch.optim.SGD(groups, lr=self.rate, momentum=options.momentum, nesterov=options.momentum > 0)
 
     @abstractmethod
     def _loss(self, images: Tensor, batch: Batch) -> Tensor:
@@ -245,9 +247,9 @@ class Descent(ABC):
         arrays = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         arrays |= {f"averaged.{name}": value for name, value in self._averaged.items()}
         for name, parameter in self.network.named_parameters():
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                arrays[f"momentum.{name}"] = momentum
+            for key, value in self.optimizer.state[parameter].items():
+                if value is not None:
+                    arrays[f"optimizer.{key}.{name}"] = value
         rows = [[np.nan if value is None else value for value in asdict(epoch).values()] for epoch in self.history]
         return {
             # Copies: training goes on in place.
@@ -269,11 +271,14 @@ class Descent(ABC):
 
         self.network.load_state_dict(part("network"))
         self._averaged, self._steps = part("averaged"), int(arrays["steps"])
-        momenta = part("momentum")
-        for name, parameter in self.network.named_parameters():
-            if name in momenta:
+        parameters = dict(self.network.named_parameters())
+        for path, value in part("optimizer").items():
+            key, _, name = path.partition(".")
+            parameter = parameters[name]
+            if value.shape == parameter.shape:
                 # The layout of the parameter is what the arithmetic is done in.
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momenta[name])
+                value = torch.empty_like(parameter).copy_(value)
+            self.optimizer.state[parameter][key] = value
         self.history = [
             Epoch(int(row[0]), int(row[1]), *row[2:4], *(None if np.isnan(value) else value for value in row[4:]))
             for row in arrays["history"].tolist()

@@ -16,7 +16,7 @@ from ..backbone import Backbone
 from ..head import Head, start_from_classifier
 from ..levels import bins
 from ..modelfile import read_model, tensors_below, write_model
-from ..networks import cut, read_weights, select_state
+from ..networks import cut, to_learn
 from ..spp import SpatialPyramidPooling
 from .fc import finished_head, learning_layers
 from .options import ClassifierOptions, Fit
@@ -88,12 +88,7 @@ class SPPClassifier(nn.Module):
         self.pretrained = isinstance(weights, Mapping) or str(weights) != "none"
         self.card: dict[str, Any] = {}
 
-        origin, state = read_weights(backbone, weights, seed)
-        convolutions = part.network
-        # Copies: training changes them in place.
-        own = {name: value.clone() for name, value in select_state(convolutions, state, origin).items()}
-        convolutions.load_state_dict(own, assign=True)
-        self.convolutions = convolutions.requires_grad_(True).to(memory_format=torch.channels_last)
+        self.convolutions = to_learn(part, weights, seed)
         self.pooling = SpatialPyramidPooling(self.levels)
         width_in, classes = self.channels * bins(self.levels), len(self.class_names)
         dropout = self.options.dropout

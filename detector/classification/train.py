@@ -10,10 +10,10 @@ from ... import __version__
 from ...data.errors import InputError
 from ...data.labelled import LabelledImages
 from ...data.progress import log
-from ...data.store import content_key, write_text
-from ...eval.chart import Axis, Line, line_chart
+from ...data.store import content_key
 from ..cache import Checkpoint
 from .augment import Augmentation
+from .curves import write_curves
 from .descent import Epoch
 from .network import SPPClassifier
 from .options import ClassifierOptions, LearnOptions
@@ -85,8 +85,8 @@ def train_classifier(
     work = Path(f"{out}.work") if work is None else Path(work)
     key = content_key(
         _VERSION,
-        [_described(images), _described(validation)],
-        [list(images.class_names), backbone, layer, _weights_key(weights)],
+        [described(images), described(validation)],
+        [list(images.class_names), backbone, layer, weights_key(weights)],
         [network.to_dict(), learn.to_dict(), augmentation.to_dict()],
     )
     classifier = SPPClassifier(images.class_names, backbone, weights, layer, network, learn.seed).to(device)
@@ -101,7 +101,7 @@ def train_classifier(
 
     def keep() -> None:
         checkpoint.save(training.state())
-        write_curves(work, training.history, images.multi_label)
+        write_curves(work, training.history, "cross-entropy", "mAP" if images.multi_label else "top-1")
 
     training.run(keep)
     classifier.card = {
@@ -118,7 +118,7 @@ def train_classifier(
     return classifier
 
 
-def _described(images: LabelledImages) -> list[Any]:
+def described(images: LabelledImages) -> list[Any]:
     """What a run may be resumed on: the same labels of the same files, as far as names, sizes and times tell."""
     found = []
     for image in images:
@@ -128,7 +128,8 @@ def _described(images: LabelledImages) -> list[Any]:
     return found
 
 
-def _weights_key(weights: str | Path) -> list[Any]:
+def weights_key(weights: str | Path) -> list[Any]:
+    """What a run may be resumed on: the same word, or a file of the same time."""
     path = Path(weights)
     return [str(weights), path.stat().st_mtime_ns if path.is_file() else None]
 
@@ -141,25 +142,3 @@ def _held_out(last: Epoch, images: int, multi_label: bool) -> dict[str, Any] | N
     if multi_label:
         return {**scores, "metric": "voc07", "map": last.held_out_score}
     return {**scores, "top1": last.held_out_score, "top5": last.held_out_top5}
-
-
-def write_curves(folder: Path, history: list[Epoch], multi_label: bool) -> None:
-    """``loss.svg``, ``accuracy.svg`` and ``history.csv`` of the epochs so far."""
-    epochs = [float(epoch.number) for epoch in history]
-    lines = [Line("training", epochs, [epoch.loss for epoch in history])]
-    names = list(Epoch.__dataclass_fields__)
-    rows = [",".join(_text(getattr(epoch, name)) for name in names) for epoch in history]
-    write_text(folder / "history.csv", "\n".join([",".join(names), *rows]) + "\n")
-    if history[0].held_out_loss is not None:
-        lines.append(Line("held out", epochs, [epoch.held_out_loss or 0.0 for epoch in history]))
-        scores = [("mAP" if multi_label else "top-1", [epoch.held_out_score or 0.0 for epoch in history])]
-        if history[0].held_out_top5 is not None:
-            scores.append(("top-5", [epoch.held_out_top5 or 0.0 for epoch in history]))
-        drawn = [Line(name, epochs, values) for name, values in scores]
-        chart = line_chart("Held-out photographs, one view", drawn, Axis("epoch"), Axis("accuracy", (0.0, 1.0)))
-        write_text(folder / "accuracy.svg", chart)
-    write_text(folder / "loss.svg", line_chart("Training", lines, Axis("epoch"), Axis("cross-entropy")))
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

@@ -50,8 +50,8 @@ def stopping(monkeypatch):
     write = module.write_curves
 
     def stop(epochs):
-        def written(folder, history, multi_label):
-            write(folder, history, multi_label)
+        def written(folder, history, *words):
+            write(folder, history, *words)
             if len(history) == epochs:
                 raise KeyboardInterrupt
 
@@ -199,7 +199,7 @@ def test_difficult_objects_are_no_others(labelled):
     (image, *_) = labelled(4, multi_label=True)
     names = ("red", "green", "blue")
     described = [
-        module._described(LabelledImages([LabelledImage(image.path, *labels)], names, multi_label=True))
+        module.described(LabelledImages([LabelledImage(image.path, *labels)], names, multi_label=True))
         for labels in [(np.array([0]),), (np.zeros(0, np.int64), np.array([0])), (np.zeros(0, np.int64),)]
     ]
     assert described[0] != described[1] != described[2] != described[0]
