@@ -115,6 +115,24 @@ class Bundle:
         record = {"method": str(compression), **describe(head, small)}
         return replace(self, head=small.state(upto=self.features.features), card={**self.card, "compression": record})
 
+    def halved(self) -> Bundle:
+        """The model in half the bytes: float16 tensors, which are single precision again once loaded.
+
+        Fc layers stay as they are; :meth:`compressed` is for them.
+        """
+
+        def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+
+        return replace(
+            self,
+            convolutions=half(self.convolutions),
+            score_weights=self.score_weights.half(),
+            score_intercepts=self.score_intercepts.half(),
+            box_weights=None if self.box_weights is None else self.box_weights.half(),
+            box_intercepts=None if self.box_intercepts is None else self.box_intercepts.half(),
+        )
+
     def save(self, path: str | Path) -> None:
         """Write the model to ``path``, whole or not at all."""
         write_model(path, self.header(), self.tensors())

@@ -23,6 +23,7 @@ COMMANDS = {
     "propose": "find windows that may hold objects, and measure their recall",
     "classify": "tell what whole photographs show: train, evaluate, predict, SVMs on features",
     "distil": "train a small backbone to imitate a pretrained one, on photographs without labels",
+    "make-model": "make one of the models that the package carries again",
     "benchmark": "time this package against the alternatives on this machine",
     "info": "show what is in a model file",
     "scenes": "draw a labelled set of generated scenes to try things on",
@@ -79,7 +80,7 @@ def _run(argv: list[str]) -> int:
     except SystemExit as end:  # argparse has answered: --help, --version, or a wrong call
         return end.code if isinstance(end.code, int) else 2
     args.command_line = shlex.join(["sppnet", *argv])
-    return int(import_module(f".{args.command}", __package__).run(args))
+    return int(import_module("." + args.command.replace("-", "_"), __package__).run(args))
 
 
 def _complain(message: str) -> int:

@@ -56,7 +56,7 @@ class CommandParser(argparse.ArgumentParser):
         dest : str
             Where the chosen name is stored; in capitals, what the usage calls it.
         module_prefix : str
-            The command ``x`` lives in the module ``<module_prefix>x``.
+            The command ``x-y`` lives in the module ``<module_prefix>x_y``.
         shared : function, optional
             Adds the arguments that all these commands have in common.
         """
@@ -74,7 +74,7 @@ class CommandParser(argparse.ArgumentParser):
         )
         self.usage = f"%(prog)s [-h] {dest.upper()} ..."
         for name in commands:
-            group.add_parser(name, command_module=module_prefix + name, shared=shared)
+            group.add_parser(name, command_module=module_prefix + name.replace("-", "_"), shared=shared)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse like argparse, after loading the command's module; what a command does not know is an error."""

@@ -64,7 +64,8 @@ def test_every_command_has_help_and_the_common_options(call, line):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_can_be_run(name):
-    assert callable(import_module(f"sppnet.scripts.{name}").run)
+    module = name.replace("-", "_")
+    assert callable(import_module(f"sppnet.scripts.{module}").run)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

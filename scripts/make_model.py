@@ -1,0 +1,197 @@
+"""``sppnet make-model``: the models that the package carries, made again from photographs."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import compile_kernels, resolve_device
+
+if TYPE_CHECKING:
+    from ..detector.bundle import Bundle
+
+HELP = """Make one of the package's own models again.
+
+A small network learns, from nothing, to imitate a pretrained one on the photographs of DATASET; a detector is trained
+on it, saved in half precision and scored on a set that nothing was trained or chosen on. Each part is kept under --work
+and not done twice."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    train_set, test_set : str
+        Image sets of the dataset.
+    student : str
+        The network that learns.
+    epochs : int
+        Of the distillation.
+    scale : int
+        Of the photographs in training and detection: their shorter side, pixels.
+    data, licence, limits : str
+        For the model's card.
+    """
+
+    classes: tuple[str, ...]
+    train_set: str
+    test_set: str
+    student: str
+    epochs: int
+    scale: int
+    data: str
+    licence: str
+    limits: str
+
+
+#: By the models' names.
+RECIPES = {
+    "animals": Recipe(
+        classes=("cat", "cow", "dog", "horse", "person", "sheep"),
+        train_set="train",
+        test_set="val",
+        student="sppnet_student",
+        epochs=60,
+        scale=688,
+        data="1,697 photographs of animals from the train set of PASCAL VOC 2012, by way of Flickr",
+        licence="the photographs: Flickr's terms, research use; the weights: MIT, as the package",
+        limits="a small network trained on 1,697 photographs: a demonstration. For real work train on ImageNet "
+        "weights, one command: sppnet train DATASET --backbone mobilenet_v2 --out M",
+    ),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet make-model``."""
+    parser.add_argument("name", choices=list(RECIPES), metavar="NAME", help=f"{' or '.join(RECIPES)}")
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="the data of its card, in VOC layout")
+    parser.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help="the model file to write")
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|FILE",
+        help="MobileNetV2's weights, which are imitated: torchvision's, downloaded once, or a file (default: imagenet)",
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="where parts are kept (default: the model file's name with .work)"
+    )
+    parser.add_argument("--results", type=Path, metavar="DIR", help="where curves and scores are copied to, too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Distil, train, save, score; the scores go to stdout."""
+    from ..data.progress import log
+    from ..data.store import write_json
+
+    recipe, work = RECIPES[args.name], args.work or Path(f"{args.out}.work")
+    student = distilled(recipe, args, work)
+    bundle = trained(recipe, args, student, work)
+    metrics, table = scored(recipe, args, bundle, work)
+    about = {
+        "data": recipe.data,
+        "licence": recipe.licence,
+        "command": f"sppnet make-model {args.name} DATASET --out {args.name}.safetensors",
+        "seed": args.seed,
+        "limits": recipe.limits,
+        "scores": summary(recipe, metrics),
+    }
+    with_card(bundle, {"about": about}).save(args.out)
+    if args.results is not None:
+        write_json(args.results / f"{args.name}.json", metrics)
+        for name, path in curves(work).items():
+            shutil.copyfile(path, args.results / f"{args.name}-{name}")
+    print(table)
+    log(f"wrote {args.out}, {args.out.stat().st_size / 1e6:.1f} MB", args.quiet)
+    return 0
+
+
+def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
+    """The student's weights, by MobileNetV2's example, on the photographs of the training set."""
+    from dataclasses import replace
+
+    from ..data.open import open_dataset
+    from ..detector.classification.distil import LEARN, distil
+
+    out = work / "student.safetensors"
+    if not out.is_file():
+        photographs = [sample.path for sample in open_dataset(args.dataset, recipe.train_set)]
+        distil(
+            photographs,
+            out,
+            recipe.student,
+            teacher_weights=args.weights,
+            learn=replace(LEARN, epochs=recipe.epochs, seed=args.seed),
+            work=work / "distillation",
+            device=resolve_device(args),
+            quiet=args.quiet,
+        )
+    return out
+
+
+def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path) -> Bundle:
+    """The detector on the student's map, in half precision."""
+    from ..data.open import open_dataset
+    from ..detector.config import FeatureOptions, TrainOptions
+    from ..detector.train import train
+
+    compile_kernels(args.quiet)
+    detector = train(
+        open_dataset(args.dataset, recipe.train_set, classes=recipe.classes),
+        out=work / "detector.safetensors",
+        backbone=recipe.student,
+        weights=student,
+        features=FeatureOptions(scales=(recipe.scale,)),
+        options=TrainOptions(seed=args.seed),
+        work=work / "training",
+        device=resolve_device(args),
+        quiet=args.quiet,
+    )
+    # A path of the machine that it was made on says nothing to anybody else.
+    return with_card(detector.bundle.halved(), {"weights": "distilled from mobilenet_v2's ImageNet weights"})
+
+
+def scored(recipe: Recipe, args: argparse.Namespace, bundle: Bundle, work: Path) -> tuple[dict[str, Any], str]:
+    """What ``sppnet evaluate`` writes and prints of the saved model on the test set."""
+    import json
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from .cli import main
+
+    model, folder, printed = work / f"{args.name}.safetensors", work / "evaluation", StringIO()
+    bundle.save(model)
+    command = ["evaluate", str(args.dataset), "--set", recipe.test_set, "--model", str(model), "-o", str(folder)]
+    with redirect_stdout(printed):
+        main([*command, "--metric", "voc07,voc", *(["--quiet"] if args.quiet else [])])
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {**metrics, "model": args.name}, printed.getvalue().rstrip()
+
+
+def summary(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, float]:
+    """The scores in words, for the card."""
+    found = metrics["metric"]["voc07"]
+    whole = f"VOC07 mAP on {metrics['images']} photographs ({recipe.test_set}) that nothing was trained or chosen on"
+    return {whole: round(found["map"], 3), **{name: round(ap, 3) for name, ap in found["ap"].items()}}
+
+
+def with_card(bundle: Bundle, entries: dict[str, Any]) -> Bundle:
+    """The model with more in its card."""
+    from dataclasses import replace
+
+    return replace(bundle, card={**bundle.card, **entries})
+
+
+def curves(work: Path) -> dict[str, Path]:
+    """The plots and numbers of a finished run by what they are called among the results."""
+    return {
+        "distillation.svg": work / "distillation" / "loss.svg",
+        "distillation.csv": work / "distillation" / "history.csv",
+        "precision-recall.svg": work / "evaluation" / "curves.svg",
+        "reliability.svg": work / "evaluation" / "reliability.svg",
+    }

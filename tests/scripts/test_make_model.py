@@ -1,0 +1,75 @@
+"""``sppnet make-model`` from photographs to a model with a card, on generated scenes and by a random teacher."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sppnet.data.scenes import make_scenes
+from sppnet.detector.bundle import Bundle
+from sppnet.detector.methods import detector_of
+from sppnet.scripts import make_model
+from sppnet.scripts.cli import main
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Where everything was written, and how it was called."""
+    folder = tmp_path_factory.mktemp("make")
+    make_scenes(folder / "scenes", {"train": 12, "val": 4}, seed=0, size=(96, 128))
+    recipe = replace(make_model.RECIPES["animals"], classes=("disc", "box"), epochs=1, scale=96)
+    command = ["make-model", "animals", str(folder / "scenes"), "--weights", "none", "--quiet"]
+    command += ["--out", str(folder / "animals.safetensors"), "--results", str(folder / "results")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(make_model.RECIPES, "animals", recipe)
+        assert main(command) == 0
+        written = (folder / "animals.safetensors").read_bytes()
+        student = folder / "animals.safetensors.work" / "student.safetensors"
+        before = student.stat().st_mtime_ns
+        assert main(command) == 0
+    assert student.stat().st_mtime_ns == before
+    assert (folder / "animals.safetensors").read_bytes() == written
+    return folder
+
+
+def test_the_model_says_where_it_comes_from(made, capsys):
+    bundle = Bundle.load(made / "animals.safetensors")
+    assert bundle.class_names == ("disc", "box")
+    about = bundle.card["about"]
+    assert about.keys() == {"data", "licence", "command", "seed", "limits", "scores"}
+    assert str(made) not in str(bundle.card)
+    assert main(["info", str(made / "animals.safetensors")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a demonstration. For real work" in said
+    assert "sppnet make-model animals DATASET --out animals.safetensors" in said
+
+
+def test_curves_and_scores_are_copied(made):
+    names = {path.name for path in (made / "results").iterdir()}
+    curves = {"distillation.svg", "distillation.csv", "precision-recall.svg", "reliability.svg"}
+    assert names == {"animals.json", *(f"animals-{name}" for name in curves if (f"animals-{name}") in names)}
+    assert {"animals-distillation.svg", "animals-distillation.csv", "animals-precision-recall.svg"} <= names
+
+
+def test_in_half_precision_it_detects_alike(made):
+    whole = Bundle.load(made / "animals.safetensors.work" / "detector.safetensors")
+    half = Bundle.load(made / "animals.safetensors")
+    assert half.tensors()["score.weights"].dtype == torch.float16
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    windows = [[0, 0, 120, 90], [10, 20, 60, 70], [30, 5, 110, 60]]
+    scores = []
+    for bundle in (whole, half):
+        detector = detector_of(bundle, "cpu")
+        detector.set_image(image)
+        scores.append(detector.score_windows(windows))
+    np.testing.assert_allclose(*scores, rtol=0, atol=0.02 * np.abs(scores[0]).max())
+    sizes = [
+        (made / name).stat().st_size
+        for name in ("animals.safetensors", "animals.safetensors.work/detector.safetensors")
+    ]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_an_unknown_name(capsys):
+    assert main(["make-model", "plants", "scenes", "--out", "m.safetensors"]) == 2
+    assert "animals" in capsys.readouterr().err
