@@ -106,7 +106,8 @@ def _add_learning_arguments(group: argparse._ArgumentGroup) -> None:
         "--rate",
         type=float,
         metavar="R",
-        help="learning rate (default: 0.1, or 0.01 for pretrained weights; a fiftieth of it with adamw)",
+        help="learning rate, of which pretrained convolutions take a thirtieth (default: 0.1, or 0.01 where fc layers "
+        "are pretrained, too; a fiftieth of it with adamw)",
     )
     group.add_argument(
         "--optimizer",

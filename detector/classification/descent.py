@@ -105,13 +105,17 @@ class Descent(ABC):
         self._averaged: dict[str, Tensor] = {}
         self._steps = 0
 
+    def _parts(self) -> list[tuple[nn.Module, float]]:
+        """The network's parts, each with the factor on its learning rate."""
+        return [(self.network, 1.0)]
+
     def _optimizer(self) -> torch.optim.Optimizer:
-        options = self.options
-        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        options, groups = self.options, []
+        for part, factor in self._parts():
+            parameters = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            matrices, vectors = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+            groups.append({"params": matrices, "weight_decay": options.weight_decay, "factor": factor})
+            groups.append({"params": vectors, "weight_decay": 0.0, "factor": factor})
         if options.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=self.rate)
         return torch.optim.SGD(groups, lr=self.rate, momentum=options.momentum, nesterov=options.momentum > 0)
@@ -165,7 +169,7 @@ class Descent(ABC):
                     step_rate = self._rate_at(done + number / batches_in_epoch)
                     rate = max(rate, step_rate)
                     for group in self.optimizer.param_groups:
-                        group["lr"] = step_rate
+                        group["lr"] = step_rate * group["factor"]
                     losses.append(self._step(batch))
         mean = float(torch.stack(losses).mean())
         # The losses say nothing of what the last step has made.

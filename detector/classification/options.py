@@ -81,8 +81,8 @@ class LearnOptions(BaseOptions):
     batch : int
         Photographs in a mini-batch.
     rate : float or None
-        Learning rate at first. None is 0.1 for convolutions that start at random, 0.01 for pretrained ones, and a
-        fiftieth of these with "adamw".
+        Learning rate at first, of the fc layers at least: pretrained convolutions under new ones learn at 0.03 of it.
+        None is 0.1, with pretrained fc layers 0.01, and a fiftieth of these with "adamw".
     optimizer : {"sgd", "adamw"}
         Stochastic gradient descent with Nesterov's momentum, or Adam with decoupled decay (Loshchilov and Hutter, ICLR
         2019).

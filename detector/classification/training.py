@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ...eval.classification import classification_ap, top_k_accuracy
@@ -17,6 +17,10 @@ from .network import SPPClassifier
 from .options import LearnOptions
 from .photographs import Batch, Photographs, normalised
 
+#: Factor on the rate of pretrained convolutions. MobileNetV2, 540 photographs of 20 classes, two epochs at 128 pixels:
+#: top-1 accuracy 0.78 with fc layers at 0.1; at 0.05 and with convolutions at 0.01 0.65, at 0.001 0.72, at 0 0.70.
+_PRETRAINED = 0.03
+
 
 class Training(Descent):
     """Learns the labels of photographs by the cross-entropy.
@@ -24,8 +28,7 @@ class Training(Descent):
     Parameters
     ----------
     network : SPPClassifier
-        Changed in place. One that starts from pretrained convolutions learns at a tenth of the rate, 0.1 (a fiftieth
-        of that by AdamW).
+        Changed in place. Pretrained convolutions under new fc layers learn at a small part of their rate.
     photographs, held_out, options, augmentation, report
         As in :class:`.descent.Descent`. The held-out score is the top-1 accuracy or, with several labels, VOC07's mean
         AP, None where none of the classes is shown.
@@ -42,8 +45,12 @@ class Training(Descent):
         augmentation: Augmentation,
         report: Callable[[str], None],
     ) -> None:
-        rate = (0.01 if network.pretrained else 0.1) / (50 if options.optimizer == "adamw" else 1)
+        rate = (0.1 if network.new_layers else 0.01) / (50 if options.optimizer == "adamw" else 1)
         super().__init__(network, photographs, held_out, options, augmentation, rate, report)
+
+    def _parts(self) -> list[tuple[nn.Module, float]]:
+        factor = _PRETRAINED if self.network.pretrained and self.network.new_layers else 1.0
+        return [(self.network.convolutions, factor), (self.network.layers, 1.0)]
 
     def _size(self, epoch: int) -> int:
         return super()._size(epoch) if self.network.fit == "any" else self.network.size

@@ -111,6 +111,25 @@ def test_the_parts_follow_what_is_learnt_and_stay_as_they_were(settled):
     assert not torch.equal(network.head(torch.ones(1, 256)), answer)
 
 
+def test_pretrained_batch_norms_keep_their_statistics(settled):
+    state = settled().convolutions.state_dict()
+    pretrained = SPPClassifier(NAMES, "sppnet_small", state, options=ClassifierOptions(levels=(1,), width=8))
+    assert pretrained.training
+    images = images_of((64, 64), count=2)
+    with torch.no_grad():
+        in_training = pretrained.convolutions(images)
+        assert torch.equal(in_training, pretrained.eval().convolutions(images))
+    pretrained.train()
+    for name, value in pretrained.convolutions.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    pretrained(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in pretrained.convolutions.parameters())
+    fresh = settled().train()
+    before = fresh.convolutions.state_dict()["features.1.running_mean"].clone()
+    fresh(images)
+    assert not torch.equal(fresh.convolutions.state_dict()["features.1.running_mean"], before)
+
+
 def test_weights_loaded_in_eval_mode_are_those_it_answers_with(settled):
     network, other = settled(), settled().train()
     with torch.no_grad():

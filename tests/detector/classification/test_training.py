@@ -316,25 +316,41 @@ def test_steps_are_made_at_their_rates_and_epochs_tell_the_highest(training, pho
     learnt._step = watched
     learnt.run()
     expected = [learnt._rate_at(progress) for progress in (0, 0.5, 1, 1.5)]
-    assert rates == [[rate, rate] for rate in expected]
+    assert rates == [[rate] * 4 for rate in expected]
     assert [epoch.rate for epoch in learnt.history] == [max(expected[:2]), max(expected[2:])]
 
 
 def test_the_first_rate_depends_on_where_the_network_starts(training, settled, photographs):
     assert training().rate == 0.1
+    assert training(optimizer="adamw").rate == pytest.approx(0.002)
     network = SPPClassifier(NAMES, weights=settled().convolutions.state_dict())
     options = LearnOptions(sizes=(64,), mixed=False)
+    assert Training(network, photographs(6), None, options, Augmentation("paper"), print).rate == 0.1
+    network.new_layers = False  # as of an AlexNet
     assert Training(network, photographs(6), None, options, Augmentation("paper"), print).rate == 0.01
     assert training(rate=0.3).rate == 0.3
 
 
+def test_pretrained_convolutions_take_small_steps(settled, photographs):
+    network = SPPClassifier(NAMES, weights=settled().convolutions.state_dict())
+    options = LearnOptions(sizes=(64,), mixed=False, batch=6, epochs=1, rate=0.2, warmup=0.0)
+    learnt = Training(network, photographs(6), None, options, Augmentation("paper"), lambda line: None)
+    learnt.run()
+    rates = {id(p): group["lr"] for group in learnt.optimizer.param_groups for p in group["params"]}
+    assert {round(rates[id(p)], 9) for p in network.convolutions.parameters()} == {0.006}
+    assert {rates[id(p)] for p in network.layers.parameters()} == {0.2}
+    assert len(rates) == len(list(network.parameters()))
+
+
 def test_decay_is_of_weights_alone(training):
     learnt = training(weight_decay=0.1)
-    decayed, others = learnt.optimizer.param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
-    assert {parameter.ndim for parameter in others["params"]} == {1}
-    assert len(decayed["params"]) + len(others["params"]) == len(list(learnt.network.parameters()))
+    decayed, others = [learnt.optimizer.param_groups[start::2] for start in (0, 1)]
+    assert {group["weight_decay"] for group in decayed} == {0.1}
+    assert {group["weight_decay"] for group in others} == {0.0}
+    assert {parameter.ndim for group in decayed for parameter in group["params"]} == {2, 4}
+    assert {parameter.ndim for group in others for parameter in group["params"]} == {1}
+    found = [id(parameter) for group in decayed + others for parameter in group["params"]]
+    assert sorted(found) == sorted(map(id, learnt.network.parameters()))
 
 
 # Losses
