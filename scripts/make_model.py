@@ -35,6 +35,12 @@ class Recipe:
         Of the distillation.
     scale : int
         Of the photographs in training and detection: their shorter side, pixels.
+    levels : tuple of int
+        Of the pyramid.
+    width : int
+        Numbers in fc6 and fc7.
+    compress : str
+        As ``--compress`` of ``sppnet train``: what makes the file as small as it must be.
     data, licence, limits : str
         For the model's card.
     """
@@ -45,6 +51,9 @@ class Recipe:
     student: str
     epochs: int
     scale: int
+    levels: tuple[int, ...]
+    width: int
+    compress: str
     data: str
     licence: str
     limits: str
@@ -59,6 +68,9 @@ RECIPES = {
         student="sppnet_student",
         epochs=60,
         scale=688,
+        levels=(1, 2, 3, 4),
+        width=512,
+        compress="svd=88,bfloat16",
         data="1,697 photographs of animals from the train set of PASCAL VOC 2012, by way of Flickr",
         licence="the photographs: Flickr's terms, research use; the weights: MIT, as the package",
         limits="a small network trained on 1,697 photographs: a demonstration. For real work train on ImageNet "
@@ -137,7 +149,8 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
 def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path) -> Bundle:
     """The detector on the student's map, in half precision."""
     from ..data.open import open_dataset
-    from ..detector.config import FeatureOptions, TrainOptions
+    from ..detector.compression import Compression
+    from ..detector.config import FeatureOptions, FineTuneOptions, TrainOptions
     from ..detector.train import train
 
     compile_kernels(args.quiet)
@@ -146,7 +159,9 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
         out=work / "detector.safetensors",
         backbone=recipe.student,
         weights=student,
-        features=FeatureOptions(scales=(recipe.scale,)),
+        features=FeatureOptions(scales=(recipe.scale,), levels=recipe.levels, features="fc7"),
+        finetune=FineTuneOptions(width=recipe.width),
+        compression=Compression.parse(recipe.compress),
         options=TrainOptions(seed=args.seed),
         work=work / "training",
         device=resolve_device(args),

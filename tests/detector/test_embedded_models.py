@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from sppnet.data.embedded import embedded_models
+from sppnet.data.samples import sample_photographs
 from sppnet.detector.bundle import Bundle
 from sppnet.detector.methods import detector_of
+from sppnet.detector.predictor import SPPDetector
 
 MEGABYTES = {"animals": 10, "cells": 4}
 
@@ -18,7 +20,14 @@ def test_a_model_of_the_package(name):
     detector = detector_of(Bundle.load(name), "cpu")
     assert set(detector.card["about"]) >= {"data", "licence", "command", "seed", "limits"}
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    found = detector.detect(image, threshold=-np.inf, windows=[[0, 0, 120, 90]])
-    assert found.class_names == detector.class_names
-    assert np.isfinite(found.scores).all()
-    assert len(found) > 0
+    detector.set_image(image)
+    scores = detector.score_windows([[0, 0, 120, 90], [10, 10, 50, 60]])
+    assert scores.shape == (2, len(detector.class_names))
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(("photograph", "shown"), [("chelsea", {"cat"}), ("astronaut", {"person"}), ("coffee", set())])
+def test_animals_on_photographs_that_everybody_has(photograph, shown):
+    (path,) = [path for path in sample_photographs() if path.stem == photograph]
+    found = SPPDetector.load().detect(path)
+    assert {found.class_names[label] for label in found.labels} == shown

@@ -17,7 +17,7 @@ def made(tmp_path_factory):
     """Where everything was written, and how it was called."""
     folder = tmp_path_factory.mktemp("make")
     make_scenes(folder / "scenes", {"train": 12, "val": 4}, seed=0, size=(96, 128))
-    recipe = replace(make_model.RECIPES["animals"], classes=("disc", "box"), epochs=1, scale=96)
+    recipe = replace(make_model.RECIPES["animals"], classes=("disc", "box"), epochs=1, scale=96, width=32)
     command = ["make-model", "animals", str(folder / "scenes"), "--weights", "none", "--quiet"]
     command += ["--out", str(folder / "animals.safetensors"), "--results", str(folder / "results")]
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +54,9 @@ def test_curves_and_scores_are_copied(made):
 def test_in_half_precision_it_detects_alike(made):
     whole = Bundle.load(made / "animals.safetensors.work" / "detector.safetensors")
     half = Bundle.load(made / "animals.safetensors")
-    assert half.tensors()["score.weights"].dtype == torch.float16
+    tensors = half.tensors()
+    assert tensors["score.weights"].dtype == tensors["backbone.features.0.weight"].dtype == torch.float16
+    assert {tensors[name].dtype for name in tensors if name.startswith("head.fc")} == {torch.bfloat16}
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     windows = [[0, 0, 120, 90], [10, 20, 60, 70], [30, 5, 110, 60]]
     scores = []
