@@ -103,7 +103,7 @@ def medium() -> CompactNet:
 
 
 def student() -> CompactNet:
-    """About two and a half million weights, made to imitate MobileNetV2 (:mod:`.classification.distillation`).
+    """About 2.8 million weights, made to imitate MobileNetV2 (:mod:`.classification.distillation`).
 
     Its map has the 576 channels of MobileNetV2's default one, and its cells look at as large a part of the image (279
     pixels for 267), which takes two blocks more at the last stage.

@@ -59,7 +59,7 @@ def detect_files(
     detector : ImageDetector
     paths : iterable of Path
     threshold : float, optional
-        Only detections that score higher; the detector's own when absent.
+        As in :meth:`.predictor.Detector.detect`; the detector's own when absent.
     finish : callable, optional
         ``finish(path, image, detections)`` is called for each image, one at a time and in order; its result comes
         after that. What it raises is raised here.

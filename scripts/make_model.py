@@ -72,7 +72,8 @@ RECIPES = {
         width=512,
         compress="svd=88,bfloat16",
         data="1,697 photographs of animals from the train set of PASCAL VOC 2012, by way of Flickr",
-        licence="the photographs: Flickr's terms, research use; the weights: MIT, as the package",
+        licence="the photographs: Flickr's terms, research use; the teacher, MobileNetV2 with ImageNet weights from "
+        "google-coral/test_data: Apache-2.0; the weights here: MIT, as the package",
         limits="a small network trained on 1,697 photographs: a demonstration. For real work train on ImageNet "
         "weights, one command: sppnet train DATASET --backbone mobilenet_v2 --out M",
     ),

@@ -18,7 +18,10 @@ def tiny():
     return CompactNet((4, 6, 8, 10), (1, 2, 1))
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("sppnet_small", 0.9e6, 1.1e6), ("sppnet_medium", 2.8e6, 3.2e6)])
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("sppnet_small", 0.9e6, 1.1e6), ("sppnet_medium", 2.8e6, 3.2e6), ("sppnet_student", 2.7e6, 2.9e6)],
+)
 def test_convolution_weights(name, least, most):
     with torch.device("meta"):
         network = NETWORKS[name]()
@@ -122,6 +125,20 @@ def test_it_learns_from_its_start(tiny):
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
     assert all(module.bn2.weight.abs().max() > 0 for module in tiny.modules() if isinstance(module, BasicBlock))
+
+
+def test_an_expansion_gives_the_map_its_channels():
+    torch.manual_seed(0)
+    network = CompactNet((4, 6, 8, 10), (1, 2, 1), expanded=24).eval()
+    image = torch.randn(1, 3, 40, 64)
+    with torch.no_grad():
+        *body, convolution, norm, _ = network.features
+        whole = nn.Sequential(*body)(image)
+        expected = functional.relu(norm(functional.conv2d(whole, convolution.weight)))
+        assert torch.equal(network(image), expected)
+    assert expected.shape == (1, 24, 3, 4)
+    with pytest.raises(ValueError, match="one channel or more after the expansion, not 0"):
+        CompactNet((4, 6, 8, 10), (1, 2, 1), expanded=0)
 
 
 @pytest.mark.parametrize(
