@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...data.errors import InputError
+from ...data.progress import log
+from ..cache import Checkpoint
 from ..compression import bfloat16_is_fast
 from .augment import Augmentation
 from .options import LearnOptions
@@ -245,6 +248,31 @@ class Descent(ABC):
             yield
         finally:
             self.network.load_state_dict(last)
+
+    def run_resumably(self, work: Path, stage: str, key: str, after_epoch: Callable[[], None], quiet: bool) -> None:
+        """:meth:`run`, from where an earlier run with the same key stopped.
+
+        Parameters
+        ----------
+        work : Path
+            Folder in which the state after each epoch is kept.
+        stage, key : str
+            What the state is called, and what it depends on.
+        after_epoch : callable
+            Called when the state has been kept.
+        quiet : bool
+        """
+        checkpoint = Checkpoint(work, stage, key)
+        kept = checkpoint.load()
+        if kept is not None:
+            self.restore(kept)
+            log(f"going on after epoch {len(self.history)}", quiet)
+
+        def keep() -> None:
+            checkpoint.save(self.state())
+            after_epoch()
+
+        self.run(keep)
 
     def state(self) -> dict[str, Array]:
         """Everything that :meth:`restore` needs to go on bit for bit."""

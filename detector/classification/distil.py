@@ -11,7 +11,6 @@ from ...data.labelled import LabelledImage, LabelledImages, no_labels
 from ...data.progress import log
 from ...data.store import content_key
 from ..backbone import Backbone
-from ..cache import Checkpoint
 from ..modelfile import write_model
 from ..networks import cut, to_learn
 from .augment import Augmentation
@@ -92,17 +91,11 @@ def distil(
     unseen = Photographs(held_out, learn.sizes[0], "reading held-out photographs", quiet)
     student = to_learn(part, seed=learn.seed).to(device)
     training = Distillation(student, example, kept, unseen, learn, augmentation, lambda line: log(line, quiet))
-    checkpoint = Checkpoint(work, "distillation", key)
-    state = checkpoint.load()
-    if state is not None:
-        training.restore(state)
-        log(f"going on after epoch {len(training.history)}", quiet)
 
-    def keep() -> None:
-        checkpoint.save(training.state())
+    def draw() -> None:
         write_curves(work, training.history, "squared difference of the maps", "explained variance")
 
-    training.run(keep)
+    training.run_resumably(work, "distillation", key, draw, quiet)
     last = training.history[-1]
     card = {
         "version": __version__,

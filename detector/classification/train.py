@@ -11,7 +11,6 @@ from ...data.errors import InputError
 from ...data.labelled import LabelledImages
 from ...data.progress import log
 from ...data.store import content_key
-from ..cache import Checkpoint
 from .augment import Augmentation
 from .curves import write_curves
 from .descent import Epoch
@@ -93,17 +92,12 @@ def train_classifier(
     kept = Photographs(images, learn.sizes[0], "reading photographs", quiet)
     held_out = Photographs(validation, learn.sizes[0], "reading held-out photographs", quiet)
     training = Training(classifier, kept, held_out, learn, augmentation, lambda line: log(line, quiet))
-    checkpoint = Checkpoint(work, "classifier", key)
-    state = checkpoint.load()
-    if state is not None:
-        training.restore(state)
-        log(f"going on after epoch {len(training.history)}", quiet)
+    score = "mAP" if images.multi_label else "top-1"
 
-    def keep() -> None:
-        checkpoint.save(training.state())
-        write_curves(work, training.history, "cross-entropy", "mAP" if images.multi_label else "top-1")
+    def draw() -> None:
+        write_curves(work, training.history, "cross-entropy", score)
 
-    training.run(keep)
+    training.run_resumably(work, "classifier", key, draw, quiet)
     classifier.card = {
         "version": __version__,
         "images": len(kept),
