@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 HELP = """Make one of the package's own models again.
 
 A small network learns, from nothing, to imitate a pretrained one on the photographs of DATASET; a detector is trained
-on it, saved in half precision and scored on a set that nothing was trained or chosen on. Each part is kept under --work
-and not done twice."""
+on it, saved in half precision and scored on a set that nothing was trained or chosen on. A run that was stopped
+goes on where it was; what it has done is kept under --work."""
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,17 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
     from ..data.open import open_dataset
     from ..detector.classification.distil import LEARN, distil
 
-    out = work / "student.safetensors"
-    if not out.is_file():
-        photographs = [sample.path for sample in open_dataset(args.dataset, recipe.train_set)]
-        distil(
-            photographs,
-            out,
-            recipe.student,
-            teacher_weights=args.weights,
-            learn=replace(LEARN, epochs=recipe.epochs, seed=args.seed),
-            work=work / "distillation",
-            device=resolve_device(args),
-            quiet=args.quiet,
-        )
-    return out
+    photographs = [sample.path for sample in open_dataset(args.dataset, recipe.train_set)]
+    return distil(
+        photographs,
+        work / "student.safetensors",
+        recipe.student,
+        teacher_weights=args.weights,
+        learn=replace(LEARN, epochs=recipe.epochs, seed=args.seed),
+        work=work / "distillation",
+        device=resolve_device(args),
+        quiet=args.quiet,
+    )
 
 
 def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path) -> Bundle:
@@ -205,9 +202,11 @@ def with_card(bundle: Bundle, entries: dict[str, Any]) -> Bundle:
 
 def curves(work: Path) -> dict[str, Path]:
     """The plots and numbers of a finished run by what they are called among the results."""
-    return {
+    places = {
         "distillation.svg": work / "distillation" / "loss.svg",
         "distillation.csv": work / "distillation" / "history.csv",
         "precision-recall.svg": work / "evaluation" / "curves.svg",
         "reliability.svg": work / "evaluation" / "reliability.svg",
     }
+    # Without held-out photographs there are no probabilities, and nothing says how true they are.
+    return {name: path for name, path in places.items() if path.is_file()}

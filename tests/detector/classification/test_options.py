@@ -49,6 +49,7 @@ def test_networks_that_cannot_be(values, message):
         ({"warmup": -1.0}, "warm-up at least 0"),  # whose rate would be negative
         ({"warmup": float("nan")}, "warm-up at least 0"),
         ({"patience": 0}, "patience at least 1"),
+        ({"optimizer": "lion"}, "optimizer must be one of sgd, adamw, not 'lion'"),
         ({"schedule": "linear"}, "schedule must be one of cosine, steps, plateau"),
         ({"size_rule": "random"}, "size rule one of alternate, range, not 'cosine' and 'random'"),
         ({"sizes": ()}, "sizes must be 64 pixels or more"),
