@@ -178,11 +178,12 @@ class Descent(ABC):
         # The losses say nothing of what the last step has made.
         if not math.isfinite(mean) or not self._all_finite():
             raise self._diverged()
-        with self._kept():
-            scores = self._score() if self.held_out else (None, None, None)
-        if scores[0] is not None and not math.isfinite(scores[0]):
+        epoch = Epoch(done + 1, size, rate, mean)
+        if self.held_out:
+            with self._kept():
+                epoch = Epoch(done + 1, size, rate, mean, *self._score())
+        if epoch.held_out_loss is not None and not math.isfinite(epoch.held_out_loss):
             raise self._diverged()
-        epoch = Epoch(done + 1, size, rate, mean, *scores)
         self.history.append(epoch)
         line = f"epoch {epoch.number} of {options.epochs}: {size} pixels, rate {rate:.1e}, loss {mean:.3f}"
         self.report(line + (f"; held out: {self._words(epoch)}" if self.held_out else ""))

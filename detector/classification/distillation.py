@@ -12,7 +12,7 @@ from ..backbone import Backbone
 from .augment import Augmentation
 from .descent import Descent, Epoch
 from .options import LearnOptions
-from .photographs import Batch, Photographs, normalised
+from .photographs import Batch, Photographs
 
 #: For AdamW, which came to an explained variance of 0.15 in 300 steps of 32 crops; SGD at 0.3 to 0.03.
 _RATE = 2e-3
@@ -104,7 +104,7 @@ class Distillation(Descent):
         missed, all_of_it, count = 0.0, 0.0, 0
         with closing(self.held_out.centres("crop", self.options.batch)) as batches:
             for batch in batches:
-                differences, contents = self._differences(normalised(batch.images.to(self.device)))
+                differences, contents = self._differences(self._images(batch.images))
                 missed += float(differences.square().sum())
                 all_of_it += float(contents.square().sum())
                 count += differences.numel()

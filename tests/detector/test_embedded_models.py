@@ -18,7 +18,7 @@ def test_a_model_of_the_package(name):
         pytest.skip(f"the package carries no model '{name}' yet")
     assert path.stat().st_size <= MEGABYTES[name] * 1e6
     detector = detector_of(Bundle.load(name), "cpu")
-    assert set(detector.card["about"]) >= {"data", "licence", "command", "seed", "limits"}
+    assert set(detector.card["about"]) >= {"data", "teacher", "licence", "command", "seed", "limits"}
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     detector.set_image(image)
     scores = detector.score_windows([[0, 0, 120, 90], [10, 10, 50, 60]])

@@ -36,12 +36,12 @@ def test_the_model_says_where_it_comes_from(made, capsys):
     bundle = Bundle.load(made / "animals.safetensors")
     assert bundle.class_names == ("disc", "box")
     about = bundle.card["about"]
-    assert about.keys() == {"data", "licence", "command", "seed", "limits", "scores"}
+    assert about.keys() == {"data", "teacher", "licence", "command", "seed", "limits", "scores"}
     assert str(made) not in str(bundle.card)
     assert main(["info", str(made / "animals.safetensors")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "a demonstration. For real work" in said
-    assert "sppnet make-model animals DATASET --out animals.safetensors" in said
+    assert "sppnet make-model animals DATASET --weights none --out animals.safetensors" in said
 
 
 def test_curves_and_scores_are_copied(made):
