@@ -115,6 +115,8 @@ class DetectOptions(BaseOptions):
         Windows of a class that score lower are dropped before suppression.
     nms : float
         IoU above which the lower-scoring of two boxes of a class goes; applied before and after the regression.
+    regressions : int
+        How often a box is regressed, each time from where it was moved to; R-CNN and the reference do it once.
     max_per_class : int
         Detections kept for an image and class.
     show_above : float
@@ -126,8 +128,16 @@ class DetectOptions(BaseOptions):
     max_windows: int = 2000
     keep_above: float = -1.5
     nms: float = 0.3
+    regressions: int = 1
     max_per_class: int = 100
     show_above: float = -0.5
+
+    def __post_init__(self) -> None:
+        if self.max_windows < 1 or self.regressions < 0:
+            raise InputError(
+                f"at least one window of an image is looked at, and regressed 0 or more times, not {self.max_windows} "
+                f"and {self.regressions}"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def finish(
     threshold : float, or float array (classes,)
         Detections that do not score higher are left out; with a calibration those that are not more probable.
     regress : callable, optional
-        From rows (M,) and labels (M,) to deltas (M, 4).
+        From boxes (M, 4) and labels (M,) to deltas (M, 4).
     calibration : Calibration, optional
         Gives the detections probabilities.
     """
@@ -85,12 +86,18 @@ def finish(
     rows, labels, best = rows[kept], labels[kept], best[kept]
     if probabilities is not None:
         probabilities = probabilities[kept]
-    boxes = windows[rows].astype(np.float32)
-    if regress is not None and len(rows):
-        boxes = decode(boxes, regress(rows, labels)).astype(np.float32)
-    boxes = clip(boxes, *image_size)
-    solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    found = Detections(boxes, best, labels, tuple(class_names), probabilities)[solid]
+    boxes = clip(windows[rows].astype(np.float32), *image_size)
+    found = _solid(Detections(boxes, best, labels, tuple(class_names), probabilities))
     if regress is not None:
+        for _ in range(options.regressions):
+            if not len(found):
+                break
+            moved = decode(found.boxes, regress(found.boxes, found.labels)).astype(np.float32)
+            found = _solid(replace(found, boxes=clip(moved, *image_size)))
         found = found.nms(options.nms)
     return found[np.argsort(-found.scores, kind="stable")]
+
+
+def _solid(found: Detections) -> Detections:
+    """Those whose boxes have an area."""
+    return found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)]

@@ -171,8 +171,9 @@ class Detector(ABC):
         scores = self._scores(maps, cells)[cells.inverse]
         level = self._threshold(threshold)
 
-        def regress(rows: Array, labels: Array) -> Array:
-            return self._deltas(maps, cells, cells.inverse[rows], labels)
+        def regress(boxes: Array, labels: Array) -> Array:
+            moved = self.features.locate(maps, boxes)
+            return self._deltas(maps, moved, moved.inverse, labels)
 
         regressor = None if self._box_weights is None else regress
         calibration = self.bundle.calibration

@@ -126,7 +126,7 @@ def train(
         together.
     """
     features = features or FeatureOptions()
-    check_options(features, scorer, finetune or FineTuneOptions(), compression)
+    check_options(features, scorer, finetune or FineTuneOptions(), compression, detection or DetectOptions())
     # Before anything is fetched or computed: the commonest mistake, a class name that the labels do not have.
     check_classes(list(dataset), dataset.class_names)
     network = Backbone(backbone, weights=weights, layer=layer, seed=(options or TrainOptions()).seed).to(device)
@@ -308,7 +308,11 @@ class _Run:
 
 
 def check_options(
-    features: FeatureOptions, scorer: Scorer, finetune: FineTuneOptions, compression: Compression | None
+    features: FeatureOptions,
+    scorer: Scorer,
+    finetune: FineTuneOptions,
+    compression: Compression | None,
+    detection: DetectOptions,
 ) -> None:
     """Refuse options that do not go together.
 
@@ -325,6 +329,9 @@ def check_options(
         )
     if compression is not None and features.features == "pool5":
         raise InputError("there are no fc layers to compress: the detector's features are pool5")
+    if features.method == "warp" and detection.regressions > 1:
+        # Held-out images are scored on kept features, and of windows that were moved there are none.
+        raise InputError(f"warped windows are regressed once, not {detection.regressions} times")
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from ..data.errors import InputError
 from ..data.image import as_image
 from .ranking import ranked
 from .selective_search import ALGORITHM_VERSION, MODES, selective_search
+from .squares import small_squares
 from .working_image import large_enough, to_original, working_image
 
 Array = NDArray[Any]
@@ -71,6 +72,32 @@ class SelectiveSearch:
     def __call__(self, image: Array, image_id: str | None = None) -> Array:
         """See :meth:`Proposer.__call__`."""
         return selective_search(image, self.mode, self.max_boxes, self.seed)
+
+
+@dataclass(frozen=True)
+class DenseSearch:
+    """Our fast selective search and, in turns with it, small squares everywhere (see :mod:`.squares`)."""
+
+    max_boxes: int | None = 2000
+    seed: int = 0
+
+    name: ClassVar[str] = "dense"
+
+    def __post_init__(self) -> None:
+        _check_max_boxes(self.max_boxes)
+
+    def options(self) -> dict[str, Any]:
+        """See :meth:`Proposer.options`."""
+        return {"max_boxes": self.max_boxes, "seed": self.seed, "version": ALGORITHM_VERSION, "squares": 1}
+
+    def __call__(self, image: Array, image_id: str | None = None) -> Array:
+        """See :meth:`Proposer.__call__`."""
+        image = as_image(image)
+        height, width = image.shape[:2]
+        parts = [selective_search(image, "fast", None, self.seed), small_squares(height, width, self.seed)]
+        turn = np.concatenate([np.arange(len(part)) for part in parts])
+        boxes = np.concatenate(parts)[np.argsort(turn, kind="stable")]
+        return unique(boxes)[: self.max_boxes]
 
 
 @dataclass(frozen=True)
@@ -170,6 +197,7 @@ class SelectiveSearchPackage:
 METHODS: dict[str, Callable[[int | None, int], Proposer]] = {
     "fast": lambda max_boxes, seed: SelectiveSearch("fast", max_boxes, seed),
     "quality": lambda max_boxes, seed: SelectiveSearch("quality", max_boxes, seed),
+    "dense": lambda max_boxes, seed: DenseSearch(max_boxes, seed),
     "opencv": lambda max_boxes, seed: OpenCVSelectiveSearch(max_boxes),
     "selectivesearch": lambda max_boxes, seed: SelectiveSearchPackage(max_boxes, seed),
 }

@@ -98,13 +98,20 @@ def card_lines(header: dict[str, Any]) -> list[str]:
         **_method(features),
         "features": features["features"],
         "scores": {"svm": "linear SVMs", "softmax": "log-odds of the softmax"}[header["scorer"]],
-        "proposals": f"{header['detection']['proposals']}, {header['detection']['max_windows']} windows",
+        "proposals": _proposals(header["detection"]),
         "trained on": f"{card.get('images', 'unknown')} images",
         "made with": f"sppnet {card.get('version', 'unknown')}",
     }
     lines = [f"{name:<12}{value}" for name, value in rows.items()]
     names, calibration = header["classes"], header.get("calibration")
     return lines + score_lines(card) + compression_lines(card) + calibration_lines(names, calibration, card)
+
+
+def _proposals(detection: dict[str, Any]) -> str:
+    """How many windows are looked at, and what becomes of those that are kept."""
+    times = detection.get("regressions", 1)
+    moved = "" if times == 1 else f", boxes regressed {times} times"
+    return f"{detection['proposals']}, {detection['max_windows']} windows{moved}"
 
 
 def _method(features: dict[str, Any]) -> dict[str, str]:

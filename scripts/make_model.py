@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from .common import compile_kernels, resolve_device
 
 if TYPE_CHECKING:
     from ..detector.bundle import Bundle
+    from ..detector.recipes import Recipe
 
 HELP = """Make one of the package's own models again.
 
@@ -20,68 +20,13 @@ on it, saved in half precision and scored on a set that nothing was trained or c
 goes on where it was; what it has done is kept under --work."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is made.
-
-    Attributes
-    ----------
-    classes : tuple of str
-    train_set, test_set : str
-        Image sets of the dataset.
-    student : str
-        The network that learns.
-    epochs : int
-        Of the distillation.
-    scale : int
-        Of the photographs in training and detection: their shorter side, pixels.
-    levels : tuple of int
-        Of the pyramid.
-    width : int
-        Numbers in fc6 and fc7.
-    compress : str
-        As ``--compress`` of ``sppnet train``: what makes the file as small as it must be.
-    data, licence, limits : str
-        For the model's card.
-    """
-
-    classes: tuple[str, ...]
-    train_set: str
-    test_set: str
-    student: str
-    epochs: int
-    scale: int
-    levels: tuple[int, ...]
-    width: int
-    compress: str
-    data: str
-    licence: str
-    limits: str
-
-
-#: By the models' names.
-RECIPES = {
-    "animals": Recipe(
-        classes=("cat", "cow", "dog", "horse", "person", "sheep"),
-        train_set="train",
-        test_set="val",
-        student="sppnet_student",
-        epochs=60,
-        scale=688,
-        levels=(1, 2, 3, 4),
-        width=512,
-        compress="svd=88,bfloat16",
-        data="1,697 photographs of animals from the train set of PASCAL VOC 2012, by way of Flickr",
-        licence="the photographs: Flickr's terms, research use; the weights: MIT, as the package",
-        limits="a small network trained on 1,697 photographs: a demonstration. For real work train on ImageNet "
-        "weights, one command: sppnet train DATASET --backbone mobilenet_v2 --out M",
-    ),
-}
+#: The models that there are recipes for, which take too long to import for a parser.
+NAMES = ("animals", "cells")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``sppnet make-model``."""
-    parser.add_argument("name", choices=list(RECIPES), metavar="NAME", help=f"{' or '.join(RECIPES)}")
+    parser.add_argument("name", choices=NAMES, metavar="NAME", help=" or ".join(NAMES))
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="the data of its card, in VOC layout")
     parser.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help="the model file to write")
     parser.add_argument(
@@ -100,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Distil, train, save, score; the scores go to stdout."""
     from ..data.progress import log
     from ..data.store import write_json
+    from ..detector.recipes import RECIPES
 
     recipe, work = RECIPES[args.name], args.work or Path(f"{args.out}.work")
     student = distilled(recipe, args, work)
@@ -132,7 +78,7 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
     from dataclasses import replace
 
     from ..data.open import open_dataset
-    from ..detector.classification.distil import LEARN, distil
+    from ..detector.classification.distil import distil
 
     photographs = [sample.path for sample in open_dataset(args.dataset, recipe.train_set)]
     return distil(
@@ -140,7 +86,8 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
         work / "student.safetensors",
         recipe.student,
         teacher_weights=args.weights,
-        learn=replace(LEARN, epochs=recipe.epochs, seed=args.seed),
+        learn=replace(recipe.learn, seed=args.seed),
+        augmentation=recipe.augmentation,
         work=work / "distillation",
         device=resolve_device(args),
         quiet=args.quiet,
@@ -150,8 +97,7 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
 def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path) -> Bundle:
     """The detector on the student's map, in half precision."""
     from ..data.open import open_dataset
-    from ..detector.compression import Compression
-    from ..detector.config import FeatureOptions, FineTuneOptions, TrainOptions
+    from ..detector.config import TrainOptions
     from ..detector.train import train
 
     compile_kernels(args.quiet)
@@ -160,9 +106,10 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
         out=work / "detector.safetensors",
         backbone=recipe.student,
         weights=student,
-        features=FeatureOptions(scales=(recipe.scale,), levels=recipe.levels, features="fc7"),
-        finetune=FineTuneOptions(width=recipe.width),
-        compression=Compression.parse(recipe.compress),
+        features=recipe.features,
+        detection=recipe.detection,
+        finetune=recipe.finetune,
+        compression=recipe.compression,
         options=TrainOptions(seed=args.seed),
         work=work / "training",
         device=resolve_device(args),

@@ -18,7 +18,7 @@ Writes DIR/NAME.npz for each image, with the array "boxes": float32 (N, 4), x1 y
 0-based and half-open, the best first. With --dataset the recall and MABO of the boxes go to stdout and
 DIR/recall.json. A file that cannot be read is named and left out; the exit status is then 1."""
 
-METHODS = ("fast", "quality", "opencv", "selectivesearch")
+METHODS = ("fast", "quality", "dense", "opencv", "selectivesearch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         choices=METHODS,
         default="fast",
-        help="our selective search, fast or of higher quality; OpenCV's; the package selectivesearch (default: fast)",
+        help="our selective search, fast, of higher quality, or fast in turns with small squares everywhere; OpenCV's; "
+        "the package selectivesearch (default: fast)",
     )
     parser.add_argument(
         "--max", type=int, default=2000, metavar="N", dest="max_boxes", help="boxes for an image (default: 2000)"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .common import compile_kernels, resolve_device
 from .datasets import add_dataset_arguments, dataset_from, integers, names
+from .propose import METHODS as PROPOSALS
 
 HELP = """Train a detector on labelled photographs and write one model file.
 
@@ -78,6 +79,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lengths of the image's shorter side (default: 688; the paper's five: 480,576,688,864,1200)",
     )
     parser.add_argument(
+        "--proposals",
+        choices=PROPOSALS,
+        default="fast",
+        help="how windows are found, here and by the model: as --method of 'sppnet propose' says; dense is for objects "
+        "of a twentieth of the photograph's width (default: fast)",
+    )
+    parser.add_argument(
+        "--max-windows",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="windows looked at in an image, here and by the model (default: 2000)",
+    )
+    parser.add_argument(
+        "--regressions",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often the model regresses a box, each time from where it was moved to (default: 1)",
+    )
+    parser.add_argument(
         "--method",
         choices=("spp", "warp"),
         default="spp",
@@ -106,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.progress import log
     from ..detector.compression import Compression
-    from ..detector.config import FeatureOptions, FineTuneOptions, TrainOptions
+    from ..detector.config import DetectOptions, FeatureOptions, FineTuneOptions, TrainOptions
     from ..detector.train import train
     from .info import calibration_lines, compression_lines, score_lines
 
@@ -120,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     features = FeatureOptions(levels=args.pyramid, features=args.features, method=args.method, **chosen)
     given = {"width": args.fc_width, "epochs": args.epochs}
     finetune = FineTuneOptions(**{name: value for name, value in given.items() if value is not None})
+    detection = DetectOptions(args.proposals, args.max_windows, regressions=args.regressions)
     options = TrainOptions(seed=args.seed, held_out=args.held_out)
     compression = None if args.compress is None else Compression.parse(args.compress)
     dataset = dataset_from(args, args.classes)
@@ -132,6 +155,7 @@ def run(args: argparse.Namespace) -> int:
         layer=args.layer,
         features=features,
         scorer=args.scorer,
+        detection=detection,
         finetune=finetune,
         options=options,
         compression=compression,

@@ -28,26 +28,41 @@ def test_finish_orders_by_score_and_applies_the_threshold():
 
 
 def test_regression_moves_clips_and_suppresses_again():
-    def onto_each_other(rows, labels):
+    def onto_each_other(boxes, labels):
         """Every window of class 1 is carried to the window in row 2."""
-        shift = np.zeros((len(rows), 4), np.float32)
-        centres = (WINDOWS[:, :2] + WINDOWS[:, 2:]) / 2
-        sizes = WINDOWS[:, 2:] - WINDOWS[:, :2]
+        shift = np.zeros((len(boxes), 4), np.float32)
+        centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         moved = labels == 1
-        shift[moved, :2] = (centres[2] - centres[rows[moved]]) / sizes[rows[moved]]
+        shift[moved, :2] = (25 - centres[moved]) / sizes[moved]
         return shift
 
     found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), -np.inf, onto_each_other)
     assert (found.labels == 1).sum() == 1
     np.testing.assert_array_equal(found.boxes[found.labels == 1], WINDOWS[[2]])
 
-    def outwards(rows, labels):
-        return np.tile(np.array([0, 0, 1.5, 1.5], np.float32), (len(rows), 1))
+    def outwards(boxes, labels):
+        return np.tile(np.array([0, 0, 1.5, 1.5], np.float32), (len(boxes), 1))
 
     wide = finish(WINDOWS, SCORES, (32, 35), ("a", "b"), DetectOptions(nms=1.0), -np.inf, outwards)
     assert wide.boxes[:, 0].min() >= 0
     assert wide.boxes[:, 2].max() <= 35
     assert wide.boxes[:, 3].max() <= 32
+
+
+def test_a_box_is_regressed_from_where_it_was_moved_to():
+    def to_the_right(boxes, labels):
+        """By one and a half widths, at last out of the image."""
+        return np.tile(np.array([1.5, 0, 0, 0], np.float32), (len(boxes), 1))
+
+    def lefts(times):
+        options = DetectOptions(nms=1.0, regressions=times)
+        found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, to_the_right)
+        return sorted(found.boxes[found.labels == 0, 0].tolist())
+
+    # Class a keeps all windows but the last.
+    assert [lefts(times) for times in range(3)] == [[0, 0, 20], [15, 15, 35], [30, 30, 50]]
+    # What has left the image is gone, and is asked for no more.
+    assert [lefts(times) for times in (3, 5)] == [[45, 45], []]
 
 
 def test_no_windows_give_no_detections():
@@ -95,7 +110,7 @@ def test_probabilities_survive_regression_and_suppression():
         ("a", "b"),
         DetectOptions(),
         -np.inf,
-        lambda rows, labels: np.zeros((len(rows), 4), np.float32),
+        lambda boxes, labels: np.zeros((len(boxes), 4), np.float32),
         CALIBRATION,
     )
     np.testing.assert_array_equal(still.probabilities, CALIBRATION.probabilities(still.scores, still.labels))

@@ -18,6 +18,7 @@ needs_package = pytest.mark.skipif(
 ALL = [
     "fast",
     "quality",
+    "dense",
     pytest.param("opencv", marks=needs_contrib),
     pytest.param("selectivesearch", marks=needs_package),
 ]

@@ -7,9 +7,11 @@ import pytest
 import torch
 from sppnet.data.scenes import make_scenes
 from sppnet.detector.bundle import Bundle
+from sppnet.detector.config import FeatureOptions, FineTuneOptions
 from sppnet.detector.methods import detector_of
-from sppnet.scripts import make_model
+from sppnet.detector.recipes import RECIPES
 from sppnet.scripts.cli import main
+from sppnet.scripts.make_model import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +19,18 @@ def made(tmp_path_factory):
     """Where everything was written, and how it was called."""
     folder = tmp_path_factory.mktemp("make")
     make_scenes(folder / "scenes", {"train": 12, "val": 4}, seed=0, size=(96, 128))
-    recipe = replace(make_model.RECIPES["animals"], classes=("disc", "box"), epochs=1, scale=96, width=32)
+    usual = RECIPES["animals"]
+    recipe = replace(
+        usual,
+        classes=("disc", "box"),
+        learn=replace(usual.learn, epochs=1, sizes=(96, 64)),
+        features=FeatureOptions(scales=(96,), levels=(1, 2, 3, 4), features="fc7"),
+        finetune=FineTuneOptions(width=32),
+    )
     command = ["make-model", "animals", str(folder / "scenes"), "--weights", "none", "--quiet"]
     command += ["--out", str(folder / "animals.safetensors"), "--results", str(folder / "results")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(make_model.RECIPES, "animals", recipe)
+        patch.setitem(RECIPES, "animals", recipe)
         assert main(command) == 0
         written = (folder / "animals.safetensors").read_bytes()
         student = folder / "animals.safetensors.work" / "student.safetensors"
@@ -75,3 +84,7 @@ def test_in_half_precision_it_detects_alike(made):
 def test_an_unknown_name(capsys):
     assert main(["make-model", "plants", "scenes", "--out", "m.safetensors"]) == 2
     assert "animals" in capsys.readouterr().err
+
+
+def test_every_model_has_a_recipe():
+    assert set(NAMES) == set(RECIPES)
