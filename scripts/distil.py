@@ -40,16 +40,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes",
         type=integers,
-        default=(192, 160),
+        default=(256, 192),
         metavar="N,N",
-        help="sides of the crops in pixels, one each epoch in turn, the largest first (default: 192,160)",
+        help="sides of the crops in pixels, one each epoch in turn, the largest first (default: 256,192)",
+    )
+    parser.add_argument(
+        "--area",
+        type=area,
+        default=(0.04, 0.4),
+        metavar="A,B",
+        help="a crop shows from a part A to a part B of a photograph: things should look as large as to the detector "
+        "that is to be built on the student (default: 0.04,0.4, which is for --scales 688)",
     )
     parser.add_argument("--epochs", type=int, default=60, metavar="N", help="visits to every photograph (default: 60)")
-    parser.add_argument("--batch", type=int, default=32, metavar="N", help="crops in a mini-batch (default: 32)")
-    parser.add_argument("--rate", type=float, metavar="R", help="AdamW's learning rate (default: 0.002)")
+    parser.add_argument("--batch", type=int, default=16, metavar="N", help="crops in a mini-batch (default: 16)")
+    parser.add_argument(
+        "--rate", type=float, default=1.5e-3, metavar="R", help="AdamW's learning rate (default: 0.0015)"
+    )
     parser.add_argument(
         "--held-out", type=float, default=0.05, metavar="PART", help="part that is scored, not learnt (default: 0.05)"
     )
+
+
+def area(text: str) -> tuple[float, float]:
+    """Two parts of a photograph from ``0.04,0.4``."""
+    try:
+        least, most = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected two parts of a photograph, like 0.04,0.4, got '{text}'") from None
+    return least, most
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.folder import find_images
     from ..data.progress import log
-    from ..detector.classification.distil import LEARN, distil
+    from ..detector.classification.distil import AUGMENTATION, LEARN, distil
     from ..detector.modelfile import read_header
 
     learn = replace(
@@ -77,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         args.teacher,
         args.weights,
         learn,
+        replace(AUGMENTATION, area=args.area),
         work=args.work,
         device=resolve_device(args),
         quiet=args.quiet,

@@ -23,12 +23,21 @@ from .train import described, weights_key
 #: Raised when a checkpoint of an earlier version would be understood wrongly.
 _VERSION = 1
 
-#: Crops show a twentieth of a photograph or more: objects are met at the sizes at which a detector meets them.
-AUGMENTATION = Augmentation("strong", area=(0.05, 1.0))
+#: Things look as large in the crops as in a photograph whose shorter side a detector scales to 688 pixels. A student
+#: taught with crops of 5 % to all of a photograph explained 39 % of its teacher's variance on photographs of 224 pixels
+#: and 29 % on those of 688.
+AUGMENTATION = Augmentation("strong", area=(0.04, 0.4))
 
 #: Two sizes in turn, a running mean of the weights.
 LEARN = LearnOptions(
-    epochs=60, batch=32, optimizer="adamw", weight_decay=0.05, sizes=(192, 160), average=0.998, held_out=0.05
+    epochs=60,
+    batch=16,
+    optimizer="adamw",
+    rate=1.5e-3,
+    weight_decay=0.05,
+    sizes=(256, 192),
+    average=0.998,
+    held_out=0.05,
 )
 
 

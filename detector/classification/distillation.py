@@ -35,7 +35,7 @@ class Distillation(Descent):
     teacher : Backbone
     photographs, held_out, options, augmentation, report
         As in :class:`.descent.Descent`. The held-out score is the share of the teacher's variance that the student
-        explains: 1 is a perfect copy, 0 the teacher's mean at every cell.
+        explains on crops as those that it learns from: 1 is a perfect copy, 0 the teacher's mean at every cell.
 
     Attributes
     ----------
@@ -102,7 +102,11 @@ class Distillation(Descent):
     def _score(self) -> tuple[float | None, float | None, float | None]:
         assert self.held_out is not None
         missed, all_of_it, count = 0.0, 0.0, 0
-        with closing(self.held_out.centres("crop", self.options.batch)) as batches:
+        # Crops as those that are learnt from, the same after each epoch: the losses can be compared.
+        crops = self.held_out.training(
+            self.options.sizes[0], self.augmentation, self.options.batch, [self.options.seed]
+        )
+        with closing(crops) as batches:
             for batch in batches:
                 differences, contents = self._differences(self._images(batch.images))
                 missed += float(differences.square().sum())

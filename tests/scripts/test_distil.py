@@ -35,3 +35,13 @@ def test_a_student_unlike_its_teacher(tmp_path, capsys):
     assert (
         "the map of sppnet_medium (288 channels at stride 16, first cell at 1) must be like" in capsys.readouterr().err
     )
+
+
+def test_parts_of_a_photograph(tmp_path, capsys):
+    Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
+    call = ["distil", str(tmp_path / "a.png"), "--out", str(tmp_path / "m.safetensors"), "--weights", "none", "--area"]
+    for wrong in ("0.1", "a,b", "0.1,0.2,0.3"):
+        assert main([*call, wrong]) == 2
+        assert f"expected two parts of a photograph, like 0.04,0.4, got '{wrong}'" in capsys.readouterr().err
+    assert main([*call, "0.4,0.1"]) == 2
+    assert "crops show from a part to a part of at most 1 of a photograph" in capsys.readouterr().err

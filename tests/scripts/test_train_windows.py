@@ -1,0 +1,45 @@
+"""``--proposals``, ``--max-windows`` and ``--regressions`` of ``sppnet train``: the model keeps to them."""
+
+import pytest
+from sppnet.data.scenes import make_scenes
+from sppnet.detector.bundle import Bundle
+from sppnet.detector.config import DetectOptions
+from sppnet.detector.methods import detector_of
+from sppnet.scripts.cli import main
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("windows") / "scenes"
+    make_scenes(folder, {"trainval": 6}, seed=0, size=(90, 120))
+    return folder
+
+
+def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path, capsys):
+    model = tmp_path / "m.safetensors"
+    call = ["train", str(scenes), "--backbone", "sppnet_small", "--weights", "none", "--scales", "96", "--quiet"]
+    call += ["--out", str(model), "--proposals", "dense", "--max-windows", "150", "--regressions", "2"]
+    assert main(call) == 0
+    bundle = Bundle.load(model)
+    assert bundle.detection == DetectOptions("dense", 150, regressions=2)
+    image = next((scenes / "JPEGImages").iterdir())
+    detector = detector_of(bundle, "cpu")
+    found = detector.detect(image, threshold=0.0)
+    assert found.boxes.shape[1] == 4
+    capsys.readouterr()
+    assert main(["info", str(model)]) == 0
+    assert "dense, 150 windows, boxes regressed 2 times" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--max-windows", "0"], ["--regressions", "-1"]])
+def test_impossible_numbers_are_refused_before_any_work(scenes, tmp_path, capsys, wrong):
+    call = ["train", str(scenes), "--out", str(tmp_path / "m.safetensors"), "--weights", "none", *wrong]
+    assert main(call) == 2
+    assert "at least one window of an image is looked at, and regressed 0 or more times" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warped_windows_are_regressed_once(scenes, tmp_path, capsys):
+    call = ["train", str(scenes), "--out", str(tmp_path / "m.safetensors"), "--weights", "none", "--method", "warp"]
+    assert main([*call, "--regressions", "2"]) == 2
+    assert "warped windows are regressed once, not 2 times" in capsys.readouterr().err
