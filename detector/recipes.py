@@ -56,7 +56,7 @@ RECIPES = {
         train_set="train",
         test_set="val",
         student="sppnet_student",
-        learn=replace(LEARN, epochs=90),
+        learn=replace(LEARN, epochs=80),
         augmentation=AUGMENTATION,
         features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), features="fc7"),
         detection=DetectOptions(),

@@ -21,7 +21,7 @@ from .photographs import Photographs
 from .train import described, weights_key
 
 #: Raised when a checkpoint of an earlier version would be understood wrongly.
-_VERSION = 1
+_VERSION = 2
 
 #: Things look as large in the crops as in a photograph whose shorter side a detector scales to 688 pixels. A student
 #: taught with crops of 5 % to all of a photograph explained 39 % of its teacher's variance on photographs of 224 pixels

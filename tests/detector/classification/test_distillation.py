@@ -58,24 +58,24 @@ def distillation(photographs, teacher):
     return make
 
 
-def slow_difference(student, teacher, images, deviation):
-    """Mean of the squared differences, channel by channel in that channel's standard deviations."""
+def slow_difference(student, teacher, images):
+    """Mean of the squared differences, cell by cell."""
     found, wanted = student(images), teacher(images)
     squares = []
     for image in range(len(images)):
         for channel in range(found.shape[1]):
-            difference = (found[image, channel] - wanted[image, channel]) / deviation[channel]
+            difference = found[image, channel] - wanted[image, channel]
             squares.extend((difference**2).flatten().tolist())
     return np.mean(squares)
 
 
-def test_the_loss_is_the_difference_in_standard_deviations(distillation, photographs, teacher):
+def test_the_loss_is_the_difference_as_a_part_of_the_variance(distillation, photographs, teacher):
     learnt = distillation()
     learnt.network.eval()
     batch = next(iter(photographs(12).centres("crop", 3)))
     images = normalised(batch.images)
     with torch.no_grad():
-        expected = slow_difference(learnt.network, teacher, images, learnt.deviation)
+        expected = slow_difference(learnt.network, teacher, images) / learnt.variance
         assert float(learnt._loss(images, batch)) == pytest.approx(expected, rel=1e-4)
 
 
@@ -84,11 +84,16 @@ def test_channels_are_measured_on_the_photographs(distillation, photographs, tea
     maps = torch.cat([teacher(normalised(batch.images)) for batch in photographs(12).centres("crop", 12)])
     columns = maps.permute(1, 0, 2, 3).flatten(1).double()
     torch.testing.assert_close(learnt.mean, columns.mean(dim=1).float(), rtol=1e-4, atol=1e-5)
-    deviation = columns.std(dim=1, correction=0).float()
-    silent = deviation < 1e-6
-    assert silent.sum() < len(silent)
-    torch.testing.assert_close(learnt.deviation[~silent], deviation[~silent], rtol=1e-3, atol=1e-4)
-    assert (learnt.deviation[silent] == 1).all()
+    assert learnt.variance == pytest.approx(float(columns.var(dim=1, correction=0).mean()), rel=1e-3)
+
+
+def test_a_silent_teacher_has_a_loss_too(photographs, teacher):
+    for parameter in teacher.parameters():
+        parameter.data.zero_()
+    options = LearnOptions(**LEARN | {"held_out": 0.0})
+    student = to_learn(cut("sppnet_small"))
+    learnt = Distillation(student, teacher, photographs(12), None, options, Augmentation("none"), lambda line: None)
+    assert learnt.variance == 1
 
 
 class Silent(nn.Module):
@@ -111,8 +116,7 @@ def test_a_copy_explains_everything_and_the_mean_nothing(distillation, photograp
     learnt = distillation(Silent(same.mean.clone()), photographs(12))
     loss, explained, _ = learnt._score()
     assert explained == pytest.approx(0, abs=1e-3)
-    alive = (same.deviation != 1).float().mean()  # channels without any deviation add nothing
-    assert loss == pytest.approx(float(alive), abs=1e-3)
+    assert loss == pytest.approx(1, abs=1e-3)
 
 
 def test_a_student_becomes_like_its_teacher(distillation, photographs, convolutions):
