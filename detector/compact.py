@@ -111,9 +111,9 @@ def student() -> CompactNet:
     return CompactNet((16, 48, 96, 192), (1, 1, 4), expanded=576)
 
 
-def tiny() -> CompactNet:
-    """About 0.7 million weights, for objects that are told apart by colour and texture; its map is like a student's."""
-    return CompactNet((16, 32, 64, 128), (1, 1, 2), expanded=576)
+def small_student() -> CompactNet:
+    """About one million weights, for objects that are told apart by colour and texture; else as :func:`student`."""
+    return CompactNet((16, 32, 64, 112), (1, 1, 4), expanded=576)
 
 
 #: By the names that :class:`sppnet.detector.backbone.Backbone` knows them by.
@@ -121,5 +121,5 @@ NETWORKS: dict[str, Callable[[], CompactNet]] = {
     "sppnet_small": small,
     "sppnet_medium": medium,
     "sppnet_student": student,
-    "sppnet_tiny": tiny,
+    "sppnet_student_small": small_student,
 }

@@ -22,6 +22,8 @@ class Recipe:
         Image sets of the dataset.
     student : str
         The network that learns.
+    layer : str or None
+        The node of it whose map is pooled; None is the one that imitates.
     learn, augmentation : LearnOptions, Augmentation
         Of the distillation.
     features : FeatureOptions
@@ -38,6 +40,7 @@ class Recipe:
     train_set: str
     test_set: str
     student: str
+    layer: str | None
     learn: LearnOptions
     augmentation: Augmentation
     features: FeatureOptions
@@ -56,12 +59,15 @@ RECIPES = {
         train_set="train",
         test_set="val",
         student="sppnet_student",
+        # Before the expansion to the teacher's 576 channels: a third of the inputs of fc6, which a file of this size
+        # then has room for at almost full rank.
+        layer="features.8",
         learn=replace(LEARN, epochs=80),
         augmentation=AUGMENTATION,
         features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), features="fc7"),
         detection=DetectOptions(),
         finetune=FineTuneOptions(width=512),
-        compression=Compression.parse("svd=88,bfloat16"),
+        compression=Compression.parse("svd=256,bfloat16"),
         data="1,697 photographs of animals from the train set of PASCAL VOC 2012, by way of Flickr",
         licence="the photographs: Flickr's terms, research use; the weights: MIT, as the package",
         limits="a small network trained on 1,697 photographs: a demonstration. For real work train on ImageNet "
@@ -71,8 +77,11 @@ RECIPES = {
         classes=("Platelets", "RBC", "WBC"),
         train_set="trainval",
         test_set="test",
-        student="sppnet_tiny",
-        learn=replace(LEARN, epochs=250),
+        student="sppnet_student_small",
+        # Before the expansion to the teacher's 576 channels, which the detector does without: area mAP 0.858 on BCCD's
+        # val set (trained on train), with them 0.857, in half the time.
+        layer="features.8",
+        learn=replace(LEARN, epochs=300),
         augmentation=Augmentation("strong", area=(0.03, 0.15)),
         features=FeatureOptions(scales=(960,)),
         detection=DetectOptions(proposals="dense", max_windows=5000, regressions=2),

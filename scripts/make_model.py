@@ -106,6 +106,7 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
         out=work / "detector.safetensors",
         backbone=recipe.student,
         weights=student,
+        layer=recipe.layer,
         features=recipe.features,
         detection=recipe.detection,
         finetune=recipe.finetune,

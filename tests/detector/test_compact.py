@@ -24,7 +24,7 @@ def tiny():
         ("sppnet_small", 0.9e6, 1.1e6),
         ("sppnet_medium", 2.8e6, 3.2e6),
         ("sppnet_student", 2.7e6, 2.9e6),
-        ("sppnet_tiny", 0.6e6, 0.7e6),
+        ("sppnet_student_small", 0.9e6, 1.1e6),
     ],
 )
 def test_convolution_weights(name, least, most):
