@@ -193,6 +193,10 @@ class SVMOptions(BaseOptions):
     start_negatives: int = 2000
     max_gigabytes: float = 2.0
 
+    def __post_init__(self) -> None:
+        if not self.C > 0:
+            raise InputError(f"C, the weight of the SVMs' hinge loss, must be more than 0, not {self.C}")
+
 
 @dataclass(frozen=True)
 class BoxOptions(BaseOptions):

@@ -108,6 +108,8 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
         weights=student,
         layer=recipe.layer,
         features=recipe.features,
+        svm=recipe.svm,
+        boxes=recipe.boxes,
         detection=recipe.detection,
         finetune=recipe.finetune,
         compression=recipe.compression,

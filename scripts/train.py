@@ -67,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="SVMs on the features, or the fine-tuned network's own last layer (default: svm)",
     )
     parser.add_argument(
+        "--C",
+        type=float,
+        default=0.001,
+        metavar="X",
+        help="weight of the SVMs' hinge loss: the larger, the closer they fit the training photographs (default: 0.001)",
+    )
+    parser.add_argument(
         "--compress",
         metavar="svd[=E|R],bfloat16",
         help="save smaller and faster fc layers: truncated SVD that keeps a share E of the energy or R ranks, half the "
@@ -128,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.progress import log
     from ..detector.compression import Compression
-    from ..detector.config import DetectOptions, FeatureOptions, FineTuneOptions, TrainOptions
+    from ..detector.config import DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
     from ..detector.train import train
     from .info import calibration_lines, compression_lines, score_lines
 
@@ -157,6 +164,7 @@ def run(args: argparse.Namespace) -> int:
         scorer=args.scorer,
         detection=detection,
         finetune=finetune,
+        svm=SVMOptions(C=args.C),
         options=options,
         compression=compression,
         work=args.work,

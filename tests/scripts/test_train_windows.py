@@ -1,4 +1,4 @@
-"""``--proposals``, ``--max-windows`` and ``--regressions`` of ``sppnet train``: the model keeps to them."""
+"""``--proposals``, ``--max-windows``, ``--regressions`` and ``--C`` of ``sppnet train``: the model keeps to them."""
 
 import pytest
 from sppnet.data.scenes import make_scenes
@@ -18,9 +18,10 @@ def scenes(tmp_path_factory):
 def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path, capsys):
     model = tmp_path / "m.safetensors"
     call = ["train", str(scenes), "--backbone", "sppnet_small", "--weights", "none", "--scales", "96", "--quiet"]
-    call += ["--out", str(model), "--proposals", "dense", "--max-windows", "150", "--regressions", "2"]
+    call += ["--out", str(model), "--proposals", "dense", "--max-windows", "150", "--regressions", "2", "--C", "0.01"]
     assert main(call) == 0
     bundle = Bundle.load(model)
+    assert bundle.card["svm"]["C"] == 0.01
     assert bundle.detection == DetectOptions("dense", 150, regressions=2)
     image = next((scenes / "JPEGImages").iterdir())
     detector = detector_of(bundle, "cpu")
@@ -31,11 +32,17 @@ def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path,
     assert "dense, 150 windows, boxes regressed 2 times" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [["--max-windows", "0"], ["--regressions", "-1"]])
-def test_impossible_numbers_are_refused_before_any_work(scenes, tmp_path, capsys, wrong):
-    call = ["train", str(scenes), "--out", str(tmp_path / "m.safetensors"), "--weights", "none", *wrong]
+WINDOWS = "at least one window of an image is looked at, and regressed 0 or more times"
+
+
+@pytest.mark.parametrize(
+    ("option", "number", "said"),
+    [("--max-windows", "0", WINDOWS), ("--regressions", "-1", WINDOWS), ("--C", "0", "must be more than 0, not 0.0")],
+)
+def test_impossible_numbers_are_refused_before_any_work(scenes, tmp_path, capsys, option, number, said):
+    call = ["train", str(scenes), "--out", str(tmp_path / "m.safetensors"), "--weights", "none", option, number]
     assert main(call) == 2
-    assert "at least one window of an image is looked at, and regressed 0 or more times" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
