@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.001,
         metavar="X",
-        help="weight of the SVMs' hinge loss: the larger, the closer they fit the training photographs (default: 0.001)",
+        help="weight of the SVMs' hinge loss: the larger, the closer the fit to the training set (default: 0.001)",
     )
     parser.add_argument(
         "--compress",
