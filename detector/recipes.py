@@ -69,8 +69,9 @@ RECIPES = {
         augmentation=AUGMENTATION,
         features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), features="fc7"),
         svm=SVMOptions(),
-        boxes=BoxOptions(),
-        detection=DetectOptions(),
+        # Held-out VOC07 mAP of an earlier student: 0.443 with one regression and the ridge at 4000, so 0.451.
+        boxes=BoxOptions(ridge=1000.0),
+        detection=DetectOptions(regressions=2),
         finetune=FineTuneOptions(width=512),
         compression=Compression.parse("svd=256,bfloat16"),
         data="1,697 photographs of animals from the train set of PASCAL VOC 2012, by way of Flickr",
@@ -100,6 +101,6 @@ RECIPES = {
         licence="the photographs and the weights: MIT",
         limits="a small network trained on 292 photographs from one microscope at one magnification: a demonstration, "
         "and no medical device. For your own cells train on ImageNet weights, one command: sppnet train DATASET "
-        "--backbone mobilenet_v2 --proposals dense --max-windows 5000 --scales 960 --out M",
+        "--backbone mobilenet_v2 --proposals dense --max-windows 5000 --scales 960 --C 0.01 --regressions 2 --out M",
     ),
 }
