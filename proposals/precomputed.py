@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -121,10 +122,14 @@ def _read_npz(file: Path) -> Any:
 
 def _load_mat(file: Path) -> dict[str, Any]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         return dict(loadmat(file))
-    except Exception as error:  # scipy's reader raises anything on damaged files, and NotImplementedError on MATLAB 7.3
+    except NotImplementedError as error:  # MATLAB 7.3, which is another format; scipy's message says so
+        raise ValueError(error) from error
+    except (MatReadError, IndexError, AttributeError, OverflowError, MemoryError, zlib.error) as error:
+        # What damaged bytes come to, besides the errors in _DAMAGED.
         raise ValueError(error) from error
 
 

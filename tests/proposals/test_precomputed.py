@@ -162,3 +162,21 @@ def test_options_are_checked(tmp_path):
         PrecomputedBoxes(tmp_path, "matlab")
     with pytest.raises(InputError, match="max_boxes must be at least 1"):
         PrecomputedBoxes(tmp_path, max_boxes=0)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_mat_file_cut_off_anywhere_is_named(tmp_path, compressed):
+    path = tmp_path / "cat.mat"
+    scipy_io.savemat(path, {"boxes": BOXES}, do_compression=compressed)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cat\.mat: cannot be read"):
+            PrecomputedBoxes(tmp_path)(IMAGE, "cat")
+
+
+def test_matlab_7_3_is_named(tmp_path):
+    path = tmp_path / "cat.mat"
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x00" * 400)
+    with pytest.raises(InputError, match=r"cat\.mat: cannot be read .*v7\.3"):
+        PrecomputedBoxes(tmp_path)(IMAGE, "cat")
