@@ -348,3 +348,10 @@ def test_a_failed_download_is_one_clear_line(monkeypatch, capsys):
     assert "fetching" in capsys.readouterr().err
     with pytest.raises(InputError, match="no 'imagenet' weights of zf5"):
         Backbone("zf5", "imagenet")
+
+
+def test_a_constructor_that_computes_with_tensors_is_built_too():
+    before = torch.random.get_rng_state()
+    network = module.build_without_values("regnet_y_400mf")
+    assert all(parameter.is_meta for parameter in network.parameters())
+    assert torch.equal(torch.random.get_rng_state(), before)
