@@ -13,19 +13,19 @@ __version__ = "0.1.0"
 
 _HOME = {
     "COCODataset": ".data.coco",
-    "CombinedDetector": ".detector.combination",
+    "CombinedDetector": ".detector.detection.combination",
     "Detections": ".data.detections",
     "FolderDataset": ".data.folder",
     "InputError": ".data.errors",
     "SPPClassifier": ".detector.classification.network",
-    "SPPDetector": ".detector.predictor",
+    "SPPDetector": ".detector.detection.detector",
     "VOCDataset": ".data.voc",
-    "WarpDetector": ".detector.warp",
+    "WarpDetector": ".detector.detection.detector",
     "open_labelled": ".data.labelled_sources",
     "read_image": ".data.image",
     "selective_search": ".proposals.selective_search",
-    "spp_pool": ".detector.spp",
-    "train": ".detector.train",
+    "spp_pool": ".detector.pooling.spp",
+    "train": ".detector.training.train",
     "train_classifier": ".detector.classification.train",
 }
 

@@ -296,3 +296,13 @@ def _check_known(name: str, known: Sequence[str]) -> None:
 
 def _some(names: Sequence[str], most: int = 20) -> str:
     return ", ".join([*names[:most], "..."] if len(names) > most else names)
+
+
+def described(images: LabelledImages) -> list[Any]:
+    """What a run may be resumed on: the same labels of the same files, as far as names, sizes and times tell."""
+    found = []
+    for image in images:
+        stat = image.path.stat() if image.path.is_file() else None
+        labels = [image.labels.tolist(), image.ignored.tolist()]
+        found.append([image.name, stat and [stat.st_size, stat.st_mtime_ns], labels])
+    return found

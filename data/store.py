@@ -6,10 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 
 def file_key(path: str | Path) -> str:
@@ -66,3 +72,23 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+class Checkpoint:
+    """Named arrays of one stage in one file; written whole, found again only under the same key."""
+
+    def __init__(self, folder: str | Path, stage: str, key: str):
+        self.path = Path(folder) / f"{stage}-{key}.npz"
+
+    def save(self, arrays: dict[str, Array]) -> None:
+        """Replace what was kept."""
+        with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def load(self) -> dict[str, Array] | None:
+        """What was kept, or None; a damaged file counts as none."""
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                return dict(file)
+        except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
+            return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .classification.augment import Augmentation
-from .classification.distil import AUGMENTATION, LEARN
-from .classification.options import LearnOptions
-from .compression import Compression
-from .config import BoxOptions, DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions
+from .descent.augment import Augmentation
+from .descent.options import LearnOptions
+from .distillation import AUGMENTATION, LEARN
+from .head.compression import Compression
+from .options import BoxOptions, DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def compile_kernels(quiet: bool) -> None:
 
     from ..data.nms import nms
     from ..data.progress import notice_if_slow
-    from ..detector.spp_cpu import pool_windows
+    from ..detector.pooling.kernel import pool_windows
     from ..proposals.selective_search import selective_search
 
     with notice_if_slow("compiling the inner loops for this machine, once (about 20 s)", quiet):

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from ..data.detections import Detections
     from ..data.formats import ImageDetections, Results
-    from ..detector.combination import CombinedDetector
-    from ..detector.predictor import Detector
-    from ..detector.stream import Finish, ImageDetector
+    from ..detector.detection.combination import CombinedDetector
+    from ..detector.detection.detector import Detector
+    from ..detector.detection.stream import Finish, ImageDetector
 
 HELP = """Find objects in photographs: files, folders (searched through) or globs.
 
@@ -99,7 +99,7 @@ def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
     detectors = [load_model(model, args) for model in model_names(args)]
     if len(detectors) == 1:
         return detectors[0]
-    from ..detector.combination import CombinedDetector
+    from ..detector.detection.combination import CombinedDetector
 
     return CombinedDetector(detectors)
 
@@ -114,7 +114,7 @@ def check_threshold(args: argparse.Namespace, detector: Detector | CombinedDetec
     """
     from ..data.errors import InputError
     from ..data.progress import log
-    from ..detector.combination import CombinedDetector
+    from ..detector.detection.combination import CombinedDetector
 
     if args.threshold is None:
         return
@@ -135,9 +135,9 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
 
     from ..data.errors import InputError
     from ..data.progress import log
-    from ..detector.bundle import Bundle
-    from ..detector.compression import Compression
-    from ..detector.methods import detector_of
+    from ..detector.detection.bundle import Bundle
+    from ..detector.detection.detector import detector_of
+    from ..detector.head.compression import Compression
     from .info import compression_lines
 
     bundle = Bundle.load(model)
@@ -164,7 +164,7 @@ def detect_all(
     """
     from ..data.errors import ImageError
     from ..data.progress import log, track
-    from ..detector.stream import detect_files
+    from ..detector.detection.stream import detect_files
 
     found: list[ImageDetections] = []
     failed: dict[str, str] = {}

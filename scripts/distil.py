@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.folder import find_images
     from ..data.progress import log
-    from ..detector.classification.distil import AUGMENTATION, LEARN, distil
+    from ..detector.distillation import AUGMENTATION, LEARN, distil
     from ..detector.modelfile import read_header
 
     learn = replace(

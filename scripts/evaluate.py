@@ -12,8 +12,8 @@ from .datasets import add_dataset_arguments, dataset_from
 if TYPE_CHECKING:
     from ..data.detections import Detections
     from ..data.sample import SampleList
-    from ..detector.combination import CombinedDetector
-    from ..detector.predictor import Detector
+    from ..detector.detection.combination import CombinedDetector
+    from ..detector.detection.detector import Detector
 
 HELP = """Detect in every image of a labelled set and measure the average precision.
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def shown_above(detector: Detector | CombinedDetector) -> dict[str, float] | None:
     """The probability above which each class is shown; None for a combination, whose detectors have their own."""
-    from ..detector.combination import CombinedDetector
+    from ..detector.detection.combination import CombinedDetector
 
     if isinstance(detector, CombinedDetector) or detector.bundle.calibration is None:
         return None

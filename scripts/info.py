@@ -168,7 +168,7 @@ def calibration_lines(
     ----------
     class_names : sequence of str
     calibration : dict or None
-        As :class:`sppnet.detector.calibration.Calibration` writes it.
+        As :class:`.calibration.Calibration` writes it.
     card : dict
     """
     if calibration is None:

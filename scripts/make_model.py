@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .common import compile_kernels, resolve_device
 
 if TYPE_CHECKING:
-    from ..detector.bundle import Bundle
+    from ..detector.detection.bundle import Bundle
     from ..detector.recipes import Recipe
 
 HELP = """Make one of the package's own models again.
@@ -78,7 +78,7 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
     from dataclasses import replace
 
     from ..data.open import open_dataset
-    from ..detector.classification.distil import distil
+    from ..detector.distillation import distil
 
     photographs = [sample.path for sample in open_dataset(args.dataset, recipe.train_set)]
     return distil(
@@ -97,8 +97,8 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
 def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path) -> Bundle:
     """The detector on the student's map, in half precision."""
     from ..data.open import open_dataset
-    from ..detector.config import TrainOptions
-    from ..detector.train import train
+    from ..detector.options import TrainOptions
+    from ..detector.training.train import train
 
     compile_kernels(args.quiet)
     detector = train(

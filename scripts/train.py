@@ -134,9 +134,9 @@ def run(args: argparse.Namespace) -> int:
     """Train; the model's path and its held-out scores go to stdout."""
     from ..data.errors import InputError
     from ..data.progress import log
-    from ..detector.compression import Compression
-    from ..detector.config import DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
-    from ..detector.train import train
+    from ..detector.head.compression import Compression
+    from ..detector.options import DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
+    from ..detector.training.train import train
     from .info import calibration_lines, compression_lines, score_lines
 
     if args.download:

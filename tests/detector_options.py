@@ -1,6 +1,6 @@
 """Options that train in seconds."""
 
-from sppnet.detector.config import DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
+from sppnet.detector.options import DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
 
 SMALL = {
     "backbone": "squeezenet1_1",

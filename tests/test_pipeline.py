@@ -12,7 +12,7 @@ import shutil
 import pytest
 from sppnet.data.formats import read_detections_json
 from sppnet.data.image import image_size, read_image
-from sppnet.detector.projection import project
+from sppnet.detector.windows.projection import project
 from sppnet.scripts.cli import main
 
 CLASSES = ("box", "disc", "star", "triangle")
@@ -75,7 +75,7 @@ def test_windows_one_cell_away_do_not(folder, monkeypatch):
     def one_cell_off(windows, map_size, stride, *args, **kwargs):
         return project(windows + stride, map_size, stride, *args, **kwargs)
 
-    monkeypatch.setattr("sppnet.detector.features.project", one_cell_off)
+    monkeypatch.setattr("sppnet.detector.windows.features.project", one_cell_off)
     assert evaluate(folder, "model.safetensors", "evaluation-off")["metric"]["voc07"]["map"] < WORKING
 
 

@@ -1,1 +1,1 @@
-"""Classification of whole photographs by the same convolutions, pyramid and fc layers as detection."""
+"""The SPP classification network for whole photographs, and linear SVMs on its features."""

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from ...data.errors import InputError
 from ...data.image import as_image
-from ..backbone import Backbone
-from ..head import Head, start_from_classifier
-from ..levels import bins
+from ..convolutions.backbone import Backbone
+from ..convolutions.truncation import cut, to_learn
+from ..descent.options import Fit
+from ..head.batch_norm import finished_head, learning_layers
+from ..head.head import Head
+from ..head.pretrained import start_from_classifier
 from ..modelfile import read_model, tensors_below, write_model
-from ..networks import cut, to_learn
-from ..spp import SpatialPyramidPooling
-from .fc import finished_head, learning_layers
-from .options import ClassifierOptions, Fit
+from ..pooling.levels import bins
+from ..pooling.spp import SpatialPyramidPooling
+from .options import ClassifierOptions
 from .views import named_views, predict_views
 
 
@@ -27,14 +29,14 @@ class SPPClassifier(nn.Module):
     """A network's convolutions, spatial pyramid pooling of the whole map, fc layers; learns as a whole.
 
     Takes images of any size and aspect ratio from one cell up, unless ``options.fit`` makes it the twin without SPP.
-    It is an ordinary module in training mode at first; :mod:`.training` trains it, :mod:`.views` looks at photographs
+    It is an ordinary module in training mode at first; :mod:`.train` trains it, :mod:`.views` looks at photographs
     in several views, and :meth:`load` gives a trained one.
 
     Parameters
     ----------
     class_names : sequence of str
     backbone : str
-        As in :class:`sppnet.detector.backbone.Backbone`: one of torchvision's networks or of ours.
+        As in :class:`.backbone.Backbone`: one of torchvision's networks or of ours.
     weights : str, Path or mapping of tensors
         Where the convolutions start; "none" is at random. An AlexNet's or a VGG's fc6 and fc7 come along, unless from
         a mapping.
@@ -50,7 +52,7 @@ class SPPClassifier(nn.Module):
     convolutions : nn.Module
         Images (B, 3, H, W) to maps (B, C, h, w).
     layers : nn.Module
-        Pooled rows to logits: fc6, fc7 and fc8, as they learn (:mod:`.fc`).
+        Pooled rows to logits: fc6, fc7 and fc8, as they learn (:mod:`.batch_norm`).
     pretrained : bool
         Whether the convolutions do not start at random.
     new_layers : bool

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-import numpy as np
 
 from ...data.errors import InputError
-from ..config import BaseOptions
-from ..levels import check_levels
-from ..pyramid import MIN_SIDE
-
-Fit = Literal["any", "crop", "warp"]
-SizeRule = Literal["alternate", "range"]
-Optimizer = Literal["sgd", "adamw"]
-Schedule = Literal["cosine", "steps", "plateau"]
-
-FITS: tuple[str, ...] = get_args(Fit)
-SIZE_RULES: tuple[str, ...] = get_args(SizeRule)
-OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
-SCHEDULES: tuple[str, ...] = get_args(Schedule)
+from ..descent.options import FITS, Fit
+from ..options import MIN_SIDE, BaseOptions
+from ..pooling.levels import check_levels
 
 
 @dataclass(frozen=True)
@@ -68,108 +55,3 @@ class ClassifierOptions(BaseOptions):
     def pooled_levels(self) -> tuple[int, ...]:
         """The levels in use: without SPP the finest one."""
         return self.levels if self.fit == "any" else (max(self.levels),)
-
-
-@dataclass(frozen=True)
-class LearnOptions(BaseOptions):
-    """How a classification network is trained (paper, sections 2.3 and 3.1).
-
-    Attributes
-    ----------
-    epochs : int
-        Visits to every photograph.
-    batch : int
-        Photographs in a mini-batch.
-    rate : float or None
-        Learning rate at first, of the fc layers at least: pretrained convolutions under new ones learn at 0.03 of it.
-        None is 0.1, with pretrained fc layers 0.01, and a fiftieth of these with "adamw".
-    optimizer : {"sgd", "adamw"}
-        Stochastic gradient descent with Nesterov's momentum, or Adam with decoupled decay (Loshchilov and Hutter, ICLR
-        2019).
-    momentum : float
-        Of "sgd".
-    weight_decay : float
-        Of weights alone, not of biases and batch norms.
-    schedule : {"cosine", "steps", "plateau"}
-        The rate falls along half a cosine to nothing; is divided by ten after 60 and 85 per cent of the epochs; or is
-        divided by ten when the held-out loss has not fallen for ``patience`` epochs, as the paper does it.
-    patience : int
-        For "plateau".
-    warmup : float
-        Epochs in which the rate rises from nothing.
-    sizes : tuple of int
-        Sides in pixels of the images learnt from. The crops are cut at the first, which is the largest, and resized to
-        the others (224 and 180 in the paper).
-    size_rule : {"alternate", "range"}
-        Every epoch has one size: the next of ``sizes``, or a random one between the smallest and the largest. The
-        last epoch always has the largest, at which the network is tested: batch norms, which the paper's networks do
-        not have, keep the means of the size that they saw last.
-    smoothing : float
-        Share of the wanted probability that is spread over all classes (Szegedy et al., CVPR 2016).
-    average : float
-        The network kept is the running mean of the weights after each step, with this decay (0.99 looks back about a
-        hundred steps); 0 keeps the last ones.
-    mixed : bool or None
-        Products in bfloat16; None is yes where that is quick.
-    held_out : float
-        Part of the photographs that the network is scored on after each epoch and does not learn from.
-    seed : int
-        Of every random choice.
-    """
-
-    epochs: int = 30
-    batch: int = 64
-    rate: float | None = None
-    optimizer: Optimizer = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: Schedule = "cosine"
-    patience: int = 3
-    warmup: float = 1.0
-    sizes: tuple[int, ...] = (224,)
-    size_rule: SizeRule = "alternate"
-    smoothing: float = 0.0
-    average: float = 0.0
-    mixed: bool | None = None
-    held_out: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2:
-            raise InputError(
-                f"training takes 1 or more epochs, and batches of 2 or more photographs, not {self.epochs} and "
-                f"{self.batch}"
-            )
-        if self.rate is not None and not 0 < self.rate <= 1e6:
-            raise InputError(f"the learning rate must be positive, and at most a million, not {self.rate}")
-        if not 0 <= self.momentum < 1 or not self.weight_decay >= 0 or not self.warmup >= 0 or self.patience < 1:
-            raise InputError(
-                f"the momentum must be at least 0 and less than 1, the weight decay and the warm-up at least 0 and the "
-                f"patience at least 1, not {self.momentum}, {self.weight_decay}, {self.warmup} and {self.patience}"
-            )
-        if self.seed < 0:
-            raise InputError(f"the seed must be 0 or more, not {self.seed}")
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"the optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
-        if self.schedule not in SCHEDULES or self.size_rule not in SIZE_RULES:
-            raise InputError(
-                f"the schedule must be one of {', '.join(SCHEDULES)} and the size rule one of {', '.join(SIZE_RULES)}, "
-                f"not {self.schedule!r} and {self.size_rule!r}"
-            )
-        if not self.sizes or min(self.sizes) < MIN_SIDE or max(self.sizes) != self.sizes[0]:
-            raise InputError(
-                f"sizes must be {MIN_SIDE} pixels or more, the largest first, not {','.join(map(str, self.sizes))}"
-            )
-        if not 0 <= self.held_out < 1 or not 0 <= self.average < 1 or not 0 <= self.smoothing < 1:
-            raise InputError(
-                f"the held-out part, the averaging and the smoothing must be at least 0 and less than 1, not "
-                f"{self.held_out}, {self.average} and {self.smoothing}"
-            )
-
-    def size_at(self, epoch: int) -> int:
-        """Side in pixels of the images of an epoch, counted from 0."""
-        left = self.epochs - 1 - epoch
-        if left == 0 or self.size_rule == "alternate":
-            return self.sizes[left % len(self.sizes)]
-        rng = np.random.default_rng([self.seed, epoch])
-        return int(rng.integers(min(self.sizes), max(self.sizes), endpoint=True))

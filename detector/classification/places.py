@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.errors import InputError
-from ..pyramid import MIN_SIDE
+from ..options import MIN_SIDE
 
 Array = NDArray[Any]
 Places = Literal["full", "centre", "corners", "grid"]
@@ -158,7 +158,7 @@ def view_cells(
     A view has as many cells as the map of the view alone, since the network was trained on such maps, and of all such
     blocks of cells it is the one shifted least against them, which begins ``x1 / stride`` cells from the left.
 
-    The rules of :func:`sppnet.detector.projection.project`, made for windows of any size, give one cell more or less
+    The rules of :func:`.projection.project`, made for windows of any size, give one cell more or less
     at some places. With ImageNet's weights their rows are further from those of crops: in ten views of a photograph
     the mean cosine was 0.95 and 0.92 (SqueezeNet), 0.96 and 0.93 (MobileNetV2) with the rule here, 0.85 and 0.86,
     0.93 and 0.91 with the authors', 0.95 and 0.91, 0.91 and 0.88 with the paper's.

@@ -16,13 +16,13 @@ from ...data.errors import ImageError, InputError
 from ...data.labelled import LabelledImage, LabelledImages
 from ...data.memory import after_image
 from ...data.progress import track
-from ..backbone import Backbone
-from ..config import BaseOptions
-from ..head import Head
-from ..levels import bins, check_levels
-from ..pyramid import MIN_SIDE, resize
-from ..spp import spp_pool
-from .augment import centre_crop, warped
+from ..convolutions.backbone import Backbone
+from ..descent.augment import centre_crop, warped
+from ..head.head import Head
+from ..options import MIN_SIDE, BaseOptions
+from ..pooling.levels import bins, check_levels
+from ..pooling.spp import spp_pool
+from ..windows.scales import resize
 
 Array = NDArray[Any]
 Layer = Literal["spp", "fc6", "fc7"]

@@ -15,10 +15,10 @@ from ...data.labelled import LabelledImage, LabelledImages
 from ...data.progress import log
 from ...eval.classification import classification_ap, mean_class_accuracy
 from ...eval.report import text_table
-from ..backbone import Backbone
-from ..head import Head
-from .gram import gram_matrix
-from .linear import MAX_GRAM_ROWS, OneVsRest, choose, random_splits
+from ..convolutions.backbone import Backbone
+from ..head.head import Head
+from ..learners.gram import gram_matrix
+from ..learners.one_vs_rest import MAX_GRAM_ROWS, OneVsRest, choose, random_splits
 from .representation import Representation, represent_all
 
 Array = NDArray[Any]
@@ -152,7 +152,7 @@ class Transfer:
         test : LabelledImages, optional
             What is scored on, with the classes of what is learnt from; it is read after the choice.
         splits : int
-            Random splits (:func:`.linear.random_splits`) of all photographs, those of ``test`` too, which are learnt
+            Random splits (:func:`.random_splits`) of all photographs, those of ``test`` too, which are learnt
             from and scored on with the chosen scale and C.
         per_class : (train, test)
             Photographs of a class in each part of such a split.

@@ -12,7 +12,7 @@ zeros, and by at most half a cell, since a view's cells are the map's nearest on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import cv2
@@ -23,13 +23,11 @@ from torch import Tensor, nn
 
 from ...data.boxes import flip
 from ...data.errors import InputError
-from ..pyramid import resize
-from ..spp import spp_pool
+from ..convolutions.backbone import Backbone
+from ..descent.options import Fit
+from ..pooling.spp import spp_pool
+from ..windows.scales import resize
 from .places import Views, named_views, view_cells, view_windows
-
-if TYPE_CHECKING:
-    from ..backbone import Backbone
-    from .network import SPPClassifier
 
 __all__ = ["Views", "from_crops", "from_maps", "named_views", "predict_views", "rows_from_crops", "rows_from_maps"]
 
@@ -38,7 +36,27 @@ Array = NDArray[Any]
 _cells_of_squares: WeakKeyDictionary[nn.Module, dict[int, tuple[int, int]]] = WeakKeyDictionary()
 
 
-def predict_views(classifier: SPPClassifier, image: Array, views: Sequence[Views]) -> Array:
+class Classifier(Protocol):
+    """What views ask of a network such as :class:`.network.SPPClassifier`, whose attributes are explained there."""
+
+    @property
+    def backbone(self) -> Backbone: ...
+
+    @property
+    def fit(self) -> Fit: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def levels(self) -> tuple[int, ...]: ...
+
+    def logits(self, rows: Tensor) -> Tensor: ...
+
+    def probabilities(self, logits: Tensor) -> Tensor: ...
+
+
+def predict_views(classifier: Classifier, image: Array, views: Sequence[Views]) -> Array:
     """Mean probabilities of the views, in the way that the network allows: :func:`from_maps`, or :func:`from_crops`.
 
     Parameters, result and errors are theirs.
@@ -46,7 +64,7 @@ def predict_views(classifier: SPPClassifier, image: Array, views: Sequence[Views
     return (from_maps if classifier.fit == "any" else from_crops)(classifier, image, views)
 
 
-def from_maps(classifier: SPPClassifier, image: Array, views: Sequence[Views]) -> Array:
+def from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> Array:
     """Mean probabilities of the views, pooled from maps of the whole image.
 
     Parameters
@@ -70,7 +88,7 @@ def from_maps(classifier: SPPClassifier, image: Array, views: Sequence[Views]) -
     return _mean(classifier, rows_from_maps(classifier, image, views))
 
 
-def rows_from_maps(classifier: SPPClassifier, image: Array, views: Sequence[Views]) -> Tensor:
+def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> Tensor:
     """The pooled rows (V, channels * bins) that :func:`from_maps` puts through the fc layers.
 
     Scale by scale in the order in which ``views`` first name them; at a scale in the order of ``views``, the image's
@@ -99,7 +117,7 @@ def rows_from_maps(classifier: SPPClassifier, image: Array, views: Sequence[View
     return torch.cat(rows)
 
 
-def from_crops(classifier: SPPClassifier, image: Array, views: Sequence[Views], batch: int = 32) -> Array:
+def from_crops(classifier: Classifier, image: Array, views: Sequence[Views], batch: int = 32) -> Array:
     """Mean probabilities of the views, each cut out of the scaled image and put through the whole network.
 
     A network that takes one size only ("crop", "warp") gets views that were cut short by an image's edges, and one
@@ -126,7 +144,7 @@ def from_crops(classifier: SPPClassifier, image: Array, views: Sequence[Views], 
     return _mean(classifier, rows_from_crops(classifier, image, views, batch))
 
 
-def rows_from_crops(classifier: SPPClassifier, image: Array, views: Sequence[Views], batch: int = 32) -> Tensor:
+def rows_from_crops(classifier: Classifier, image: Array, views: Sequence[Views], batch: int = 32) -> Tensor:
     """The pooled rows (V, channels * bins) that :func:`from_crops` puts through the fc layers.
 
     The order is that of :func:`rows_from_maps`.
@@ -153,7 +171,7 @@ def rows_from_crops(classifier: SPPClassifier, image: Array, views: Sequence[Vie
     return torch.stack(rows)
 
 
-def _crops(classifier: SPPClassifier, backbone: Backbone, image: Array, views: Sequence[Views]) -> Iterator[Tensor]:
+def _crops(classifier: Classifier, backbone: Backbone, image: Array, views: Sequence[Views]) -> Iterator[Tensor]:
     """The views (1, 3, h, w) of an image, normalised."""
     for scale, group in _by_scale(views):
         scaled = resize(image, scale)[0]
@@ -167,7 +185,7 @@ def _crops(classifier: SPPClassifier, backbone: Backbone, image: Array, views: S
                     yield _fitted(pixels[:, :, y1:y2, x1:x2].flip(3), classifier)
 
 
-def _fitted(crop: Tensor, classifier: SPPClassifier) -> Tensor:
+def _fitted(crop: Tensor, classifier: Classifier) -> Tensor:
     """A view (1, 3, h, w) as the classifier takes it."""
     size = classifier.size
     height, width = crop.shape[2:]
@@ -187,7 +205,7 @@ def _pool_whole(maps: Tensor, levels: Sequence[int]) -> Tensor:
     return spp_pool(tall, np.stack([0 * tops, tops, 0 * tops + width - 1, tops + height - 1], axis=1), levels)
 
 
-def _mean(classifier: SPPClassifier, rows: Tensor) -> Array:
+def _mean(classifier: Classifier, rows: Tensor) -> Array:
     """Mean probabilities (classes,) of rows (V, channels * bins)."""
     with torch.inference_mode():
         return classifier.probabilities(classifier.logits(rows)).float().mean(dim=0).cpu().numpy()

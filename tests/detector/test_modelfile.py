@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from sppnet.data.errors import InputError
 from sppnet.detector import modelfile as module
-from sppnet.detector.bundle import Bundle
 from sppnet.detector.classification.network import SPPClassifier
+from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.modelfile import FORMAT, read_header, read_model, tensors_below, write_model
 
 

@@ -10,15 +10,7 @@ from reference.calibration import best_f1, f1_above
 from reference.voc_ap import voc_ap as oracle
 from sppnet.data.detections import Detections
 from sppnet.data.sample import Sample
-from sppnet.eval.voc_ap import (
-    METRICS,
-    Judged,
-    average_precision,
-    evaluate_voc,
-    judge,
-    judge_voc,
-    precision_recall,
-)
+from sppnet.eval.voc_ap import METRICS, Judged, average_precision, evaluate_voc, judge, judge_voc, precision_recall
 
 OBJECT = [10, 10, 30, 30]
 ELSEWHERE = [100, 100, 120, 120]

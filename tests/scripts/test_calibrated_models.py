@@ -8,11 +8,11 @@ import pytest
 import torch
 from sppnet.data.formats import read_detections_json
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.backbone import Backbone
-from sppnet.detector.bundle import Bundle
-from sppnet.detector.calibration import Calibration
-from sppnet.detector.config import DetectOptions, FeatureOptions
-from sppnet.detector.spp import bins
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.detection.bundle import Bundle
+from sppnet.detector.detection.calibration import Calibration
+from sppnet.detector.options import DetectOptions, FeatureOptions
+from sppnet.detector.pooling.spp import bins
 from sppnet.scripts.cli import main
 
 CLASSES = ("box", "disc", "star", "triangle")

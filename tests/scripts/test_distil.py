@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from PIL import Image
-from sppnet.detector.backbone import Backbone
+from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.scripts.cli import main
 
 

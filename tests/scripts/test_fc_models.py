@@ -5,7 +5,7 @@ import json
 import pytest
 from sppnet.data.formats import read_detections_json
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.bundle import Bundle
+from sppnet.detector.detection.bundle import Bundle
 from sppnet.scripts.cli import main
 
 

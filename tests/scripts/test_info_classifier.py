@@ -2,7 +2,8 @@
 
 import pytest
 from sppnet.detector.classification.network import SPPClassifier
-from sppnet.detector.classification.options import ClassifierOptions, LearnOptions
+from sppnet.detector.classification.options import ClassifierOptions
+from sppnet.detector.descent.options import LearnOptions
 from sppnet.scripts.cli import main
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.bundle import Bundle
-from sppnet.detector.config import FeatureOptions, FineTuneOptions
-from sppnet.detector.methods import detector_of
+from sppnet.detector.detection.bundle import Bundle
+from sppnet.detector.detection.detector import detector_of
+from sppnet.detector.options import FeatureOptions, FineTuneOptions
 from sppnet.detector.recipes import RECIPES
 from sppnet.scripts.cli import main
 from sppnet.scripts.make_model import NAMES

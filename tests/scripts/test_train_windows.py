@@ -2,9 +2,9 @@
 
 import pytest
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.bundle import Bundle
-from sppnet.detector.config import DetectOptions
-from sppnet.detector.methods import detector_of
+from sppnet.detector.detection.bundle import Bundle
+from sppnet.detector.detection.detector import detector_of
+from sppnet.detector.options import DetectOptions
 from sppnet.scripts.cli import main
 
 

@@ -8,13 +8,14 @@ import torch
 from reference import spp as slow
 from safetensors.torch import save_file
 from sppnet.data.errors import InputError
-from sppnet.detector.backbone import Backbone
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
-from sppnet.detector.compact import NETWORKS
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.convolutions.compact import NETWORKS
+from sppnet.detector.convolutions.truncation import cut
+from sppnet.detector.convolutions.weights import read_weights
 from sppnet.detector.modelfile import read_model, write_model
-from sppnet.detector.networks import cut, read_weights
-from sppnet.detector.spp import spp_pool
+from sppnet.detector.pooling.spp import spp_pool
 from torch import nn
 
 NAMES = ("red", "green", "blue")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference import views as slow
 from sppnet.data.errors import InputError
 from sppnet.detector.classification.places import NAMES, Views, named_views, view_cells, view_windows
-from sppnet.detector.pyramid import scaled_size
+from sppnet.detector.windows.scales import scaled_size
 
 PLACES = ["full", "centre", "corners", "grid"]
 

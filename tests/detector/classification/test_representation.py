@@ -7,7 +7,6 @@ from PIL import Image
 from reference import representation as slow
 from sppnet.data.errors import InputError
 from sppnet.data.labelled import LabelledImage
-from sppnet.detector.backbone import Backbone
 from sppnet.detector.classification.representation import (
     LAYERS,
     VIEWS,
@@ -17,8 +16,9 @@ from sppnet.detector.classification.representation import (
     seen,
     width,
 )
-from sppnet.detector.head import Head
-from sppnet.detector.pyramid import resize
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.head.head import Head
+from sppnet.detector.windows.scales import resize
 
 SMALL = Representation(levels=(1, 3), scale=80)
 

@@ -9,10 +9,11 @@ from sppnet import __version__
 from sppnet.data.errors import InputError
 from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.detector.classification import train as module
-from sppnet.detector.classification.augment import Augmentation
 from sppnet.detector.classification.network import SPPClassifier
-from sppnet.detector.classification.options import ClassifierOptions, LearnOptions
+from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.classification.train import train_classifier
+from sppnet.detector.descent.augment import Augmentation
+from sppnet.detector.descent.options import LearnOptions
 from sppnet.detector.modelfile import read_header
 
 SMALL = ClassifierOptions(levels=(1, 2), width=16)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sppnet.data.errors import InputError
 from sppnet.data.labelled import LabelledImage, LabelledImages
-from sppnet.detector.classification import linear
 from sppnet.detector.classification import transfer as module
-from sppnet.detector.classification.linear import OneVsRest, random_splits
 from sppnet.detector.classification.representation import Representation
 from sppnet.detector.classification.transfer import Candidate, Transfer, TransferResult
+from sppnet.detector.learners import one_vs_rest as linear
+from sppnet.detector.learners.one_vs_rest import OneVsRest, random_splits
 from sppnet.eval.classification import classification_ap, mean_class_accuracy
 
 NAMES = ("a", "b", "c")

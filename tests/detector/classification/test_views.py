@@ -9,7 +9,6 @@ import pytest
 import torch
 from reference import views as slow
 from sppnet.data.errors import InputError
-from sppnet.detector.backbone import Backbone
 from sppnet.detector.classification import views as module
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
@@ -23,7 +22,8 @@ from sppnet.detector.classification.views import (
     rows_from_crops,
     rows_from_maps,
 )
-from sppnet.detector.pyramid import resize, scaled_size
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.windows.scales import resize, scaled_size
 from torch import nn
 
 #: For a network of 64-pixel squares: everything there is, at two scales.

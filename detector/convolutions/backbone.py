@@ -1,0 +1,157 @@
+"""The convolutions of a classification network, cut at a feature map whose geometry is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..options import MIN_SIDE
+from .truncation import cut
+from .weights import read_weights, select_state
+
+# torchvision's normalisation of RGB / 255; all its networks but those of early TensorFlow origin share it.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """A classification network up to one of its feature maps; always in eval mode, never trained.
+
+    Everything a detector has to know about the map follows from the network itself
+    (:mod:`.receptive_field`). The default map is the paper's "last convolutional layer",
+    read as: of the maps whose cells are at most 16 pixels apart, the last one that
+    all later layers depend on. That is conv5 (after ReLU) of AlexNet, VGG and ZF-5,
+    the output of layer3 of a ResNet, and the 576 channels of ``features.14.conv.0``
+    of MobileNetV2, which its stride-32 part starts from.
+
+    Parameters
+    ----------
+    name : str
+        Any convolutional classification network of torchvision, "zf5", or one of :mod:`.compact`.
+    weights : str, Path or mapping of tensors
+        "none" (random), "imagenet" (downloaded by torchvision), a ``.safetensors``
+        file or a ``.pth``/``.pt`` state dict (read as weights only), or a state
+        dict. Half precision becomes single.
+    layer : str, optional
+        A node as :func:`torchvision.models.feature_extraction.get_graph_node_names`
+        prints it, or a module, whose last node is meant.
+    seed : int
+        For the random weights; the global generator is left alone.
+
+    Attributes
+    ----------
+    name, layer : str
+    stride : int
+        Pixels from one cell to the next, in both directions.
+    offset0 : float
+        Receptive-field centre of the first cell in 1-based pixels, as in the paper.
+    extent : int
+        Side of a cell's receptive field in pixels.
+    channels : int
+    feeds_classifier : bool
+        Whether the map is the default one, from which the network's own classifier goes on.
+    input_size : int
+        Side of the square images that the network was trained on, pixels.
+
+    Raises
+    ------
+    InputError
+        For an unknown network or layer, a layer that is no regular map, or weights that cannot be had or do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | Path | Mapping[str, Tensor] = "none",
+        layer: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        part = cut(name, layer)
+        self.name, self.layer = name, part.layer
+        self.stride, self.offset0, self.extent, self.channels = part.stride, part.offset0, part.extent, part.channels
+        self.feeds_classifier, self.input_size = part.feeds_classifier, part.input_size
+        origin, state = read_weights(name, weights, seed)
+        self._state = select_state(part.network, state, origin)
+        part.network.load_state_dict(self._state, assign=True)
+        self._network = _fold_batch_norms(part.network).to(memory_format=torch.channels_last)
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_state(cls, name: str, layer: str, state: Mapping[str, Tensor]) -> Backbone:
+        """The backbone whose :meth:`state` this is."""
+        return cls(name, weights=state, layer=layer)
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and buffers in use, float32 on the CPU, under the names they have in the whole network."""
+        return dict(self._state)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in eval mode: the convolutions are fixed."""
+        return super().train(False)
+
+    def preprocess(self, image: NDArray[Any]) -> Tensor:
+        """RGB uint8 (H, W, 3) as normalised float32 (1, 3, H, W) on the CPU, channels last in memory.
+
+        Raises
+        ------
+        ValueError
+            When the image is not uint8 (H, W, 3).
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
+        mean, std = torch.tensor(MEAN), torch.tensor(STD)
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).float()
+        return pixels.sub_(mean * 255).div_(std * 255).permute(2, 0, 1)[None]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised float images (B, 3, H, W) to the map (B, C, h, w), float32 whatever the weights' precision is.
+
+        Raises
+        ------
+        ValueError
+            When H or W is below ``pyramid.MIN_SIDE``, where some networks have no cell left.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
+            raise ValueError(f"images must have shape (B, 3, H >= {MIN_SIDE}, W >= {MIN_SIDE}), not {images.shape}")
+        dtype = next(self.parameters()).dtype
+        features: Tensor = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
+        return features.float()
+
+    @torch.no_grad()
+    def feature_map(self, image: NDArray[Any]) -> Tensor:
+        """The map (C, h, w) of one RGB uint8 image (H, W, 3), on the backbone's device."""
+        device = next(self.parameters()).device
+        features: Tensor = self(self.preprocess(image).to(device))[0]
+        return features
+
+    def extra_repr(self) -> str:
+        """What print shows between the brackets."""
+        return (
+            f"{self.name!r}, layer={self.layer!r}, stride={self.stride}, offset0={self.offset0}, "
+            f"channels={self.channels}"
+        )
+
+
+def _fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
+    """Multiply each batch norm that follows a convolution, and nothing else does, into its weights."""
+    modules = dict(network.named_modules())
+    for node in list(network.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        if before.op == "call_module" and isinstance(modules[before.target], nn.Conv2d) and len(before.users) == 1:
+            network.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], modules[node.target]))
+            node.replace_all_uses_with(before)
+            network.graph.erase_node(node)
+    network.delete_all_unused_submodules()
+    network.recompile()
+    return network

@@ -1,0 +1,125 @@
+"""Small networks of our own, made to be trained from nothing on a laptop.
+
+Residual networks of basic blocks (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 3.3
+and figure 5, left) with as many layers as a few thousand photographs can teach. Their 3 x 3 convolutions are dense:
+depthwise ones need fewer operations but leave a CPU's arithmetic units idle, which makes them the slower ones there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut around them, which is a 1 x 1 convolution where the shape changes.
+
+    The block starts as its shortcut alone: the second batch norm's factors are zero at first (Goyal et al., "Accurate,
+    Large Minibatch SGD", 2017, section 5.1), which lets training begin with large steps.
+    """
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.shortcut = nn.Sequential()
+        if stride > 1 or width_in != width:
+            self.shortcut.append(nn.Conv2d(width_in, width, 1, stride=stride, bias=False))
+            self.shortcut.append(nn.BatchNorm2d(width))
+        self.relu2 = nn.ReLU(inplace=True)
+        nn.init.zeros_(self.bn2.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, width_in, h, w) to (B, width, ceil(h / stride), ceil(w / stride))."""
+        changes = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(features)))))
+        result: Tensor = self.relu2(changes + self.shortcut(features))
+        return result
+
+
+class CompactNet(nn.Module):
+    """The convolutional part: cells are 16 pixels apart, and one pixel is enough for a cell.
+
+    Weights start at random as :mod:`torch.nn`'s own do, from the global generator: normal, with the variance that
+    keeps gradients alike in all layers (He et al., "Delving Deep into Rectifiers", ICCV 2015, section 2.2).
+
+    Parameters
+    ----------
+    widths : four int
+        Channels of the stem, a convolution of stride 2, and of each stage.
+    depths : three int
+        Blocks of each stage, at least one; the first has stride 2.
+    expanded : int, optional
+        Channels of the map, which a 1 x 1 convolution then makes of the last stage's.
+
+    Raises
+    ------
+    ValueError
+        When there are not four widths and three depths, or one of them or ``expanded`` is below 1.
+    """
+
+    def __init__(self, widths: Sequence[int], depths: Sequence[int], expanded: int | None = None) -> None:
+        super().__init__()
+        if len(widths) != 4 or len(depths) != 3 or min(*widths, *depths) < 1:
+            raise ValueError(f"expected four widths and three depths from 1 up, not {widths} and {depths}")
+        if expanded is not None and expanded < 1:
+            raise ValueError(f"expected one channel or more after the expansion, not {expanded}")
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        ]
+        for width_in, width, depth in zip(widths[:-1], widths[1:], depths, strict=True):
+            layers.append(BasicBlock(width_in, width, stride=2))
+            layers.extend(BasicBlock(width, width, stride=1) for _ in range(depth - 1))
+        if expanded is not None:
+            layers.append(nn.Conv2d(widths[-1], expanded, 1, bias=False))
+            layers.append(nn.BatchNorm2d(expanded))
+            layers.append(nn.ReLU(inplace=True))
+        self.features = nn.Sequential(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to a map (B, C, ceil(H / 16), ceil(W / 16)), not negative."""
+        features: Tensor = self.features(images)
+        return features
+
+
+# Widths are multiples of 16, the single-precision numbers in a vector register of AVX-512: with 24 channels in the
+# stem instead of 32 an image takes longer.
+def small() -> CompactNet:
+    """About one million weights."""
+    return CompactNet((16, 48, 96, 160), (1, 1, 2))
+
+
+def medium() -> CompactNet:
+    """About three million weights."""
+    return CompactNet((32, 64, 128, 288), (1, 1, 2))
+
+
+def student() -> CompactNet:
+    """About 2.8 million weights, made to imitate MobileNetV2 (:mod:`.classification.distillation`).
+
+    Its map has the 576 channels of MobileNetV2's default one, and its cells look at as large a part of the image (279
+    pixels for 267), which takes two blocks more at the last stage.
+    """
+    return CompactNet((16, 48, 96, 192), (1, 1, 4), expanded=576)
+
+
+def small_student() -> CompactNet:
+    """About one million weights, for objects that are told apart by colour and texture; else as :func:`student`."""
+    return CompactNet((16, 32, 64, 112), (1, 1, 4), expanded=576)
+
+
+#: By the names that :class:`.backbone.Backbone` knows them by.
+NETWORKS: dict[str, Callable[[], CompactNet]] = {
+    "sppnet_small": small,
+    "sppnet_medium": medium,
+    "sppnet_student": student,
+    "sppnet_student_small": small_student,
+}

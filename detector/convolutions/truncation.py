@@ -1,0 +1,208 @@
+"""The networks that can be asked for, where their feature maps lie, and the part that computes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from ...data.errors import InputError
+from .networks import build_without_values, input_size
+from .receptive_field import PROBE_SIZE, Grid, GridTracker
+from .weights import read_weights, select_state
+
+_LARGEST_STRIDE = 16
+
+
+Maps = dict[str, tuple[Grid, int] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network up to one of its feature maps, with the geometry of the map.
+
+    Attributes
+    ----------
+    name, layer : str
+        Of the network and of the node whose output is the map.
+    stride : int
+        Pixels from one cell to the next, in both directions.
+    offset0 : float
+        Receptive-field centre of the first cell in 1-based pixels, as in the paper.
+    extent : int
+        Side of a cell's receptive field in pixels.
+    channels : int
+    feeds_classifier : bool
+        Whether the map is the default one, from which the network's own classifier goes on.
+    input_size : int
+        Side of the square images that the network was trained on, pixels.
+    network : fx.GraphModule
+        The part that computes the map, without values (on the meta device), in eval mode; tensors have the names of
+        the whole network.
+    """
+
+    name: str
+    layer: str
+    stride: int
+    offset0: float
+    extent: int
+    channels: int
+    feeds_classifier: bool
+    input_size: int
+    network: fx.GraphModule
+
+
+def cut(name: str, layer: str | None = None) -> Cut:
+    """A network up to ``layer``; the default is described at :class:`.backbone.Backbone`.
+
+    Raises
+    ------
+    InputError
+        For an unknown network or layer, or a layer that is no regular map.
+    """
+    whole, maps = _analyse(name)
+    default = _default_layer(whole, maps)
+    if layer is None and default is None:
+        raise InputError(f"{name} has no feature map of stride up to {_LARGEST_STRIDE}; name one with layer")
+    chosen = str(default) if layer is None else _find_layer(name, layer, maps)
+    grid, channels = maps[chosen] or (None, 0)
+    if grid is None or grid.axis != 2 or grid.stride[0] != grid.stride[1] or grid.centre[0] != grid.centre[1]:
+        raise InputError(f"layer '{chosen}' of {name} is no map of cells at one regular stride; choose another")
+    return Cut(
+        name=name,
+        layer=chosen,
+        stride=int(grid.stride[0]),
+        offset0=grid.centre[0] + 1,
+        extent=int(max(grid.extent)),
+        channels=channels,
+        feeds_classifier=chosen == default,
+        input_size=input_size(name),
+        network=_truncate(whole, chosen),
+    )
+
+
+def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", seed: int = 0) -> fx.GraphModule:
+    """The network of a cut with weights of its own, which training may change; channels last in memory.
+
+    Parameters
+    ----------
+    part : Cut
+        Its network is used, and has values afterwards.
+    weights, seed
+        As in :class:`.backbone.Backbone`.
+
+    Raises
+    ------
+    InputError
+        For weights that cannot be had or do not fit.
+    """
+    origin, state = read_weights(part.name, weights, seed)
+    own = {name: value.clone() for name, value in select_state(part.network, state, origin).items()}
+    part.network.load_state_dict(own, assign=True)
+    return part.network.requires_grad_(True).to(memory_format=torch.channels_last)
+
+
+def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:
+    """The network as a graph that returns every node, and what each node's map is: its grid and channels."""
+    model = build_without_values(name)
+    image = torch.empty(1, 3, *PROBE_SIZE, device="meta")
+    try:
+        train_names, node_names = get_graph_node_names(model, suppress_diff_warning=True)
+        whole = create_feature_extractor(
+            model, train_return_nodes=train_names, eval_return_nodes=node_names, suppress_diff_warning=True
+        ).eval()
+        with torch.no_grad(), GridTracker() as tracker:
+            tracker.watch(image)
+            values = whole(image)
+            maps: Maps = {}
+            for node, value in values.items():
+                grid = tracker.grid(value)
+                maps[node] = None if grid is None else (grid, value.shape[1])
+    except (RuntimeError, AssertionError, TypeError, fx.proxy.TraceError) as error:
+        height, width = PROBE_SIZE
+        raise InputError(
+            f"{name} cannot be a backbone: it does not take an image of {height} x {width} pixels "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return whole, maps
+
+
+def _nodes(whole: fx.GraphModule) -> dict[str, fx.Node]:
+    """The graph's nodes by the names that torchvision gives them."""
+    output = next(node for node in whole.graph.nodes if node.op == "output")
+    return dict(output.args[0])
+
+
+def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
+    """The last map of stride at most 16 that everything after it is computed from, if there is one."""
+    nodes = _nodes(whole)
+    place = {node: index for index, node in enumerate(whole.graph.nodes)}
+    last_name = list(nodes)[-1]
+    # What the classifier makes of the features is no feature map, even where it is made by convolutions.
+    end = len(place) if maps[last_name] else max(place[node] for node in place if _has_weights(whole, node))
+    reaches: dict[fx.Node, int] = {
+        nodes[key]: max((place[user] for user in nodes[key].users if user.op != "output"), default=0)
+        for key, found in maps.items()
+        if found
+    }
+    chosen, open_until = None, 0
+    for key, node in nodes.items():
+        found = maps[key]
+        if found is None or place[node] >= end:
+            continue
+        grid = found[0]
+        # A cut: no earlier map is used again after this one.
+        if (
+            open_until <= place[node]
+            and max(grid.stride) <= _LARGEST_STRIDE
+            and min(grid.extent) > max(grid.stride)
+            and grid.axis == 2
+            and not isinstance(_module(whole, node), nn.Dropout)
+        ):
+            chosen = key
+        open_until = max(open_until, reaches[node])
+    return chosen
+
+
+def _module(whole: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return whole.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _has_weights(whole: fx.GraphModule, node: fx.Node) -> bool:
+    module = _module(whole, node)
+    return node.op == "get_attr" or (module is not None and any(True for _ in module.parameters()))
+
+
+def _find_layer(name: str, layer: str, maps: Maps) -> str:
+    """The node meant by a node's or a module's name."""
+    inside = [node for node in maps if node == layer or node.startswith(layer + ".")]
+    if inside:
+        return inside[-1]
+    parts = [node.split(".") for node in maps]
+    known = sorted({".".join(path[:depth]) for path in parts for depth in range(1, len(path) + 1)})
+    near = get_close_matches(layer, known, n=4, cutoff=0.3) or list(maps)[-4:]
+    raise InputError(f"{name} has no layer '{layer}'; near names are {', '.join(near)}")
+
+
+def _truncate(whole: fx.GraphModule, layer: str) -> fx.GraphModule:
+    """The part of the graph that computes ``layer``, down to torch.nn's own modules."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    wanted = _nodes(whole)[layer]
+    for node in whole.graph.nodes:
+        copies[node] = graph.node_copy(node, lambda source: copies[source])
+        if node is wanted:
+            break
+    graph.output(copies[wanted])
+    part = fx.GraphModule(whole, graph, class_name="Features")
+    part.graph.eliminate_dead_code()
+    part.recompile()
+    # Tracing once more opens torchvision's own blocks, so that each batch norm stands beside its convolution.
+    network = fx.symbolic_trace(part.eval())
+    network.delete_all_unused_submodules()
+    return network.eval()

@@ -1,0 +1,94 @@
+"""Weights of networks: read from files, downloaded or random, and the part that a truncated network needs."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ...data.errors import InputError
+from ...data.progress import log
+from ..modelfile import tensors_below
+from .networks import OURS, build
+
+
+def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: int) -> tuple[str, Mapping[str, Tensor]]:
+    """Where the weights come from, in words, and the state dict."""
+    if isinstance(weights, Mapping):
+        return "the state", weights
+    if weights == "none":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return "the random weights", build(name).state_dict()
+    if weights == "imagenet":
+        return "the download", _download(name)
+    path = Path(weights)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise InputError(f"weights must be 'imagenet', 'none' or a .safetensors, .pth or .pt file, not '{weights}'")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a state dict ({reason})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: expected a state dict, names with tensors")
+    # In a model of ours the network's tensors stand beside those of other parts.
+    own = tensors_below(state, "backbone.") if path.suffix == ".safetensors" else {}
+    return str(path), own or state
+
+
+def _download(name: str) -> Mapping[str, Tensor]:
+    if name in OURS:
+        raise InputError(f"there are no 'imagenet' weights of {name}; give a file, or 'none'")
+    source = torchvision.models.get_model_weights(name).DEFAULT
+    log(f"fetching {source} from {source.url} (kept in {torch.hub.get_dir()})")
+    try:
+        state: Mapping[str, Tensor] = source.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"weights 'imagenet' of {name} could not be fetched from {source.url} ({error}); give a file instead"
+        ) from error
+    return state
+
+
+def select_state(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """The tensors that the truncated network needs, in single precision; others (the classifier's) are left."""
+    wanted = network.state_dict()
+    # A counter that only training needs, and that old files do not have.
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = [key for key in wanted if key not in state and key not in counters]
+    if missing:
+        raise InputError(f"{origin}: {len(missing)} of the network's tensors are missing: {_first(missing)}")
+    misshaped = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if misshaped:
+        raise InputError(f"{origin}: {len(misshaped)} tensors have other shapes: {_first(misshaped)}")
+    layers = {path for path, module in network.named_modules() if not list(module.children())}
+    foreign = [key for key in state if key not in wanted and key.rpartition(".")[0] in layers]
+    if foreign:
+        raise InputError(f"{origin}: {len(foreign)} tensors are not the network's: {_first(foreign)}")
+    chosen = {}
+    for key, like in wanted.items():
+        tensor = torch.zeros((), dtype=torch.int64) if key not in state else state[key].detach().cpu()
+        chosen[key] = tensor.to(like.dtype).contiguous()
+    return chosen
+
+
+def _first(items: list[str]) -> str:
+    return ", ".join(items[:4]) + (", ..." if len(items) > 4 else "")
+
+
+def weights_key(weights: str | Path) -> list[Any]:
+    """What a run may be resumed on: the same word, or a file of the same time."""
+    path = Path(weights)
+    return [str(weights), path.stat().st_mtime_ns if path.is_file() else None]

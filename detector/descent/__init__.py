@@ -1,0 +1,1 @@
+"""Stochastic gradient descent on photographs, which fine-tuning, classification and distillation share."""

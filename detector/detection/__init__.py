@@ -1,0 +1,1 @@
+"""The trained detector: scores, suppression, box regression, calibration; model files; many images in a stream."""

@@ -1,0 +1,181 @@
+"""Several detectors as one: each scores the windows, suppression runs over the union of what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...data.boxes import as_boxes, clip
+from ...data.detections import Detections
+from ...data.errors import InputError
+from ...data.image import as_image
+from ...data.progress import log
+from .detector import Detector
+
+Array = NDArray[Any]
+
+
+class CombinedDetector:
+    """Model combination (paper, section 4.4), used like an :class:`.detector.SPPDetector`.
+
+    Windows are proposed once, by the first detector's method and number, and all detectors score the same ones.
+    Each finishes its list by its own rules: threshold, suppression, cap, box regression. The union of the lists is
+    suppressed again and capped for each class, by the first detector's rules.
+
+    Scores are compared as they are. The margins of SVMs can be: features are scaled to one mean norm before they
+    are trained. Margins beside log-odds of a softmax cannot quite; a line on stderr says so. Scores rank detections
+    that have probabilities too; each has its own detector's, and none has one unless every detector is calibrated.
+
+    Parameters
+    ----------
+    detectors : sequence of Detector
+        At least one. Their classes may be in different orders.
+
+    Attributes
+    ----------
+    detectors : tuple of Detector
+    class_names : tuple of str
+        In the order of the first detector: what the labels of detections and the columns of scores stand for.
+
+    Raises
+    ------
+    InputError
+        When the detectors do not know the same classes.
+
+    Examples
+    --------
+    >>> models = ("animals.safetensors", "animals-2.safetensors")
+    >>> detector = CombinedDetector([SPPDetector.load(model) for model in models])      # doctest: +SKIP
+    >>> found = detector.detect("photo.jpg")                                            # doctest: +SKIP
+    """
+
+    def __init__(self, detectors: Sequence[Detector]):
+        if not detectors:
+            raise ValueError("a combination needs at least one detector, not 0")
+        self.detectors = tuple(detectors)
+        self.class_names = detectors[0].class_names
+        for number, detector in enumerate(detectors[1:], start=2):
+            _check_classes(number, self.class_names, detector.class_names)
+        scorers = [detector.bundle.scorer for detector in detectors]
+        if len(set(scorers)) > 1:
+            kinds = ", ".join(f"model {number} {scorer}" for number, scorer in enumerate(scorers, start=1))
+            log(f"warning: scores of different kinds are compared as they are: {kinds}")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether detections have probabilities: those of all detectors do."""
+        return all(detector.calibrated for detector in self.detectors)
+
+    def propose(self, image: Array) -> Array:
+        """The windows (N, 4) that :meth:`detect` looks at when it is given none, float32, best first."""
+        return self.detectors[0].propose(image)
+
+    def set_image(self, image: Any) -> None:
+        """Run every detector's convolutions over an image: a path, a PIL image, or RGB or grey uint8 (H, W[, 3]).
+
+        Raises
+        ------
+        InputError
+            When a file cannot be read.
+        ValueError
+            When an array has another shape or dtype.
+        """
+        pixels = as_image(image)
+        for detector in self.detectors:
+            detector.set_image(pixels)
+
+    def score_windows(self, windows: ArrayLike) -> Array:
+        """Scores of windows on the image set last: the best that any detector gives.
+
+        That is the score with which a window comes through suppression over the union, when nothing else overlaps it.
+
+        Parameters
+        ----------
+        windows : array (N, 4)
+            x1, y1, x2, y2 in pixels, 0-based, half-open.
+
+        Returns
+        -------
+        float32 array (N, classes)
+
+        Raises
+        ------
+        RuntimeError
+            Before :meth:`set_image`.
+        """
+        scores = []
+        for detector in self.detectors:
+            columns = [detector.class_names.index(name) for name in self.class_names]
+            scores.append(detector.score_windows(windows)[:, columns])
+        return np.maximum.reduce(scores)
+
+    def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
+        """Objects in an image, the best first.
+
+        Parameters
+        ----------
+        image : path, PIL image, or RGB or grey uint8 array
+        threshold : float, optional
+            Only detections whose probability by the detector that found them is higher, or, of a detector without
+            calibration, whose score is. When absent each detector applies its own thresholds: those were chosen for
+            its scores, so the combination shows what at least one detector would show alone, and none is silenced by
+            another's.
+        windows : array (N, 4), optional
+            Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
+
+        Raises
+        ------
+        InputError
+            When a file cannot be read.
+        ValueError
+            When an array has another shape or dtype, or the threshold is no probability though a model gives some.
+        """
+        pixels = as_image(image)
+        looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
+        found = [detector.detect(pixels, threshold, looked_at) for detector in self.detectors]
+        rules = self.detectors[0].bundle.detection
+        return combine(found, rules.nms, rules.max_per_class)
+
+
+def combine(found: Sequence[Detections], nms: float, max_per_class: int) -> Detections:
+    """The union of detections in one image after suppression within each class, the best first.
+
+    Parameters
+    ----------
+    found : sequence of Detections
+        At least one; over the same classes, in any order. Of equal scores the earlier list's comes first.
+    nms : float
+        IoU above which the lower-scoring of two boxes of a class goes.
+    max_per_class : int
+        Detections kept for a class.
+
+    Returns
+    -------
+    Detections
+        With the classes in the order of the first list.
+    """
+    names = found[0].class_names
+    union = Detections.concatenate([_relabelled(part, names) for part in found]).nms(nms)
+    kept = [np.flatnonzero(union.labels == label)[:max_per_class] for label in range(len(names))]
+    return union[np.sort(np.concatenate([np.zeros(0, np.int64), *kept]))]
+
+
+def _relabelled(found: Detections, names: tuple[str, ...]) -> Detections:
+    """The same detections, with their classes in the order of ``names``."""
+    if found.class_names == names:
+        return found
+    place = np.array([names.index(name) for name in found.class_names], np.int64)
+    return replace(found, labels=place[found.labels], class_names=names)
+
+
+def _check_classes(number: int, expected: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Refuse the classes ``names`` of the model with this number when they are not the first's, in some order."""
+    missing = [name for name in expected if name not in names]
+    unknown = [name for name in names if name not in expected]
+    if missing or unknown:
+        differences = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(unknown)}"] * bool(unknown)
+        raise InputError(f"combined models must know the same classes: model {number} {' and '.join(differences)}")

@@ -1,0 +1,103 @@
+"""From scored windows to detections: threshold, suppression, caps, box regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...data.boxes import clip, decode
+from ...data.detections import Detections
+from ...data.nms import nms
+from ..options import DetectOptions
+from .calibration import Calibration
+
+Array = NDArray[Any]
+
+
+def log_odds(logits: Array) -> Array:
+    """log(p / (1 - p)) of each class's softmax probability p, float32 (N, K), from logits (N, K + 1), background last.
+
+    An unbounded score like an SVM's margin, 0 where the class is as likely as everything else together.
+    """
+    values = logits.astype(np.float64)
+    values -= values.max(axis=1, keepdims=True, initial=-np.inf)
+    likelihoods = np.exp(values)
+    # The sum of the others, not 1 - p: that would be 0 for every sure window.
+    others = np.stack([np.delete(likelihoods, k, axis=1).sum(axis=1) for k in range(logits.shape[1] - 1)], axis=1)
+    smallest = np.finfo(np.float64).tiny
+    return (values[:, :-1] - np.log(np.maximum(others, smallest))).astype(np.float32)
+
+
+def select(windows: Array, scores: Array, options: DetectOptions) -> tuple[Array, Array]:
+    """The windows (rows) and classes (labels) that survive each class's threshold, suppression and cap.
+
+    Parameters
+    ----------
+    windows : float32 array (N, 4)
+    scores : float32 array (N, classes)
+
+    Returns
+    -------
+    rows, labels : int64 arrays (M,), class after class, the best of a class first.
+    """
+    rows, labels = [], []
+    for label in range(scores.shape[1]):
+        above = np.flatnonzero(scores[:, label] > options.keep_above)
+        kept = above[nms(windows[above], scores[above, label], options.nms)[: options.max_per_class]]
+        rows.append(kept)
+        labels.append(np.full(len(kept), label, np.int64))
+    return np.concatenate([np.zeros(0, np.int64), *rows]), np.concatenate([np.zeros(0, np.int64), *labels])
+
+
+def finish(
+    windows: Array,
+    scores: Array,
+    image_size: tuple[int, int],
+    class_names: Sequence[str],
+    options: DetectOptions,
+    threshold: ArrayLike,
+    regress: Callable[[Array, Array], Array] | None = None,
+    calibration: Calibration | None = None,
+) -> Detections:
+    """Detections of an image from its scored windows, the best first.
+
+    Parameters
+    ----------
+    windows : float32 array (N, 4)
+    scores : float32 array (N, classes)
+    image_size : (height, width)
+    threshold : float, or float array (classes,)
+        Detections that do not score higher are left out; with a calibration those that are not more probable.
+    regress : callable, optional
+        From boxes (M, 4) and labels (M,) to deltas (M, 4).
+    calibration : Calibration, optional
+        Gives the detections probabilities.
+    """
+    rows, labels = select(windows, scores, options)
+    best = scores[rows, labels].astype(np.float32)
+    probabilities = None if calibration is None else calibration.probabilities(best, labels)
+    # In float32, as what the detections will say.
+    levels = np.broadcast_to(np.asarray(threshold, np.float32), scores.shape[1])
+    kept = (best if probabilities is None else probabilities) > levels[labels]
+    rows, labels, best = rows[kept], labels[kept], best[kept]
+    if probabilities is not None:
+        probabilities = probabilities[kept]
+    boxes = clip(windows[rows].astype(np.float32), *image_size)
+    found = _solid(Detections(boxes, best, labels, tuple(class_names), probabilities))
+    if regress is not None:
+        for _ in range(options.regressions):
+            if not len(found):
+                break
+            moved = decode(found.boxes, regress(found.boxes, found.labels)).astype(np.float32)
+            found = _solid(replace(found, boxes=clip(moved, *image_size)))
+        found = found.nms(options.nms)
+    return found[np.argsort(-found.scores, kind="stable")]
+
+
+def _solid(found: Detections) -> Detections:
+    """Those whose boxes have an area."""
+    return found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)]

@@ -1,0 +1,99 @@
+"""A detector over many image files, with the stages of different files at work at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from ...data.ahead import ahead
+from ...data.detections import Detections
+from ...data.errors import ImageError
+from ...data.formats import ImageDetections
+from ...data.image import read_image
+
+Array = NDArray[Any]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Called with a file, its image, RGB uint8 (H, W, 3), and what was found in it.
+Finish = Callable[[Path, Array, Detections], object]
+
+#: Images read beyond the one that the network works on. Two, so that one slow file does not keep it waiting.
+AHEAD = 2
+
+#: Images that the network is done with and that are still being finished. There is no more to gain: finishing is the
+#: shorter work.
+BEHIND = 1
+
+
+class ImageDetector(Protocol):
+    """What is asked of a detector, such as :class:`.detector.SPPDetector` or :class:`.combination.CombinedDetector`.
+
+    Looking at the windows that ``propose`` gives must come to the same as proposing them itself.
+    """
+
+    def propose(self, image: Array) -> Array:
+        """Windows (N, 4) of an RGB uint8 image (H, W, 3); called while ``detect`` works on another image."""
+        ...
+
+    def detect(self, image: Array, threshold: float | None, windows: Array) -> Detections:
+        """Objects in the image among its windows."""
+        ...
+
+
+def detect_files(
+    detector: ImageDetector, paths: Iterable[Path], threshold: float | None = None, finish: Finish | None = None
+) -> Generator[ImageDetections | ImageError, None, None]:
+    """What a detector finds in each file, the same as with one file after the other.
+
+    While the network works on an image, the next are read and their windows proposed, and the one before is finished,
+    each in a thread of its own. :data:`AHEAD` and :data:`BEHIND` bound the images in memory, however many files
+    there are. Close the generator (``contextlib.closing``) to stop early.
+
+    Parameters
+    ----------
+    detector : ImageDetector
+    paths : iterable of Path
+    threshold : float, optional
+        As in :meth:`.detector.Detector.detect`; the detector's own when absent.
+    finish : callable, optional
+        ``finish(path, image, detections)`` is called for each image, one at a time and in order; its result comes
+        after that. What it raises is raised here.
+
+    Yields
+    ------
+    ImageDetections, or the ImageError of a file that cannot be read, in the order of the files.
+    """
+
+    def prepare(path: Path) -> tuple[Path, Array, Array] | ImageError:
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            return error
+        return path, image, detector.propose(image)
+
+    def find(prepared: tuple[Path, Array, Array]) -> tuple[Path, Array, Detections]:
+        path, image, windows = prepared
+        return path, image, detector.detect(image, threshold, windows)
+
+    def conclude(found: tuple[Path, Array, Detections]) -> ImageDetections:
+        path, image, detections = found
+        if finish is not None:
+            finish(path, image, detections)
+        height, width = image.shape[:2]
+        return ImageDetections(str(path), width, height, detections)
+
+    with (
+        closing(ahead(prepare, paths, AHEAD)) as prepared,
+        closing(ahead(_past_errors(conclude), map(_past_errors(find), prepared), BEHIND)) as results,
+    ):
+        yield from results
+
+
+def _past_errors(function: Callable[[Item], Result]) -> Callable[[Item | ImageError], Result | ImageError]:
+    """The function, which hands on an error of an earlier stage in the place of its result."""
+    return lambda item: item if isinstance(item, ImageError) else function(item)

@@ -1,0 +1,200 @@
+"""Smaller and faster fc layers without training: truncated SVD (Girshick, Fast R-CNN, section 3.1) and bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...data.errors import InputError
+from .head import Head, factors, used_columns
+
+#: Share of the energy, the sum of squared singular values, that a truncated SVD keeps unless told.
+DEFAULT_ENERGY = 0.95
+
+_EXPECTED = "svd, svd=0.9 (share of the energy kept), svd=256 (rank), bfloat16, or svd and bfloat16 with a comma"
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How fc6 and fc7 are made smaller.
+
+    Attributes
+    ----------
+    svd : float, int or None
+        Below 1: the share of the energy that the rank must keep; an integer: the rank; None: no SVD.
+    bfloat16 : bool
+        Weights and products in half the bytes.
+    """
+
+    svd: float | int | None = None
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.svd is None and not self.bfloat16:
+            raise InputError(f"a compression is one of {_EXPECTED}")
+        rank = isinstance(self.svd, int) and self.svd >= 1
+        if self.svd is not None and not rank and not 0 < self.svd < 1:
+            raise InputError(f"svd keeps a share of the energy between 0 and 1, or a rank from 1 up, not {self.svd}")
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """What ``--compress`` says; ``str`` of the result says it again.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        svd: float | int | None = None
+        bfloat16 = False
+        for part in text.split(","):
+            name, given, value = part.strip().partition("=")
+            if name == "bfloat16" and not given:
+                bfloat16 = True
+            elif name == "svd":
+                svd = _number(value, text) if given else DEFAULT_ENERGY
+            else:
+                raise InputError(f"unknown compression '{text}'; expected {_EXPECTED}")
+        return cls(svd, bfloat16)
+
+    def __str__(self) -> str:
+        parts = [] if self.svd is None else [f"svd={self.svd}"]
+        return ",".join([*parts, "bfloat16"] if self.bfloat16 else parts)
+
+
+def _number(value: str, text: str) -> float | int:
+    try:
+        return int(value) if value.isdecimal() else float(value)
+    except ValueError:
+        raise InputError(f"unknown compression '{text}'; expected {_EXPECTED}") from None
+
+
+def compress(head: Head, compression: Compression, rows: Tensor | None = None) -> Head:
+    """The head with fc6 and fc7 compressed, in eval mode; fc8 stays as it is, and so does the head given.
+
+    A layer W of shape (out, in) becomes the product of (out, r) and (r, in), the best of rank r. Where that would
+    cost as many multiplications as the whole, the layer stays whole. Columns that a pretrained fc6 has no weights
+    for do not count: they are multiplied in neither form.
+
+    Parameters
+    ----------
+    head : Head
+    compression : Compression
+    rows : tensor (N, width_in), optional
+        Pooled windows. The factors are then best for the layers' outputs on them, and so is the share of the energy,
+        not for the weights themselves: what random weights do where no window ever lies costs no rank.
+    """
+    state = head.state()
+    values = None if rows is None else rows.float().cpu() * state["scale"]
+    for name in ("fc6", "fc7"):
+        weight = state.get(f"{name}.weight")
+        if weight is None:
+            continue
+        bias = state[f"{name}.bias"]
+        outputs = None if values is None else values @ weight.T
+        if compression.svd is not None:
+            found = _truncated(weight, compression.svd, outputs)
+            if found is not None:
+                del state[f"{name}.weight"], state[f"{name}.bias"]
+                state[f"{name}.0.weight"], state[f"{name}.1.weight"] = first, second = found
+                state[f"{name}.1.bias"] = bias
+                if values is not None and outputs is not None:
+                    # The outputs vary about their mean; what the factors miss of it the bias makes good.
+                    state[f"{name}.1.bias"] = bias + (outputs - values @ first.T @ second.T).mean(dim=0)
+        values = None if outputs is None else (outputs + bias).relu_()
+    if compression.bfloat16:
+        state = {key: value.bfloat16() if key.startswith(("fc6", "fc7")) else value for key, value in state.items()}
+    small = Head.from_state(state)
+    small.dropout = head.dropout
+    return small
+
+
+def _truncated(weight: Tensor, wanted: float | int, outputs: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+    """Factors (r, in) and (out, r) of a matrix (out, in), or None when they would save nothing.
+
+    They are the best for the matrix itself, or for its ``outputs`` (N, out), whose principal axes they then go through.
+    """
+    first_used, last_used = used_columns(weight)
+    whole = weight[:, first_used:last_used].double()
+    rows, columns = whole.shape
+    # The squares of the singular values are the eigenvalues of the smaller Gram matrix, which is far cheaper for
+    # long rows. Double precision, for squaring costs half of the digits.
+    wide = columns >= rows or outputs is not None
+    if outputs is not None:
+        varying = (outputs - outputs.mean(dim=0)).double()
+        gram = varying.T @ varying
+    else:
+        gram = whole @ whole.T if wide else whole.T @ whole
+    energies, vectors = torch.linalg.eigh(gram)
+    energies, vectors = energies.flip(0).clamp(min=0), vectors.flip(1)
+    if isinstance(wanted, int):
+        rank = min(wanted, len(energies))
+    else:
+        kept = energies.cumsum(0)
+        rank = min(int((kept < wanted * kept[-1]).sum()) + 1, len(energies))
+    if rank * (rows + columns) >= rows * columns:
+        return None
+    basis = vectors[:, :rank]
+    # One factor is the orthonormal basis, the other the matrix in its coordinates.
+    part, second = (basis.T @ whole, basis) if wide else (basis.T, whole @ basis)
+    first = weight.new_zeros(rank, weight.shape[1])
+    first[:, first_used:last_used] = part
+    return first, second.to(weight.dtype).contiguous()
+
+
+def describe(head: Head, small: Head) -> dict[str, Any]:
+    """What a compression came to, JSON-like: ranks, bytes and multiplications for a window, before and after.
+
+    ``kept_energy`` of a factored layer is the share of its energy that is still there, 1 less the squared error of
+    the factors' product, so bfloat16's rounding counts too. Columns of fc6 without a weight are not multiplied.
+    """
+    ranks, energies = {}, {}
+    for name in ("fc6", "fc7"):
+        before, after = factors(head.get_submodule(name)), factors(small.get_submodule(name))
+        if len(after) == 2:
+            ranks[name] = after[0].out_features
+        if len(before) == 1 and len(after) == 2:
+            whole = before[0].weight.detach().float()
+            product = after[1].weight.detach().float() @ after[0].weight.detach().float()
+            energy = float(whole.square().sum())
+            energies[name] = 1 - float((whole - product).square().sum()) / energy if energy else 1.0
+
+    def total(of: Head, measure: Callable[[nn.Linear], int]) -> int:
+        return sum(measure(part) for name in ("fc6", "fc7") for part in factors(of.get_submodule(name)))
+
+    def size(part: nn.Linear) -> int:
+        return part.weight.numel() * part.weight.element_size()
+
+    def multiplications(of: Head) -> int:
+        first, last = used_columns(factors(of.fc6)[0].weight)
+        left_out = factors(of.fc6)[0].in_features - (last - first)
+        return total(of, lambda part: part.weight.numel()) - left_out * factors(of.fc6)[0].out_features
+
+    return {
+        "ranks": ranks,
+        "kept_energy": energies,
+        "bytes_before": total(head, size),
+        "bytes": total(small, size),
+        "multiplications_before": multiplications(head),
+        "multiplications": multiplications(small),
+    }
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16 matrices: AMX or AVX-512's, or tensor cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # torch has no public names for these yet.
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
+
+
+def for_device(head: Head, device: torch.device) -> Head:
+    """The head on a device, in the precision that is quickest there: bfloat16 weights become single where they must."""
+    if head.dtype == torch.bfloat16 and not bfloat16_is_fast(device):
+        head = Head.from_state({name: value.float() for name, value in head.state().items()})
+    return head.to(device)

@@ -1,0 +1,87 @@
+"""Linear SVMs solved on the inner products of their rows.
+
+The problem is the one of :mod:`.svm`, liblinear's ``-s 3``. But here all classes have the same rows,
+fewer than a row has numbers, and every candidate for C and every random split meets them again. So inner products are
+computed once. A step then costs as many operations as there are rows, not as a row has numbers, and the gradients of
+all rows are known at any time, so that each step can go where it is steepest. The 102 problems of Caltech101 (3,060
+rows of 25,600 numbers, C = 1) take 0.8 s on one core after 4.4 s for the products; coordinate descent on the rows
+themselves takes 22 s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+#: Numbers of a row, and rows, that are brought to single precision together.
+COLUMNS, ROWS = 4096, 1024
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def solve(gram: Array, signs: Array, limits: Array, constant: Any, alpha: Array, tolerance: Any, max_steps: Any) -> Any:
+    """Solve one problem, always along the steepest coordinate of those that can go on.
+
+    Parameters
+    ----------
+    gram : float32 array (N, N)
+        Inner products of the rows.
+    signs : float64 array (N,)
+        +1 for positives, -1 for negatives.
+    limits : float64 array (N,)
+        Weights of the rows' hinge losses; 0 leaves a row out.
+    constant : float
+        Added to all inner products: the square of the constant feature, more than 0.
+    alpha : float64 array (N,)
+        Zeros, which become the solution.
+    tolerance : float
+        Bound on the projected gradients.
+    max_steps : int
+
+    Returns
+    -------
+    int
+        Steps taken; ``max_steps`` where they did not suffice.
+    """
+    count = alpha.size
+    scores = np.zeros(count)
+    for step in range(max_steps):
+        largest, chosen = 0.0, 0
+        for i in range(count):
+            gradient = signs[i] * scores[i] - 1
+            if alpha[i] <= 0:
+                gradient = min(gradient, 0.0)
+            # A row whose limit is zero is at both ends: it has no part in the problem.
+            if alpha[i] >= limits[i]:
+                gradient = max(gradient, 0.0)
+            if abs(gradient) > largest:
+                largest, chosen = abs(gradient), i
+        if largest <= tolerance:
+            return step
+        gradient = signs[chosen] * scores[chosen] - 1
+        before = alpha[chosen]
+        alpha[chosen] = min(max(before - gradient / (gram[chosen, chosen] + constant), 0.0), limits[chosen])
+        change = (alpha[chosen] - before) * signs[chosen]
+        row = gram[chosen]
+        for j in range(count):
+            scores[j] += change * (row[j] + constant)
+    return max_steps
+
+
+def gram_matrix(rows: Array) -> Array:
+    """Inner products float32 (N, N) of rows float16 or float32 (N, width)."""
+    count = len(rows)
+    products = torch.zeros(count, count)
+    for column in range(0, rows.shape[1], COLUMNS):
+        part = torch.from_numpy(rows[:, column : column + COLUMNS]).float()
+        for start in range(0, count, ROWS):
+            products[start : start + ROWS, start:].addmm_(part[start : start + ROWS], part[start:].T)
+    for start in range(0, count, ROWS):
+        end = start + ROWS
+        products[end:, start:end] = products[start:end, end:].T
+    return products.numpy()

@@ -1,0 +1,274 @@
+"""One linear SVM for each class on representations of whole photographs (paper, sections 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...eval.machine import cpu_count
+from ..options import SVMOptions
+from .gram import COLUMNS, ROWS, gram_matrix, solve
+from .svm import LinearSVM, RowStore, fit_all
+
+Array = NDArray[Any]
+
+#: Rows whose inner products are kept, in 1 GiB at most; of more, the problems are solved on the rows themselves.
+MAX_GRAM_ROWS = 16_384
+
+
+class OneVsRest:
+    """A linear SVM for each class against all others: hinge loss, L2 regularisation.
+
+    Parameters
+    ----------
+    C : float
+        Weight of the hinge loss.
+    positive_weight : float
+        Factor on C for positives.
+    bias : float
+        Value of the constant feature, which is regularised as the others are; more than 0.
+    tolerance : float
+        Bound on the projected gradient of each row when a problem counts as solved. (Of more than
+        ``MAX_GRAM_ROWS`` rows, liblinear's: the spread of the projected gradients.)
+    max_epochs : int
+        Bound on the steps of a problem, in passes over the rows.
+    threads : int, optional
+        Problems solved at a time; by default as many as there are cores.
+    seed : int
+        Of the order of steps where there are more than ``MAX_GRAM_ROWS`` rows; with fewer nothing is random.
+
+    Attributes
+    ----------
+    coef_ : float32 array (classes, width)
+    intercept_ : float32 array (classes,)
+    converged_ : bool array (classes,)
+        Whether the tolerance was reached within ``max_epochs``.
+
+    References
+    ----------
+    Hsieh et al., "A Dual Coordinate Descent Method for Large-scale Linear SVM", ICML 2008.
+
+    Examples
+    --------
+    >>> rows = np.eye(3, dtype=np.float32)
+    >>> targets = np.eye(3, dtype=np.int8)
+    >>> OneVsRest(C=10.0).fit(rows, targets).decision_function(rows).argmax(axis=1).tolist()
+    [0, 1, 2]
+    """
+
+    coef_: Array
+    intercept_: Array
+    converged_: Array
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        positive_weight: float = 1.0,
+        bias: float = 1.0,
+        tolerance: float = 0.01,
+        max_epochs: int = 300,
+        threads: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.C, self.positive_weight, self.bias = C, positive_weight, bias
+        self.tolerance, self.max_epochs, self.threads, self.seed = tolerance, max_epochs, threads, seed
+
+    def fit(self, rows: Array, targets: Array, gram: Array | None = None) -> OneVsRest:
+        """Solve the problems of all classes.
+
+        Parameters
+        ----------
+        rows : float16 or float32 array (N, width)
+            Normalised: with C and ``bias`` around 1 their norms should be.
+        targets : int array (N, classes)
+            1 for a positive of the class, 0 for a negative, -1 for a row that is left out of it.
+        gram : float32 array (N, N), optional
+            Their inner products, where the caller has them from :func:`gram_matrix`.
+
+        Returns
+        -------
+        OneVsRest
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            When shapes, types or values are others, or C, ``positive_weight`` or ``bias`` is not positive.
+        """
+        targets = np.asarray(targets)
+        _check_rows(rows)
+        if targets.ndim != 2 or len(targets) != len(rows) or not np.isin(targets, (-1, 0, 1)).all():
+            raise ValueError(
+                f"targets must be 1, 0 or -1 of shape ({len(rows)}, classes), not {np.unique(targets)} of shape "
+                f"{targets.shape}"
+            )
+        if gram is not None and gram.shape != (len(rows), len(rows)):
+            raise ValueError(f"gram must have shape ({len(rows)}, {len(rows)}), not {gram.shape}")
+        if min(self.C, self.positive_weight, self.bias) <= 0:
+            raise ValueError(
+                f"C, positive_weight and bias must be positive, not {self.C}, {self.positive_weight} and {self.bias}"
+            )
+        if gram is None and len(rows) > MAX_GRAM_ROWS:
+            return self._fit_rows(rows, targets)
+        return self._fit_gram(rows, targets, gram_matrix(rows) if gram is None else np.ascontiguousarray(gram))
+
+    def decision_function(self, rows: Array) -> Array:
+        """Scores float32 (N, classes) of rows (N, width), float16 or float32.
+
+        Raises
+        ------
+        ValueError
+            Before :meth:`fit`, or for rows of another width or type.
+        """
+        if not hasattr(self, "coef_"):
+            raise ValueError("fit comes before decision_function")
+        _check_rows(rows, self.coef_.shape[1])
+        weights = torch.from_numpy(self.coef_).T
+        scores = torch.empty(len(rows), len(self.coef_))
+        for start in range(0, len(rows), ROWS):
+            part = slice(start, start + ROWS)
+            scores[part] = torch.from_numpy(rows[part]).float() @ weights
+        return scores.numpy() + self.intercept_
+
+    def _fit_gram(self, rows: Array, targets: Array, gram: Array) -> OneVsRest:
+        _check_finite(gram.diagonal())
+        signs = np.where(targets.T > 0, 1.0, -1.0)
+        limits = np.where(targets.T > 0, self.C * self.positive_weight, self.C) * (targets.T >= 0)
+        alpha = np.zeros(signs.shape)
+        most = self.max_epochs * max(1, len(rows))
+
+        def solve_class(index: int) -> bool:
+            of_class = signs[index], limits[index], self.bias**2, alpha[index]
+            return bool(solve(gram, *of_class, self.tolerance, most) < most)
+
+        with ThreadPoolExecutor(self._workers) as pool:
+            self.converged_ = np.array(list(pool.map(solve_class, range(len(signs)))), bool)
+        dual = torch.from_numpy(alpha * signs).float()
+        coef = torch.empty(len(dual), rows.shape[1])
+        for column in range(0, rows.shape[1], COLUMNS):
+            part = slice(column, column + COLUMNS)
+            coef[:, part] = dual @ torch.from_numpy(rows[:, part]).float()
+        self.coef_ = coef.numpy()
+        self.intercept_ = (self.bias**2 * (alpha * signs).sum(axis=1)).astype(np.float32)
+        return self
+
+    def _fit_rows(self, rows: Array, targets: Array) -> OneVsRest:
+        options = SVMOptions(
+            C=self.C,
+            positive_weight=self.positive_weight,
+            bias=self.bias,
+            tolerance=self.tolerance,
+            max_epochs=self.max_epochs,
+        )
+        store = RowStore(rows.shape[1], len(rows))
+        numbers = store.add(rows)
+        _check_finite(store.squares)
+        machines = []
+        for of_class in targets.T:
+            machine = LinearSVM(store, options, scale=1.0, seed=self.seed)
+            machine.add(numbers[of_class == 1], 1)
+            machine.add(numbers[of_class == 0], -1)
+            machines.append(machine)
+        fit_all(machines, self._workers)
+        planes = [machine.hyperplane() for machine in machines]
+        self.coef_ = np.array([weights for weights, _ in planes], np.float32).reshape(len(planes), rows.shape[1])
+        self.intercept_ = np.array([intercept for _, intercept in planes], np.float32)
+        self.converged_ = np.array([machine.epochs_ < self.max_epochs for machine in machines], bool)
+        return self
+
+    @property
+    def _workers(self) -> int:
+        return self.threads or cpu_count()
+
+
+def _check_rows(rows: Array, width: int | None = None) -> None:
+    if rows.ndim != 2 or rows.dtype not in (np.float16, np.float32) or width not in (None, rows.shape[1]):
+        wanted = "width" if width is None else width
+        raise ValueError(f"rows must be float16 or float32 of shape (N, {wanted}), not {rows.dtype} {rows.shape}")
+
+
+def _check_finite(squares: Array) -> None:
+    if not np.isfinite(squares).all():
+        raise ValueError(f"rows must be finite numbers, not those of row {int(np.argmin(np.isfinite(squares)))}")
+
+
+def choose(
+    rows: Array,
+    targets: Array,
+    held_rows: Array,
+    held_targets: Array,
+    costs: Sequence[float],
+    score: Callable[[Array, Array], float],
+    gram: Array | None = None,
+) -> dict[float, float]:
+    """How well SVMs do on held-out rows, for each candidate for C.
+
+    Parameters
+    ----------
+    rows, targets
+        What is learnt from, as in :meth:`OneVsRest.fit`.
+    held_rows, held_targets
+        What is scored.
+    costs : sequence of float
+        The candidates.
+    score : function
+        Of scores (N, classes) and targets (N, classes); higher is better.
+    gram : float32 array (N, N), optional
+        Inner products of ``rows``.
+
+    Returns
+    -------
+    dict from float to float
+        The score of each candidate, in the order given, so that ``max(found, key=found.get)`` is the first of the
+        best ones.
+    """
+    if gram is None and len(rows) <= MAX_GRAM_ROWS:
+        gram = gram_matrix(rows)
+    fitted = {C: OneVsRest(C=C).fit(rows, targets, gram) for C in costs}
+    return {C: score(svm.decision_function(held_rows), held_targets) for C, svm in fitted.items()}
+
+
+def random_splits(
+    labels: Array, per_class_train: int = 30, per_class_test: int = 50, splits: int = 10, seed: int = 0
+) -> list[tuple[Array, Array]]:
+    """Random parts to train and to test on, by Caltech101's protocol (Fei-Fei et al., 2004; paper, section 3.3).
+
+    Parameters
+    ----------
+    labels : int array (N,)
+        The class of each image.
+    per_class_train, per_class_test : int
+        Images drawn from each class. Of a class with too few to train on, one is left to test on; of one with a
+        single image, none.
+    splits : int
+    seed : int
+
+    Returns
+    -------
+    list of (train, test)
+        Ascending indices, int64, which no two of a pair share.
+
+    Raises
+    ------
+    ValueError
+        When a class is to be trained or tested on fewer than one image.
+    """
+    if min(per_class_train, per_class_test) < 1:
+        raise ValueError(f"a class needs 1 or more images in each part, not {per_class_train} and {per_class_test}")
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(splits):
+        train, test = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for label in np.unique(labels):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            count = min(per_class_train, max(1, len(members) - 1))
+            train.append(members[:count])
+            test.append(members[count : count + per_class_test])
+        found.append((np.sort(np.concatenate(train)), np.sort(np.concatenate(test))))
+    return found

@@ -1,0 +1,83 @@
+"""Bounding-box regressors: ridge regression from pooled features to R-CNN's four deltas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+from ..options import BoxOptions
+
+Array = NDArray[Any]
+
+
+class BoxRegressor:
+    """Ridge regression with centred and whitened targets (R-CNN, appendix C).
+
+    There are far fewer windows than features, so the N x N dual problem is solved:
+    ``W = X' (X X' + ridge I)^-1 T``. A constant feature carries the intercept.
+
+    Attributes
+    ----------
+    weights_ : float32 array (width, 4)
+        Weights of the unscaled features for dx, dy, dw, dh.
+    intercept_ : float32 array (4,)
+    """
+
+    def __init__(self, options: BoxOptions, scale: float):
+        self.options, self.scale = options, scale
+
+    def fit(self, rows: Array, deltas: Array, gram: Array | None = None) -> BoxRegressor:
+        """Fit to features (N, width) and targets (N, 4) of :func:`sppnet.data.boxes.encode`; returns itself.
+
+        Parameters
+        ----------
+        rows : float16 or float32 array (N, width)
+        deltas : array (N, 4)
+        gram : array (N, N), optional
+            :func:`gram_matrix` of the rows, when it is known already.
+
+        Raises
+        ------
+        ValueError
+            Without a row.
+        """
+        if len(rows) == 0:
+            raise ValueError("a box regressor needs at least one window, not 0")
+        kernel = (gram_matrix(rows) if gram is None else gram).astype(np.float64) * self.scale**2 + 1
+        targets = deltas.astype(np.float64)
+        mean = targets.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov(targets.T, bias=True) + 1e-3 * np.eye(4))
+        root = (vectors * np.sqrt(values)) @ vectors.T
+        whitened = (targets - mean) @ np.linalg.inv(root)
+        kernel[np.diag_indices_from(kernel)] += self.options.ridge
+        dual = cho_solve(cho_factor(kernel, lower=True, overwrite_a=True), whitened)
+        dual = dual @ root
+        self.weights_ = np.zeros((rows.shape[1], 4), np.float32)
+        for block, part in _blocks(rows):
+            self.weights_ += self.scale**2 * (part.T @ torch.from_numpy(dual[block].astype(np.float32))).numpy()
+        self.intercept_ = (mean + dual.sum(axis=0)).astype(np.float32)
+        return self
+
+    def predict(self, rows: Array) -> Array:
+        """Deltas (N, 4) for float32 features (N, width)."""
+        return rows @ self.weights_ + self.intercept_
+
+
+def gram_matrix(rows: Array) -> Array:
+    """Inner products (N, N) of half- or single-precision rows (N, width), float32, computed in blocks of columns."""
+    gram = torch.zeros(len(rows), len(rows))
+    for start in range(0, rows.shape[1], 4096):
+        part = torch.from_numpy(rows[:, start : start + 4096]).float()
+        gram.addmm_(part, part.T)
+    return gram.numpy()
+
+
+def _blocks(rows: Array) -> Any:
+    """Slices of 512 rows and those rows as float32 tensors."""
+    for start in range(0, len(rows), 512):
+        block = slice(start, start + 512)
+        yield block, torch.from_numpy(rows[block]).float()

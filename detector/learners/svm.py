@@ -1,0 +1,263 @@
+"""Linear SVMs for many classes over one store of pooled windows.
+
+The problem is liblinear's ``-s 3``: hinge loss, L2 regularisation (the bias is a
+constant feature and regularised too), solved in the dual by coordinate descent
+with shrinking (Hsieh et al., ICML 2008). It is solved here, not by scikit-learn,
+for two reasons: liblinear copies the rows of each class to float64, eight times
+what half-precision features need, and it cannot start from the last solution when
+hard negatives arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from ..options import SVMOptions
+
+Array = NDArray[Any]
+
+
+def _half_intrinsic(typing_context: Any, bits: Any) -> Any:
+    """The float32 value of a half-precision number given as uint16, a type that numba has no arithmetic for."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), code
+
+
+_half: Any = intrinsic(_half_intrinsic)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _dot(row: Array, weights: Array) -> Any:
+    total = np.float32(0)
+    for j in range(weights.size):
+        total += _half(row[j]) * weights[j]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add(row: Array, factor: Any, weights: Array) -> None:
+    for j in range(weights.size):
+        weights[j] += factor * _half(row[j])
+
+
+@njit(cache=True, nogil=True)
+def _margins(rows: Array, members: Array, scale: Any, weights: Array, bias_term: Any) -> Array:
+    """Scores of the rows named by ``members``."""
+    scores = np.empty(members.size, np.float32)
+    for i in range(members.size):
+        scores[i] = scale * _dot(rows[members[i]], weights) + bias_term
+    return scores
+
+
+@njit(cache=True, nogil=True)
+def _solve(
+    rows: Array,
+    members: Array,
+    signs: Array,
+    squares: Array,
+    scale: Any,
+    bias: Any,
+    limits: Array,
+    alpha: Array,
+    weights: Array,
+    tolerance: Any,
+    max_epochs: Any,
+    seed: Any,
+) -> Any:
+    """Dual coordinate descent from ``alpha``; changes ``alpha`` and ``weights`` (bias weight last), returns epochs."""
+    np.random.seed(seed)  # noqa: NPY002 - compiled, this is numba's own generator, one for each thread
+    count = members.size
+    features = weights[:-1]
+    order = np.arange(count)
+    active = count
+    upper, lower = np.inf, -np.inf
+    for epoch in range(max_epochs):
+        largest, smallest = -np.inf, np.inf
+        np.random.shuffle(order[:active])  # noqa: NPY002
+        s = 0
+        while s < active:
+            i = order[s]
+            row = rows[members[i]]
+            gradient = signs[i] * (scale * _dot(row, features) + bias * weights[-1]) - 1
+            projected = gradient
+            shrink = False
+            if alpha[i] == 0:
+                shrink = gradient > upper
+                projected = min(gradient, 0)
+            elif alpha[i] == limits[i]:
+                shrink = gradient < lower
+                projected = max(gradient, 0)
+            if shrink:
+                active -= 1
+                order[s], order[active] = order[active], order[s]
+                continue
+            largest = max(largest, projected)
+            smallest = min(smallest, projected)
+            if abs(projected) > 1e-12:
+                before = alpha[i]
+                alpha[i] = min(
+                    max(before - gradient / (scale * scale * squares[members[i]] + bias * bias), 0), limits[i]
+                )
+                step = (alpha[i] - before) * signs[i]
+                _add(row, np.float32(step * scale), features)
+                weights[-1] += np.float32(step * bias)
+            s += 1
+        if largest - smallest <= tolerance:
+            if active == count:
+                return epoch + 1
+            # Converged on what was left: look once more at everything that was set aside.
+            active = count
+            upper, lower = np.inf, -np.inf
+            continue
+        upper = largest if largest > 0 else np.inf
+        lower = smallest if smallest < 0 else -np.inf
+    return max_epochs
+
+
+class RowStore:
+    """Pooled windows in half precision, shared by the problems of all classes.
+
+    Memory is reserved at once but touched only as rows arrive.
+
+    Parameters
+    ----------
+    width : int
+        Numbers in a row.
+    capacity : int
+        Rows that fit.
+    """
+
+    def __init__(self, width: int, capacity: int):
+        self.rows = np.empty((capacity, width), np.uint16)
+        self.squares = np.zeros(capacity, np.float32)
+        self._free = np.arange(capacity)[::-1].copy()
+        self._left = capacity
+
+    @property
+    def room(self) -> int:
+        """Rows that still fit."""
+        return self._left
+
+    def add(self, rows: Array) -> Array:
+        """Store rows (N, width), float32 or float16; returns their numbers, int64 (N,).
+
+        Raises
+        ------
+        MemoryError
+            When fewer than N rows fit; nothing is stored then.
+        """
+        if len(rows) > self._left:
+            raise MemoryError(f"{len(rows)} rows do not fit: room for {self._left}")
+        numbers = self._free[self._left - len(rows) : self._left][::-1].copy()
+        self._left -= len(rows)
+        self.replace(numbers, rows)
+        return numbers
+
+    def replace(self, numbers: Array, rows: Array) -> None:
+        """Put rows (N, width) in the place of those called ``numbers``."""
+        # torch converts to and from half precision several times faster than numpy.
+        half = torch.from_numpy(rows).half()
+        self.rows[numbers] = half.numpy().view(np.uint16)
+        self.squares[numbers] = half.float().square().sum(dim=1).numpy()
+
+    def keep(self, used: Array) -> None:
+        """Give back every row whose number is not in ``used``."""
+        free = np.ones(len(self.rows), bool)
+        free[used] = False
+        numbers = np.flatnonzero(free)[::-1]
+        self._left = numbers.size
+        self._free[: self._left] = numbers
+
+
+class LinearSVM:
+    """One class's problem on the rows of a :class:`RowStore`, solved again and again as rows come and go.
+
+    Attributes
+    ----------
+    weights_ : float32 array (width + 1,)
+        Weights of the scaled features, then of the constant feature.
+    """
+
+    def __init__(self, store: RowStore, options: SVMOptions, scale: float, seed: int = 0):
+        self.store, self.options, self.scale, self.seed = store, options, np.float32(scale), seed
+        self.members = np.zeros(0, np.int64)
+        self.signs = np.zeros(0, np.float32)
+        self.alpha = np.zeros(0, np.float64)
+        self.weights_ = np.zeros(store.rows.shape[1] + 1, np.float32)
+        self.fresh = 0
+
+    def add(self, numbers: Array, sign: int) -> None:
+        """Add the rows ``numbers`` as positives (+1) or negatives (-1); ``fresh`` counts them until the next fit."""
+        self.members = np.concatenate([self.members, numbers])
+        self.signs = np.concatenate([self.signs, np.full(len(numbers), sign, np.float32)])
+        self.alpha = np.concatenate([self.alpha, np.zeros(len(numbers))])
+        self.fresh += len(numbers)
+
+    def fit(self) -> LinearSVM:
+        """Solve from the last solution; returns itself."""
+        options = self.options
+        limits = np.where(self.signs > 0, options.C * options.positive_weight, options.C)
+        self.epochs_ = _solve(
+            self.store.rows,
+            self.members,
+            self.signs,
+            self.store.squares,
+            self.scale,
+            np.float32(options.bias),
+            limits,
+            self.alpha,
+            self.weights_,
+            options.tolerance,
+            options.max_epochs,
+            self.seed,
+        )
+        self.fresh = 0
+        return self
+
+    def scores(self) -> Array:
+        """Scores of the problem's own rows, float32, in the order of ``members``."""
+        bias_term = np.float32(self.options.bias) * self.weights_[-1]
+        return _margins(self.store.rows, self.members, self.scale, self.weights_[:-1], bias_term)
+
+    def evict(self, below: float) -> int:
+        """Drop the negatives that score under ``below`` and do not carry the solution; returns how many."""
+        gone = (self.signs < 0) & (self.alpha == 0) & (self.scores() < below)
+        self._select(~gone)
+        return int(gone.sum())
+
+    def shed(self, keep: int) -> None:
+        """Drop the lowest-scoring negatives until ``keep`` are left."""
+        scores = np.where(self.signs > 0, np.inf, self.scores())
+        kept = np.sort(np.argsort(-scores, kind="stable")[: int((self.signs > 0).sum()) + keep])
+        lost = np.setdiff1d(np.arange(len(scores)), kept)
+        for i in lost[self.alpha[lost] > 0]:
+            # What leaves takes its part of the solution along, so that weights stay the sum over the members.
+            step = -self.alpha[i] * self.signs[i]
+            _add(self.store.rows[self.members[i]], np.float32(step * self.scale), self.weights_[:-1])
+            self.weights_[-1] += np.float32(step * self.options.bias)
+        self._select(np.isin(np.arange(len(scores)), kept))
+
+    def _select(self, mask: Array) -> None:
+        self.members, self.signs, self.alpha = self.members[mask], self.signs[mask], self.alpha[mask]
+
+    def hyperplane(self) -> tuple[Array, float]:
+        """Weights (width,) and intercept that give this SVM's scores from unscaled features."""
+        return self.weights_[:-1] * self.scale, float(self.weights_[-1]) * self.options.bias
+
+
+def fit_all(machines: Sequence[LinearSVM], threads: int) -> None:
+    """Fit several SVMs, ``threads`` at a time; the result does not depend on how many."""
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(LinearSVM.fit, machines))

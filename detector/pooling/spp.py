@@ -1,0 +1,230 @@
+"""Spatial pyramid pooling (the paper's section 2): of windows on a map, and as layers for whole maps.
+
+All forms give the same order: level blocks in the order of ``levels``; in a block
+the n x n bins row by row; in a bin the C channels. So a row has M * C numbers and
+number ``(bin_row * n + bin_column) * C + channel`` of a block is one bin's maximum
+in one channel. Channels are innermost because that is how channel-last maps are
+read and written fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .kernel import pool_bits
+from .levels import Array, bins, check_levels, check_windows, edges, steps
+
+__all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "spp_pool"]
+
+_INTEGERS = {
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
+
+
+def spp_pool(features: Tensor, windows: ArrayLike | Tensor, levels: Sequence[int] = (1, 2, 3, 6)) -> Tensor:
+    """Max-pool windows of a feature map into the bins of a spatial pyramid.
+
+    The result is that of :class:`torch.nn.AdaptiveMaxPool2d` on each window's cells,
+    bit for bit: bin i of n covers the cells ``floor(i * extent / n)`` to
+    ``ceil((i + 1) * extent / n) - 1``. A bin with a NaN in it is NaN.
+
+    Maps on the CPU go through a compiled kernel, which reads a channel-last map
+    (a ``(C, H, W)`` view of one included) without copying it. Maps on another
+    device, and maps that need a gradient, are pooled by torch operations there.
+
+    Parameters
+    ----------
+    features : tensor (C, H, W)
+        float16, bfloat16, float32 or float64, any memory layout and device.
+    windows : int tensor or array (N, 4)
+        Cells x0, y0, x1, y1, inclusive, 0-based.
+    levels : sequence of int
+        Level n has n x n bins; any order, repeats allowed.
+
+    Returns
+    -------
+    tensor (N, M * C)
+        On the device and of the dtype of ``features``; the order is that of this module.
+
+    Raises
+    ------
+    ValueError
+        For features, windows or levels of another form, or windows that leave the map.
+
+    Examples
+    --------
+    >>> import torch
+    >>> spp_pool(torch.arange(9.0).reshape(1, 3, 3), [[0, 0, 2, 2]], levels=(2, 1))
+    tensor([[4., 5., 7., 8., 8.]])
+    """
+    if features.ndim != 3 or 0 in features.shape:
+        raise ValueError(f"features must have shape (C, H, W) without empty axes, not {tuple(features.shape)}")
+    if features.dtype not in _INTEGERS:
+        raise ValueError(f"features must be floating point, not {features.dtype}")
+    levels = check_levels(levels)
+    channels, height, width = features.shape
+    cells = windows.detach().cpu().numpy() if isinstance(windows, Tensor) else windows
+    cells = check_windows(cells, height, width)
+    if features.device.type != "cpu" or (features.requires_grad and torch.is_grad_enabled()):
+        return _pool_on_device(features, cells, levels)
+
+    # numpy asks the system for large pages, which a result of 100 MB notices.
+    integer = np.empty(0, f"i{features.element_size()}").dtype
+    pooled = torch.from_numpy(np.empty((len(cells), bins(levels) * channels), integer)).view(features.dtype)
+    return spp_pool_into(pooled, features.detach(), cells, levels)
+
+
+def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int]) -> Tensor:
+    """:func:`spp_pool` into memory that is there already, which it returns.
+
+    Parameters
+    ----------
+    rows : tensor (N, M * C)
+        Of the dtype and on the device of ``features``, contiguous.
+    features, cells, levels
+        As in :func:`spp_pool`.
+    """
+    if features.device.type != "cpu":
+        return rows.copy_(_pool_on_device(features, cells, levels))
+    integer = _INTEGERS[features.dtype]
+    infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
+    bits = np.ascontiguousarray(features.view(integer).permute(1, 2, 0).numpy())
+    pool_bits(bits, infinity, cells, levels, rows.view(integer).numpy())
+    return rows
+
+
+def _pool_on_device(features: Tensor, windows: Array, levels: Sequence[int]) -> Tensor:
+    """:func:`spp_pool` by torch operations on the device of ``features``; differentiable."""
+    cells = features.permute(1, 2, 0)
+    count, channels = len(windows), cells.shape[2]
+    blocks: dict[int, Tensor] = {}
+    for step in steps(levels):
+        if step.source is None:
+            block = _pool_level(cells, windows, step.n)
+        else:
+            finer = blocks[step.source]
+            k = finer.shape[1] // step.n
+            block = finer.reshape(count, step.n, k, step.n, k, channels).amax(dim=(2, 4))
+        blocks[step.position] = block
+    return torch.cat([blocks[position].flatten(1) for position in range(len(levels))], dim=1)
+
+
+def _pool_level(cells: Tensor, windows: Array, n: int) -> Tensor:
+    """Bins (N, n, n, C) of windows on a map (H, W, C).
+
+    A maximum may count cells twice, so a bin of any height and width is covered by
+    four overlapping blocks of 2^i x 2^j cells at its corners (a sparse table for range
+    maxima). Block maxima at every place of the map come from doubling; each size is
+    used by the bins that need it and then given up.
+    """
+    count, channels = len(windows), cells.shape[2]
+    if count == 0:
+        return cells.new_empty((0, n, n, channels))
+    x0, y0, x1, y1 = windows.astype(np.int64).T
+    tops, bottoms = (y0[:, None] + edge for edge in edges(y1 - y0 + 1, n))
+    lefts, rights = (x0[:, None] + edge for edge in edges(x1 - x0 + 1, n))
+    # frexp's exponent is floor(log2) + 1, exactly.
+    log_height = np.frexp(bottoms - tops)[1] - 1
+    log_width = np.frexp(rights - lefts)[1] - 1
+
+    pooled, places = [], []
+    tall = cells
+    for i in range(int(log_height.max()) + 1):
+        if i > 0:
+            tall = torch.maximum(tall[: -(1 << i - 1)], tall[1 << i - 1 :])
+        block = tall
+        for j in range(int(log_width.max()) + 1):
+            if j > 0:
+                block = torch.maximum(block[:, : -(1 << j - 1)], block[:, 1 << j - 1 :])
+            window, row, column = np.nonzero((log_height == i)[:, :, None] & (log_width == j)[:, None, :])
+            if len(window) == 0:
+                continue
+            flat = block.reshape(-1, channels)
+            top, bottom = tops[window, row], bottoms[window, row] - (1 << i)
+            left, right = lefts[window, column], rights[window, column] - (1 << j)
+            corners = [torch.from_numpy(y * block.shape[1] + x) for y in (top, bottom) for x in (left, right)]
+            a, b, c, d = (flat[corner.to(cells.device)] for corner in corners)
+            pooled.append(torch.maximum(torch.maximum(a, b), torch.maximum(c, d)))
+            places.append((window * n + row) * n + column)
+    # The pieces come size by size; put them back in the order of the windows.
+    order = torch.from_numpy(np.argsort(np.concatenate(places))).to(cells.device)
+    return torch.cat(pooled)[order].reshape(count, n, n, channels)
+
+
+class SpatialPyramidPooling(nn.Module):
+    """Pool whole maps (B, C, H, W) of any size into rows (B, M * C), in this module's order.
+
+    Parameters
+    ----------
+    levels : sequence of int
+        Level n is ``AdaptiveMaxPool2d(n)``.
+    """
+
+    def __init__(self, levels: Sequence[int] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        self.levels = check_levels(levels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to rows (B, M * C)."""
+        return _rows([functional.adaptive_max_pool2d(features, n) for n in self.levels])
+
+    def extra_repr(self) -> str:
+        """What print shows between the brackets."""
+        return f"levels={self.levels}"
+
+
+class SlidingWindowPyramidPooling(nn.Module):
+    """The paper's training form for maps of one known size a: window ceil(a / n), stride floor(a / n).
+
+    It gives n x n bins only at some sizes (not at n = 6, a = 10, the 180-pixel
+    network's: there 9 x 9), and its bins differ from those of
+    :class:`SpatialPyramidPooling` where n does not divide a. It is here to compare
+    with networks trained that way; use :class:`SpatialPyramidPooling` otherwise.
+
+    Parameters
+    ----------
+    levels : sequence of int
+
+    Raises
+    ------
+    ValueError
+        In ``forward``, for a size at which the form does not give n bins.
+    """
+
+    def __init__(self, levels: Sequence[int] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        self.levels = check_levels(levels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to rows (B, M * C)."""
+        return _rows([self._pool(features, n) for n in self.levels])
+
+    @staticmethod
+    def _pool(features: Tensor, n: int) -> Tensor:
+        sizes = features.shape[-2:]
+        for a in sizes:
+            got = (a - -(-a // n)) // (a // n) + 1 if a >= n else 0
+            if got != n:
+                raise ValueError(
+                    f"window ceil({a}/{n}) with stride floor({a}/{n}) gives {got} bins along {a} cells, not {n}; "
+                    f"use SpatialPyramidPooling for this size"
+                )
+        return functional.max_pool2d(features, [-(-a // n) for a in sizes], [a // n for a in sizes])
+
+    def extra_repr(self) -> str:
+        """What print shows between the brackets."""
+        return f"levels={self.levels}"
+
+
+def _rows(blocks: list[Tensor]) -> Tensor:
+    """Blocks (B, C, n, n) as rows: bins first, channels innermost."""
+    return torch.cat([block.permute(0, 2, 3, 1).flatten(1) for block in blocks], dim=1)

@@ -1,0 +1,178 @@
+"""What a training run keeps on disk: feature maps of images, and the state of its stages.
+
+Maps are kept in half precision, channels last, one file for each image and scale,
+and read through the page cache: about 2.5 MB where the pooled windows would be
+100 MB (paper, section 4.1: "we extract the feature maps only once"). Windows that
+are warped share no map: of them the pooled rows themselves have to be kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...data.memory import after_image
+from ...data.store import atomic_path, content_key
+from ..convolutions.backbone import Backbone
+from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures
+from ..windows.warping import WarpedWindows, WarpFeatures, frames
+
+Array = NDArray[Any]
+
+#: Part of every key; raised when the meaning of an entry changes.
+VERSION = 1
+
+
+def fingerprint(backbone: Backbone) -> str:
+    """A key of a backbone's structure and weights."""
+    state = backbone.state()
+    tensors = [state[name].detach().cpu().contiguous().numpy().tobytes() for name in sorted(state)]
+    return content_key(backbone.name, backbone.layer, sorted(state), *tensors)
+
+
+def mirrored(image_key: str) -> str:
+    """The key under which maps of an image's mirror image are kept."""
+    return f"{image_key}-mirrored"
+
+
+class FeatureCache(Protocol):
+    """What features of windows come from, for each image file, under the file's content key."""
+
+    @property
+    def features(self) -> Features[Any]:
+        """Pooled features of windows."""
+
+    @property
+    def backbone_key(self) -> str:
+        """See :func:`fingerprint`."""
+
+    def has(self, image_key: str, windows: Array) -> bool:
+        """Whether features of ``windows`` (N, 4) of an image can be had from what is kept."""
+
+    def fill(self, image_key: str, image: Array, windows: Array) -> None:
+        """Compute and keep what is missing for windows (N, 4) of an RGB uint8 image (H, W, 3)."""
+
+    def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Any:
+        """What is kept of an image of (height, width) pixels, on the features' device; it is in half precision.
+
+        Raises
+        ------
+        FileNotFoundError
+            When :meth:`fill` has not been called for this image.
+        """
+
+
+class MapCache:
+    """A :class:`FeatureCache` of feature maps, which serve all windows; keyed by the backbone's weights and the scale.
+
+    Parameters
+    ----------
+    folder : path
+        Made when the first entry is written.
+    features : WindowFeatures
+    """
+
+    def __init__(self, folder: str | Path, features: WindowFeatures):
+        self.folder, self.features = Path(folder), features
+        self.backbone_key = fingerprint(features.backbone)
+
+    def _entry(self, image_key: str, scale: int) -> Path:
+        return self.folder / f"{content_key(VERSION, image_key, self.backbone_key, scale)}.npy"
+
+    def _missing(self, image_key: str) -> list[int]:
+        return [scale for scale in self.features.options.scales if not self._entry(image_key, scale).is_file()]
+
+    def has(self, image_key: str, windows: Array) -> bool:
+        """Whether the maps of all scales are there (see :class:`FeatureCache`)."""
+        return not self._missing(image_key)
+
+    def fill(self, image_key: str, image: Array, windows: Array) -> None:
+        """Compute and keep the maps that are missing (see :class:`FeatureCache`)."""
+        for scale in self._missing(image_key):
+            values = self.features.map_at(image, scale).permute(1, 2, 0).to("cpu", torch.float16)
+            with atomic_path(self._entry(image_key, scale)) as temporary:
+                np.save(temporary, values.contiguous().numpy())
+
+    def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> FeatureMaps:
+        """The maps of an image (see :class:`FeatureCache`)."""
+        after_image()
+        maps = []
+        for scale in self.features.options.scales:
+            stored = np.load(self._entry(image_key, scale), allow_pickle=False)
+            maps.append(torch.from_numpy(stored).to(self.features.device, dtype).permute(2, 0, 1))
+        return FeatureMaps(image_size, tuple(maps))
+
+
+class RowCache:
+    """A :class:`FeatureCache` of pooled rows of warped windows: 100 MB for an image with 2,000 windows.
+
+    Windows that are asked for later (those of a new label, say) are added to those that are there.
+
+    Parameters
+    ----------
+    folder : path
+        Made when the first entry is written.
+    features : WarpFeatures
+    """
+
+    def __init__(self, folder: str | Path, features: WarpFeatures):
+        self.folder, self.features = Path(folder), features
+        self.backbone_key = fingerprint(features.backbone)
+
+    def _entry(self, image_key: str) -> tuple[Path, Path]:
+        options = self.features.options
+        key = content_key(
+            VERSION, image_key, self.backbone_key, self.features.crop, options.context, list(options.levels)
+        )
+        return self.folder / f"{key}-frames.npy", self.folder / f"{key}-rows.npy"
+
+    def _frames(self, windows: Array) -> Array:
+        return np.unique(frames(windows, self.features.crop, self.features.options.context), axis=0)
+
+    def _known(self, image_key: str) -> set[tuple[int, ...]]:
+        of_frames, of_rows = self._entry(image_key)
+        if not (of_frames.is_file() and of_rows.is_file()):
+            return set()
+        return {tuple(frame) for frame in np.load(of_frames, allow_pickle=False).tolist()}
+
+    def has(self, image_key: str, windows: Array) -> bool:
+        """Whether the rows of these windows are there (see :class:`FeatureCache`)."""
+        return {tuple(frame) for frame in self._frames(windows).tolist()} <= self._known(image_key)
+
+    def fill(self, image_key: str, image: Array, windows: Array) -> None:
+        """Compute and keep the rows that are missing (see :class:`FeatureCache`)."""
+        known = self._known(image_key)
+        wanted = [frame for frame in self._frames(windows).tolist() if tuple(frame) not in known]
+        if not wanted:
+            return
+        new = np.array(wanted, np.int32)
+        cells = Cells(np.zeros(len(new), np.int64), new, np.arange(len(new)))
+        rows = self.features.pool(self.features.maps(image), cells).to("cpu", torch.float16).numpy()
+        of_frames, of_rows = self._entry(image_key)
+        if known:
+            new = np.concatenate([np.load(of_frames, allow_pickle=False), new])
+            rows = np.concatenate([np.load(of_rows, allow_pickle=False)[: len(known)], rows])
+        # The rows first: more of them than frames, after a stop between the two, do no harm.
+        for path, values in ((of_rows, rows), (of_frames, new)):
+            with atomic_path(path) as temporary:
+                np.save(temporary, values)
+
+    def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> WarpedWindows:
+        """The rows of an image's windows (see :class:`FeatureCache`)."""
+        after_image()
+        of_frames, of_rows = (np.load(path, allow_pickle=False) for path in self._entry(image_key))
+        stored = torch.from_numpy(of_rows).to(self.features.device)
+        rows = dict(zip(map(tuple, of_frames.tolist()), stored, strict=False))
+        return WarpedWindows(image_size, None, self.features.device, dtype, rows)
+
+
+def feature_cache(folder: str | Path, features: Features[Any]) -> FeatureCache:
+    """The cache, under a work folder, that goes with the kind of features."""
+    if isinstance(features, WarpFeatures):
+        return RowCache(Path(folder) / "rows", features)
+    assert isinstance(features, WindowFeatures)
+    return MapCache(Path(folder) / "maps", features)

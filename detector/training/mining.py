@@ -1,0 +1,269 @@
+"""Hard-negative mining: one pass over the images for the SVMs of all classes (paper, section 4.1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...data.errors import InputError
+from ...data.nms import nms
+from ..learners.svm import LinearSVM, RowStore, fit_all
+from ..options import SVMOptions
+from ..windows.features import Cells
+from .sampling import TrainingImages
+
+Array = NDArray[Any]
+
+
+class Miner:
+    """One SVM for each class, and the windows they learn from.
+
+    A window's row belongs to every class that uses it. Where a row came from is
+    remembered, so the state can be written down without the rows and they are pooled
+    again when it is read back.
+
+    Parameters
+    ----------
+    images : TrainingImages
+    classes : int
+    scale : float
+        Factor on the features.
+    options : SVMOptions
+    seed : int
+    report : callable
+        Receives a line of text at each solution.
+    """
+
+    def __init__(
+        self,
+        images: TrainingImages,
+        classes: int,
+        scale: float,
+        options: SVMOptions,
+        seed: int,
+        report: Callable[[str], None],
+    ):
+        self.images, self.options, self.seed, self.report = images, options, seed, report
+        width = images.features.width
+        capacity = max(1000, int(options.max_gigabytes * 1e9 / (2 * width)))
+        self.store = RowStore(width, capacity)
+        self.origin = np.zeros((capacity, 6), np.int32)
+        self.machines = [LinearSVM(self.store, options, scale, seed + label) for label in range(classes)]
+        self.visited = 0
+        objects = np.bincount(
+            np.concatenate([np.zeros(0, np.int64), *(images.positives(i)[1] for i in range(len(images)))]),
+            minlength=classes,
+        )
+        self.extra_positives = extra_positives(objects, options.extra_positives, capacity // 2)
+
+    def hyperplanes(self) -> tuple[Array, Array]:
+        """Weights float32 (classes, width) and intercepts (classes,) for unscaled features."""
+        planes = [machine.hyperplane() for machine in self.machines]
+        return np.stack([weights for weights, _ in planes]), np.array([b for _, b in planes], np.float32)
+
+    def start(self, indices: Iterable[int]) -> None:
+        """Add the objects of some images as positives, and some random negatives of each."""
+        random_windows = -(-self.options.start_negatives // max(1, len(self.images)))
+        for index in indices:
+            rng = np.random.default_rng([self.seed, index])
+            boxes, labels = self._positives(index)
+            others = self.images.proposals[index]
+            others = others[rng.permutation(len(others))[:random_windows]]
+            groups = [(boxes[labels == label], label, 1) for label in range(len(self.machines))]
+            for label in range(len(self.machines)):
+                far = self.images.overlap(index, others, label) < self.options.negative_iou
+                groups.append((others[far], label, -1))
+            maps = self.images.maps(index)
+            cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in groups]))
+            parts = np.split(cells.inverse, np.cumsum([len(windows) for windows, _, _ in groups])[:-1])
+            wanted = [(part, label, sign) for part, (_, label, sign) in zip(parts, groups, strict=True)]
+            self._add(index, maps, cells, wanted)
+
+    def _positives(self, index: int) -> tuple[Array, Array]:
+        """Objects of an image and the proposals that count as such, boxes (N, 4) and labels (N,)."""
+        objects = self.images.positives(index)
+        near = self.images.near_positives(index, self.extra_positives, self.options.positive_iou)
+        return np.concatenate([objects[0], near[0]]), np.concatenate([objects[1], near[1]])
+
+    def mine(self, indices: Iterable[int], after_image: Callable[[int], None] = lambda visited: None) -> None:
+        """Collect the hard negatives of some images in turn; solve again as they grow many, and at the end.
+
+        ``after_image`` is called with the number of images visited in all.
+        """
+        for index in indices:
+            self._visit(index)
+            self.visited += 1
+            due = [m for m in self.machines if m.fresh > self.options.retrain_after]
+            if due:
+                self.fit(due)
+            after_image(self.visited)
+        self.fit()
+
+    def fit(self, machines: list[LinearSVM] | None = None) -> None:
+        """Solve for some classes (all when absent), drop the negatives that became easy and the rows nobody uses."""
+        machines = self.machines if machines is None else machines
+        fit_all(machines, os.cpu_count() or 1)
+        for machine in machines:
+            machine.evict(self.options.easy_below)
+        used = self._release()
+        counts = " ".join(f"{int((m.signs > 0).sum())}+{int((m.signs < 0).sum())}" for m in self.machines)
+        self.report(f"after {self.visited} images: {used} rows; positives+negatives of each class: {counts}")
+
+    def _release(self) -> int:
+        used = np.unique(np.concatenate([machine.members for machine in self.machines]))
+        self.store.keep(used)
+        return len(used)
+
+    def _visit(self, index: int) -> None:
+        """Collect the hard negatives of one image for every class."""
+        images, options = self.images, self.options
+        labels = range(len(self.machines))
+        windows = images.windows(index)
+        far = np.stack([images.overlap(index, windows, label) < options.negative_iou for label in labels], axis=1)
+        # What is no negative of any class is not computed.
+        windows, far = windows[far.any(axis=1)], far[far.any(axis=1)]
+        maps = images.maps(index)
+        cells = images.features.locate(maps, windows)
+        rows, of_cells = self._scored(maps, cells)
+        scores = of_cells[cells.inverse]
+        wanted = []
+        for label in labels:
+            hard = np.flatnonzero((scores[:, label] > options.hard_above) & far[:, label])
+            kept = hard[nms(windows[hard], scores[hard, label], options.duplicate_iou)]
+            wanted.append((cells.inverse[kept], label, -1))
+        self._add(index, maps, cells, wanted, rows)
+
+    def _scored(self, maps: Any, cells: Cells) -> tuple[Tensor | None, Array]:
+        """Scores (U, classes) of distinct windows, and their rows where they are short enough to be kept."""
+        features = self.images.features
+        weights, intercepts = (torch.from_numpy(part).to(features.device) for part in self.hyperplanes())
+        if not self._short_rows:
+            return None, features.scores(maps, cells, weights, intercepts)
+        rows = features.rows(maps, cells)
+        return rows, torch.addmm(intercepts, rows, weights.T).cpu().numpy()
+
+    def _add(
+        self,
+        index: int,
+        maps: Any,
+        cells: Cells,
+        wanted: list[tuple[Array, int, int]],
+        rows: Tensor | None = None,
+    ) -> None:
+        """Hand some of the distinct windows of an image, as (numbers, label, sign), to their classes.
+
+        Each is pooled once, or not at all when the ``rows`` (U, width) of all of them are known.
+        """
+        used = np.unique(np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _, _ in wanted)]))
+        if len(used) == 0:
+            return
+        if len(used) > self.store.room:
+            self._make_room(len(used))
+        values = self.images.features.rows(maps, cells[used]) if rows is None else rows[torch.from_numpy(used)]
+        stored = self.store.add(values.cpu().numpy())
+        self.origin[stored, 0] = index
+        self.origin[stored, 1] = cells.scale[used]
+        self.origin[stored, 2:] = cells.cells[used]
+        for numbers, label, sign in wanted:
+            self.machines[label].add(stored[np.searchsorted(used, np.unique(numbers))], sign)
+
+    def _make_room(self, needed: int) -> None:
+        """Drop easy negatives; when that is not enough, the easiest of the hard ones."""
+        self.fit()
+        keep = len(self.store.rows)
+        while self.store.room < needed and keep > 0:
+            keep = keep // 2
+            for machine in self.machines:
+                machine.shed(keep)
+            self.report(f"memory for pooled windows is full: keeping the hardest {keep} negatives of a class")
+            self._release()
+
+    @property
+    def _short_rows(self) -> bool:
+        """Those of fc layers, whose last bits hang on how many are multiplied at once: kept rather than made again."""
+        return self.images.features.options.features != "pool5"
+
+    def state(self) -> dict[str, Array]:
+        """Everything but pooled rows, which :meth:`restore` pools again."""
+        # Unused rows go first, as they are lost in the file: memory must fill up alike with and without a stop.
+        self._release()
+        used = np.unique(np.concatenate([machine.members for machine in self.machines]))
+        arrays = {"origin": self.origin[used], "visited": np.array(self.visited)}
+        if self._short_rows:
+            arrays["rows"] = self.store.rows[used]
+        for label, machine in enumerate(self.machines):
+            arrays[f"members{label}"] = np.searchsorted(used, machine.members)
+            arrays[f"signs{label}"] = machine.signs
+            arrays[f"alpha{label}"] = machine.alpha
+            arrays[f"weights{label}"] = machine.weights_
+            arrays[f"fresh{label}"] = np.array(machine.fresh)
+        return arrays
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """Go back to a :meth:`state` of the same images and options; the miner must be new."""
+        origin = arrays["origin"]
+        self.visited = int(arrays["visited"])
+        if self._short_rows:
+            numbers = self.store.add(arrays["rows"].view(np.float16))
+        else:
+            numbers = self.store.add(np.zeros((len(origin), self.store.rows.shape[1]), np.float16))
+            self._pool_again(numbers, origin)
+        self.origin[numbers] = origin
+        for label, machine in enumerate(self.machines):
+            machine.members = numbers[arrays[f"members{label}"]]
+            machine.signs = arrays[f"signs{label}"]
+            machine.alpha = arrays[f"alpha{label}"]
+            machine.weights_ = arrays[f"weights{label}"]
+            machine.fresh = int(arrays[f"fresh{label}"])
+
+    def _pool_again(self, numbers: Array, origin: Array) -> None:
+        """Fill the rows called ``numbers`` with the windows that they came from."""
+        for index in np.unique(origin[:, 0]):
+            here = np.flatnonzero(origin[:, 0] == index)
+            here = here[np.argsort(origin[here, 1], kind="stable")]
+            cells = Cells(origin[here, 1].astype(np.int64), origin[here, 2:].copy(), np.arange(len(here)))
+            pooled = self.images.features.pool(self.images.maps(int(index)), cells)
+            self.store.replace(numbers[here], pooled.cpu().numpy())
+
+
+def hyperplanes(state: dict[str, Array], classes: int, scale: float, bias: float) -> tuple[Array, Array]:
+    """:meth:`Miner.hyperplanes` of a :meth:`Miner.state`."""
+    weights = np.stack([state[f"weights{label}"] for label in range(classes)])
+    return weights[:, :-1] * np.float32(scale), weights[:, -1] * np.float32(bias)
+
+
+def extra_positives(objects: Array, wanted: int, rows: int) -> Array:
+    """How many extra positives an object of each class may bring, int64 (classes,), when ``rows`` fit in all.
+
+    The classes with the most objects, which need extra ones least, give way first.
+
+    Parameters
+    ----------
+    objects : int array (classes,)
+        Objects of each class.
+    wanted : int
+        Extra positives of an object where memory is no matter.
+    rows : int
+        Positives that fit, objects included.
+
+    Raises
+    ------
+    InputError
+        When not even the objects fit.
+    """
+    if objects.sum() > rows:
+        raise InputError(
+            f"{objects.sum()} objects are too many for the memory of the mining, which holds {rows}: "
+            "train on fewer photographs, a smaller pyramid, or raise SVMOptions.max_gigabytes"
+        )
+    extra = np.full(len(objects), wanted)
+    while (objects * (1 + extra)).sum() > rows:
+        largest = np.argmax(objects * (1 + extra) * (extra > 0))
+        extra[largest] -= 1
+    return extra

@@ -1,0 +1,171 @@
+"""Which windows of which images teach what: the training images and their windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...data.boxes import encode, iou, unique
+from ...data.sample import Sample
+from ..windows.features import Cells, Features
+from .cache import FeatureCache, mirrored
+
+Array = NDArray[Any]
+
+
+class TrainingImages:
+    """Samples with their proposals and cached maps.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    image_keys : sequence of str
+        Content keys of the image files.
+    sizes : sequence of (height, width)
+    proposals : sequence of float32 arrays (N, 4)
+    cache : FeatureCache
+        Holds what features of the windows of every image come from.
+    features : Features, optional
+        What is learnt from; the cache's own when absent. Both have the same backbone and scales.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        image_keys: Sequence[str],
+        sizes: Sequence[tuple[int, int]],
+        proposals: Sequence[Array],
+        cache: FeatureCache,
+        features: Features[Any] | None = None,
+    ):
+        self.samples, self.image_keys, self.sizes, self.proposals = samples, image_keys, sizes, proposals
+        self.cache, self.features = cache, features or cache.features
+
+    def seen_through(self, features: Features[Any]) -> TrainingImages:
+        """The same images with features of another layer of the same network."""
+        return TrainingImages(self.samples, self.image_keys, self.sizes, self.proposals, self.cache, features)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def maps(self, index: int, mirror: bool = False, dtype: torch.dtype = torch.float32) -> Any:
+        """The maps of image ``index``, or of its mirror image, whose convolutions ran too."""
+        key = self.image_keys[index]
+        return self.cache.load(mirrored(key) if mirror else key, self.sizes[index], dtype)
+
+    def windows(self, index: int) -> Array:
+        """Objects and proposals of image ``index``, float32 (N, 4), without repeats, the objects first."""
+        return training_windows(self.samples[index], self.proposals[index])
+
+    def overlap(self, index: int, windows: Array, label: int) -> Array:
+        """The best IoU (N,) of each window with an object of the class, difficult ones included."""
+        sample = self.samples[index]
+        return iou(windows, sample.boxes[sample.labels == label]).max(axis=1, initial=0)
+
+    def positives(self, index: int) -> tuple[Array, Array]:
+        """Boxes (N, 4) and labels (N,) of the objects that are positives: all that are not difficult."""
+        sample = self.samples[index]
+        return sample.boxes[~sample.difficult], sample.labels[~sample.difficult]
+
+    def near_positives(self, index: int, most: Array, min_iou: float) -> tuple[Array, Array]:
+        """For each positive some proposals that fit it best, and it better than any other object.
+
+        Parameters
+        ----------
+        index : int
+        most : int array (classes,)
+            How many for an object of each class.
+        min_iou : float
+
+        Returns
+        -------
+        boxes : float32 array (N, 4)
+        labels : int64 array (N,)
+        """
+        boxes, labels = self.positives(index)
+        proposals = self.proposals[index]
+        overlap = iou(proposals, boxes)
+        chosen, of_label = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+        for column, label in enumerate(labels):
+            own = overlap[:, column]
+            near = np.flatnonzero((own >= min_iou) & (own >= overlap.max(axis=1)))
+            best = near[np.argsort(-own[near], kind="stable")][: most[label]]
+            chosen.append(proposals[best])
+            of_label.append(np.full(len(best), label, np.int64))
+        return np.concatenate(chosen), np.concatenate(of_label)
+
+
+def training_windows(sample: Sample, proposals: Array) -> Array:
+    """Objects and proposals of an image, float32 (N, 4), without repeats, the objects first."""
+    return unique(np.concatenate([sample.boxes, proposals]))
+
+
+def mean_norm(images: TrainingImages, seed: int, most_images: int = 200, most_windows: int = 200) -> float:
+    """Mean L2 norm of pooled features over some windows of some images (reference: 200 of 200)."""
+    norms = [np.zeros(0, np.float32)]
+    for maps, cells in _some_windows(images, range(len(images)), seed, most_images, most_windows):
+        for _, rows in images.features.chunks(maps, cells):
+            norms.append(rows.norm(dim=1).cpu().numpy())
+    values = np.concatenate(norms)
+    return float(values.mean(dtype=np.float64)) if values.size else 1.0
+
+
+def sample_rows(
+    images: TrainingImages, indices: Sequence[int], seed: int, most_images: int = 250, most_windows: int = 16
+) -> Tensor:
+    """Pooled features (N, pooled_width) of some windows of some of the images ``indices``."""
+    chosen = _some_windows(images, indices, seed, most_images, most_windows)
+    return torch.cat([images.features.pool(maps, cells) for maps, cells in chosen])
+
+
+def _some_windows(
+    images: TrainingImages, indices: Sequence[int], seed: int, most_images: int, most_windows: int
+) -> Iterator[tuple[Any, Cells]]:
+    """Maps of some images and some windows on them."""
+    rng = np.random.default_rng(seed)
+    for place in np.sort(rng.permutation(len(indices))[:most_images]):
+        index = indices[int(place)]
+        windows = images.windows(index)
+        chosen = windows[np.sort(rng.permutation(len(windows))[:most_windows])]
+        maps = images.maps(index)
+        yield maps, images.features.locate(maps, chosen)
+
+
+def regression_windows(
+    images: TrainingImages, label: int, min_iou: float, most: int, seed: int
+) -> tuple[Array, Array, Array]:
+    """Windows that teach the box regressor of one class, spread evenly over the images that show it.
+
+    Returns
+    -------
+    rows : float16 array (N, width)
+        Pooled features.
+    deltas : float32 array (N, 4)
+        Targets of :func:`sppnet.data.boxes.encode`.
+    owner : int64 array (N,)
+        The image of each window, ascending.
+    """
+    shown = [i for i in range(len(images)) if np.any(images.positives(i)[1] == label)]
+    quota = max(1, most // max(1, len(shown)))
+    width = images.features.pooled_width
+    rows, deltas, owner = [np.zeros((0, width), np.float16)], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
+    for index in shown:
+        boxes, labels = images.positives(index)
+        objects = boxes[labels == label]
+        windows = images.windows(index)
+        overlaps = iou(windows, objects)
+        near = np.flatnonzero(overlaps.max(axis=1) > min_iou)
+        # The seed of an image is its own, so that the choice does not hang on the images before it.
+        chosen = np.sort(np.random.default_rng([seed, label, index]).permutation(near)[:quota])
+        maps = images.maps(index)
+        cells = images.features.locate(maps, windows[chosen])
+        pooled = images.features.pool(maps, cells).half().cpu().numpy()
+        rows.append(pooled[cells.inverse])
+        deltas.append(encode(windows[chosen], objects[overlaps[chosen].argmax(axis=1)]))
+        owner.append(np.full(len(chosen), index, np.int64))
+    return np.concatenate(rows), np.concatenate(deltas), np.concatenate(owner)

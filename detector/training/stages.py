@@ -1,0 +1,226 @@
+"""The stages of a training run, each of which finds what it had done when it was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...data.progress import log, track
+from ...data.store import Checkpoint, content_key, write_text
+from ...eval.chart import Axis, Line, line_chart
+from ..head.head import Head
+from ..learners.ridge import BoxRegressor, gram_matrix
+from ..options import BoxOptions, FineTuneOptions, SVMOptions, TrainOptions
+from ..windows.features import Features
+from .finetune import Epoch, FineTuner
+from .mining import Miner, hyperplanes
+from .sampling import TrainingImages, mean_norm, regression_windows
+
+Array = NDArray[Any]
+
+#: Part of every stage's key; raised when what a stage keeps or means changes.
+STAGES = 2
+
+#: Images between two checkpoints of the mining.
+CHECKPOINT_EVERY = 200
+
+#: Weights (classes, width) and intercepts (classes,) of linear functions of the features.
+Planes = tuple[Tensor, Tensor]
+
+#: Weights (classes, width, 4) and intercepts (classes, 4) of box regressors.
+Regressors = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Order in which the images are visited: shuffled, the held-out ones last."""
+
+    fit: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+    @classmethod
+    def make(cls, count: int, part: float, seed: int) -> Split:
+        """Split ``count`` images, ``part`` of them held out, but never all."""
+        order = np.random.default_rng([seed, count]).permutation(count).tolist()
+        held_out = min(count - 1, round(count * part)) if count > 1 else 0
+        return cls(tuple(order[: count - held_out]), tuple(order[count - held_out :]))
+
+
+class Stages:
+    """What is learnt from one set of images, piece by piece; each piece is kept on disk under a key of its own.
+
+    Parameters
+    ----------
+    images : TrainingImages
+        With pooled features.
+    class_names : sequence of str
+    options : TrainOptions
+    folder : path
+        Where checkpoints are kept.
+    quiet : bool
+        Say nothing on stderr.
+
+    Attributes
+    ----------
+    split : Split
+        Which images are held out.
+    scale : float
+        Factor on pooled features that gives them the mean norm of ``options``.
+    """
+
+    def __init__(
+        self, images: TrainingImages, class_names: Sequence[str], options: TrainOptions, folder: Path, quiet: bool
+    ):
+        self.images, self.class_names, self.options = images, tuple(class_names), options
+        self.folder, self.quiet = folder, quiet
+        self.split = Split.make(len(images), options.held_out, options.seed)
+        self.scale = self._scale(images)
+        samples = images.samples
+        self._key = content_key(
+            STAGES,
+            images.image_keys,
+            [[sample.boxes.tolist(), sample.labels.tolist(), sample.difficult.tolist()] for sample in samples],
+            self.class_names,
+            [content_key(boxes.tobytes()) for boxes in images.proposals],
+            images.cache.backbone_key,
+            images.features.options.to_dict(),
+            options.to_dict(),
+        )
+
+    def key(self, *parts: Any) -> str:
+        """A key of the images, their labels and features, and of ``parts``, JSON-like."""
+        return content_key(self._key, *parts)
+
+    def _scale(self, images: TrainingImages) -> float:
+        return self.options.norm / max(mean_norm(images, self.options.seed), 1e-12)
+
+    def _log(self, message: str) -> None:
+        log(message, self.quiet)
+
+    def fine_tuned(self, start: Head, options: FineTuneOptions) -> Head:
+        """The head that fine-tuning makes of ``start``; its loss curves lie in the folder as SVG and CSV."""
+        if options.epochs == 0:
+            return start.eval()
+        key = self.key("fine-tuning", head_key(start), options.to_dict())
+        tuner = FineTuner(self.images, start, options, self.options.seed, self._log)
+        checkpoint = Checkpoint(self.folder, "fine-tuning", key)
+        state = checkpoint.load()
+        if state is not None:
+            tuner.restore(state)
+            self._log(f"going on after {len(tuner.history)} epochs of the fine-tuning")
+        curves = self.folder / f"fine-tuning-{key}.svg"
+
+        def keep() -> None:
+            checkpoint.save(tuner.state())
+            write_text(curves, loss_chart(tuner.history))
+            write_text(curves.with_suffix(".csv"), loss_table(tuner.history))
+
+        head = tuner.run(self.split.fit, self.split.held_out, keep)
+        self._log(f"loss curves: {curves} and .csv")
+        return head
+
+    def svms(self, features: Features[Any], options: SVMOptions, everything: bool) -> Planes:
+        """SVMs of features with hard negatives, learnt from all images or without the held-out ones."""
+        key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
+        wholly = Checkpoint(self.folder, "svm", key)
+        partly = Checkpoint(self.folder, "svm-fit", key)
+        images = self.images.seen_through(features)
+        scale = self._scale(images)
+        fit, held_out = self.split.fit, self.split.held_out
+        checkpoint, wanted = (wholly, len(fit) + len(held_out)) if everything else (partly, len(fit))
+        state = checkpoint.load()
+        if state is None or int(state["visited"]) < wanted:
+            if everything:
+                # What was learnt without the held-out images stays as it is beside what goes on from there.
+                self.svms(features, options, everything=False)
+            miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
+            state = state or (partly.load() if everything else None)
+            if state is not None:
+                miner.restore(state)
+                self._log(f"going on after {miner.visited} images of the mining")
+            self._mine(miner, held_out if everything else fit, len(fit) if everything else 0, checkpoint)
+            state = miner.state()
+        weights, intercepts = hyperplanes(state, len(self.class_names), scale, options.bias)
+        return torch.from_numpy(weights), torch.from_numpy(intercepts)
+
+    def _mine(self, miner: Miner, order: Sequence[int], before: int, checkpoint: Checkpoint) -> None:
+        """Add the images in ``order`` to the training; ``before`` of all images come earlier."""
+        done = max(0, miner.visited - before)
+        end = before + len(order)
+        if done == 0:
+            miner.start(order)
+            miner.fit()
+
+        def keep(visited: int) -> None:
+            if visited % CHECKPOINT_EVERY == 0 and visited < end:
+                checkpoint.save(miner.state())
+
+        miner.mine(track(order[done:], "hard negatives", quiet=self.quiet), keep)
+        checkpoint.save(miner.state())
+
+    def regressors(self, options: BoxOptions) -> tuple[Regressors, Regressors]:
+        """Box regressors of all classes, first without, then with the held-out images."""
+        key = self.key("boxes", options.to_dict())
+        fitted: dict[bool, list[tuple[Array, Array]]] = {False: [], True: []}
+        for label in track(range(len(self.class_names)), "box regressors", quiet=self.quiet):
+            checkpoint = Checkpoint(self.folder, f"box{label}", key)
+            arrays = checkpoint.load()
+            if arrays is None:
+                arrays = self._regressor(label, options)
+                checkpoint.save(arrays)
+            for everything in (False, True):
+                fitted[everything].append((arrays[f"weights{everything}"], arrays[f"intercept{everything}"]))
+        without, all_of_them = (
+            tuple(torch.from_numpy(np.stack(part)) for part in zip(*fitted[everything], strict=True))
+            for everything in (False, True)
+        )
+        return (without[0], without[1]), (all_of_them[0], all_of_them[1])
+
+    def _regressor(self, label: int, options: BoxOptions) -> dict[str, Array]:
+        rows, deltas, owner = regression_windows(
+            self.images, label, options.min_iou, options.max_windows, self.options.seed
+        )
+        gram = gram_matrix(rows)
+        seen = ~np.isin(owner, self.split.held_out)
+        arrays = {}
+        for everything in (False, True):
+            # A class that only held-out images show is regressed from them alone.
+            used = np.ones(len(rows), bool) if everything or not seen.any() else seen
+            machine = BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)])
+            arrays[f"weights{everything}"], arrays[f"intercept{everything}"] = machine.weights_, machine.intercept_
+        return arrays
+
+
+def head_key(head: Head | None) -> str:
+    """A key of a head's weights."""
+    if head is None:
+        return ""
+    state = head.state()
+    # Through float32: numpy has no bfloat16.
+    return content_key(*(part for name in sorted(state) for part in (name, state[name].float().numpy().tobytes())))
+
+
+def loss_chart(history: Sequence[Epoch]) -> str:
+    """The loss of every epoch as an SVG."""
+    epochs = [epoch.epoch for epoch in history]
+    lines = [Line("training, with dropout", epochs, [epoch.loss for epoch in history])]
+    held_out = [epoch.held_out_loss for epoch in history if epoch.held_out_loss is not None]
+    if held_out:
+        lines.append(Line("held out", epochs, held_out))
+    return line_chart("Fine-tuning", lines, Axis("epoch"), Axis("cross-entropy"))
+
+
+def loss_table(history: Sequence[Epoch]) -> str:
+    """The same and the accuracy as CSV."""
+    lines = ["epoch,rate,loss,held_out_loss,held_out_accuracy"]
+    for epoch in history:
+        values = (epoch.rate, epoch.loss, epoch.held_out_loss, epoch.held_out_accuracy)
+        lines.append(",".join([str(epoch.epoch), *("" if value is None else f"{value:.6g}" for value in values)]))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,355 @@
+"""Training from photographs to a model file, in stages that can be stopped at any point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import __version__
+from ...data.boxes import flip
+from ...data.errors import InputError
+from ...data.image import image_size
+from ...data.progress import track
+from ...data.sample import Dataset, Sample
+from ...data.store import content_key, file_key, write_json
+from ...eval.voc_ap import VOCResult, judge_voc
+from ...proposals.backends import Proposer, make_proposer
+from ...proposals.cache import ProposalCache
+from ..convolutions.backbone import Backbone
+from ..detection.bundle import Bundle
+from ..detection.calibration import Calibration, cross_fitted
+from ..detection.detector import Detector, detector_of, features_of
+from ..head.compression import Compression, bfloat16_is_fast, compress
+from ..head.head import Head
+from ..head.pretrained import start_from_classifier
+from ..options import (
+    SCORERS,
+    BoxOptions,
+    DetectOptions,
+    FeatureOptions,
+    FineTuneOptions,
+    Layer,
+    Scorer,
+    SVMOptions,
+    TrainOptions,
+)
+from ..windows.features import Features
+from .cache import feature_cache, mirrored
+from .sampling import TrainingImages, sample_rows, training_windows
+from .stages import Planes, Regressors, Stages
+
+Array = NDArray[Any]
+
+#: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
+SOFTMAX_KEEP_ABOVE = -7.0
+
+#: Part of the key of what is kept of the held-out images; raised when that changes.
+HELD_OUT = 2
+
+
+def train(
+    dataset: Dataset,
+    *,
+    out: str | Path,
+    backbone: str = "squeezenet1_1",
+    weights: str | Path = "imagenet",
+    layer: str | None = None,
+    features: FeatureOptions | None = None,
+    scorer: Scorer = "svm",
+    detection: DetectOptions | None = None,
+    finetune: FineTuneOptions | None = None,
+    svm: SVMOptions | None = None,
+    boxes: BoxOptions | None = None,
+    options: TrainOptions | None = None,
+    compression: Compression | None = None,
+    proposer: Proposer | None = None,
+    work: str | Path | None = None,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Detector:
+    """Train a detector and save it.
+
+    Proposals and feature maps are kept under ``work`` by the content of the images, so
+    that a run that was stopped goes on where it was and another run on more images
+    computes only theirs. Part of the images is held out: the detector is scored on them
+    (VOC07 AP, in the model's card) before they join the training of the SVMs, and calibrated: its
+    scores become probabilities, and each class is shown from the one with the best F1. The fc layers
+    never learn from them; the epoch of the least loss on them is chosen.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Labelled photographs, e.g. :class:`sppnet.VOCDataset`.
+    out : path
+        The model file to write.
+    backbone : str
+        A torchvision classification network, or "zf5".
+    weights : {"imagenet", "none"} or path
+        Where the convolutions' weights come from, and those of the fc layers of networks that have some.
+    layer : str, optional
+        The node whose map is pooled; the last one of stride 16 when absent.
+    features : FeatureOptions, optional
+        Scales, pyramid, and the layer that is scored: pool5, or the fc layers as well; or R-CNN's method in the place
+        of SPP-net's.
+    scorer : {"svm", "softmax"}
+        Linear SVMs on the features, or the softmax of the fine-tuned network, which needs the features fc7.
+    detection, svm, boxes, options : optional
+        Options of the stages; defaults are the paper's.
+    finetune : FineTuneOptions, optional
+        How the fc layers learn, where there are any.
+    compression : Compression, optional
+        How the fc layers are made smaller and faster in the model that is saved.
+    proposer : Proposer, optional
+        Where the windows to learn from come from, e.g. :class:`sppnet.proposals.precomputed.PrecomputedBoxes`;
+        the method that ``detection`` names when absent. (The trained detector proposes by ``detection``.)
+    work : path, optional
+        Folder of caches; ``out`` with ``.work`` added when absent.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    quiet : bool
+        Say nothing on stderr.
+
+    Returns
+    -------
+    SPPDetector, or WarpDetector for that method
+
+    Raises
+    ------
+    InputError
+        For a dataset without images, a class without a positive, weights that do not fit, or options that do not go
+        together.
+    """
+    features = features or FeatureOptions()
+    check_options(features, scorer, finetune or FineTuneOptions(), compression, detection or DetectOptions())
+    # Before anything is fetched or computed: the commonest mistake, a class name that the labels do not have.
+    check_classes(list(dataset), dataset.class_names)
+    network = Backbone(backbone, weights=weights, layer=layer, seed=(options or TrainOptions()).seed).to(device)
+    if features.method == "warp" and features.crop is None:
+        features = replace(features, crop=network.input_size)
+    run = _Run(
+        dataset=dataset,
+        # Windows are pooled for everything; the layer that is scored comes on top.
+        pooled=features_of(network, replace(features, features="pool5")),
+        layer=features.features,
+        scorer=scorer,
+        detection=detection or DetectOptions(),
+        finetune=finetune or FineTuneOptions(),
+        svm=svm or SVMOptions(),
+        boxes=boxes or BoxOptions(),
+        options=options or TrainOptions(),
+        compression=compression,
+        proposer=proposer or _proposer(detection or DetectOptions()),
+        weights=weights,
+        work=Path(work) if work is not None else Path(f"{out}.work"),
+        quiet=quiet,
+    )
+    bundle = run.bundle()
+    bundle.save(out)
+    return detector_of(bundle, device)
+
+
+def _proposer(options: DetectOptions) -> Proposer:
+    return make_proposer(options.proposals, options.max_windows, seed=0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One training run and its options."""
+
+    dataset: Dataset
+    pooled: Features[Any]
+    layer: Layer
+    scorer: Scorer
+    detection: DetectOptions
+    finetune: FineTuneOptions
+    svm: SVMOptions
+    boxes: BoxOptions
+    options: TrainOptions
+    compression: Compression | None
+    proposer: Proposer
+    weights: str | Path
+    work: Path
+    quiet: bool
+
+    def bundle(self) -> Bundle:
+        """Run every stage that has not been done."""
+        images = self._images(list(self.dataset))
+        stages = Stages(images, self.dataset.class_names, self.options, self.work / "stages", self.quiet)
+        head = None if self.layer == "pool5" else stages.fine_tuned(self._start(stages.scale), self.finetune)
+        regressors = stages.regressors(self.boxes)
+        planes = [self._planes(stages, head, everything) for everything in (False, True)]
+        card = self._card(images)
+        # The model that has not seen the held-out images is the one that is scored on them.
+        partial = self._assemble(head, planes[0], regressors[0], card)
+        final = self._assemble(head, planes[1], regressors[1], card)
+        if stages.split.held_out:
+            card["held_out"], calibration = self._held_out(stages, partial)
+            final = replace(final, calibration=calibration)
+        if self.compression is None:
+            return final
+        rows = sample_rows(images, stages.split.fit, self.options.seed)
+        final = final.compressed(self.compression, rows)
+        if stages.split.held_out:
+            scores, calibration = self._held_out(stages, partial.compressed(self.compression, rows))
+            final.card["compression"] |= {f"held_out_{name}": scores[name] for name in ("map", "calibration")}
+            final = replace(final, calibration=calibration)
+        return final
+
+    def _images(self, samples: Sequence[Sample]) -> TrainingImages:
+        """Proposals and feature maps of all images, computed where they are not cached."""
+        stored = ProposalCache(self.work / "proposals", self.proposer)
+        cache = feature_cache(self.work, self.pooled)
+        keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
+        sizes = [image_size(sample.path) for sample in samples]
+        proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
+        mirror = self.layer != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
+        label = "feature maps" if self.pooled.options.method == "spp" else "warped windows"
+        for i, key in track(list(enumerate(keys)), label, quiet=self.quiet):
+            windows = training_windows(samples[i], proposals[i])
+            flipped = flip(windows, sizes[i][1])
+            if cache.has(key, windows) and (not mirror or cache.has(mirrored(key), flipped)):
+                continue
+            image = samples[i].image
+            cache.fill(key, image, windows)
+            if mirror:
+                cache.fill(mirrored(key), np.ascontiguousarray(image[:, ::-1]), flipped)
+        return TrainingImages(samples, keys, sizes, proposals, cache)
+
+    def _start(self, scale: float) -> Head:
+        """The fc layers before they learn: those of the backbone's own classifier, or random ones."""
+        options, seed, classes = self.finetune, self.options.seed, len(self.dataset.class_names)
+        levels = self.pooled.options.levels
+        head = start_from_classifier(self.pooled.backbone, self.weights, levels, classes, options.dropout, seed)
+        if head is None:
+            head = Head(self.pooled.pooled_width, options.width, classes, options.dropout, seed, scale)
+        return head
+
+    def _planes(self, stages: Stages, head: Head | None, everything: bool) -> Planes:
+        """What scores the features: SVMs, or the fine-tuned network's own last layer."""
+        if self.scorer == "softmax":
+            assert head is not None
+            state = head.state()
+            return state["fc8.weight"], state["fc8.bias"]
+        if head is not None:
+            device = self.pooled.device
+            # Every window of every image goes through the fc layers here: in half precision where that is fast.
+            head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
+        features = features_of(self.pooled.backbone, replace(self.pooled.options, features=self.layer), head)
+        return stages.svms(features, self.svm, everything)
+
+    def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
+        detection = self.detection
+        if self.scorer == "softmax":
+            detection = replace(detection, keep_above=SOFTMAX_KEEP_ABOVE)
+        return Bundle(
+            backbone=self.pooled.backbone.name,
+            layer=self.pooled.backbone.layer,
+            class_names=tuple(self.dataset.class_names),
+            features=replace(self.pooled.options, features=self.layer),
+            detection=detection,
+            convolutions=self.pooled.backbone.state(),
+            score_weights=planes[0],
+            score_intercepts=planes[1],
+            box_weights=regressors[0],
+            box_intercepts=regressors[1],
+            head={} if head is None else head.state(upto=self.layer),
+            scorer=self.scorer,
+            card=card,
+        )
+
+    def _held_out(self, stages: Stages, bundle: Bundle) -> tuple[dict[str, Any], Calibration]:
+        """What the held-out images say: VOC07 AP of each class for the card, and the calibration; kept on disk."""
+        parts = [HELD_OUT, bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values())]
+        path = self.work / "stages" / f"held-out-{stages.key(content_key(*parts))}.json"
+        if path.is_file():
+            kept = json.loads(path.read_text())
+            return kept["scores"], Calibration.from_dict(kept["calibration"])
+        images, indices = stages.images, stages.split.held_out
+        detector = detector_of(bundle, str(self.pooled.device))
+        found = [
+            detector.detect_on(images.maps(i), images.proposals[i], threshold=-np.inf)
+            for i in track(indices, "held-out images", quiet=self.quiet)
+        ]
+        judged = judge_voc(found, [images.samples[i] for i in indices], bundle.class_names)
+        calibration = Calibration.fit(judged)
+        measured = cross_fitted(judged)
+        scores = {
+            "images": len(indices),
+            "metric": "voc07",
+            **VOCResult(tuple(of_class.curve() for of_class in judged)).to_dict("voc07"),
+            "thresholds": dict(zip(bundle.class_names, calibration.thresholds, strict=True)),
+            "calibration": None if measured is None else measured.to_dict(),
+        }
+        write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
+        return scores, calibration
+
+    def _card(self, images: TrainingImages) -> dict[str, Any]:
+        """Where the model comes from; no times, so that a run that was stopped and resumed makes the same file."""
+        counts = np.bincount(
+            np.concatenate([images.positives(i)[1] for i in range(len(images))]),
+            minlength=len(self.dataset.class_names),
+        )
+        return {
+            "version": __version__,
+            "images": len(images),
+            "objects": dict(zip(self.dataset.class_names, counts.tolist(), strict=True)),
+            "weights": str(self.weights),
+            **({} if self.layer == "pool5" else {"fine_tuning": self.finetune.to_dict()}),
+            **({"svm": self.svm.to_dict()} if self.scorer == "svm" else {}),
+            "boxes": self.boxes.to_dict(),
+            "training": self.options.to_dict(),
+        }
+
+
+def check_options(
+    features: FeatureOptions,
+    scorer: Scorer,
+    finetune: FineTuneOptions,
+    compression: Compression | None,
+    detection: DetectOptions,
+) -> None:
+    """Refuse options that do not go together.
+
+    Raises
+    ------
+    InputError
+        With what would.
+    """
+    if scorer not in SCORERS:
+        raise InputError(f"the scorer must be one of {', '.join(SCORERS)}, not {scorer!r}")
+    if scorer == "softmax" and (features.features != "fc7" or finetune.epochs == 0):
+        raise InputError(
+            "the softmax is the last layer of the fine-tuned network: it needs the features fc7, fine-tuned"
+        )
+    if compression is not None and features.features == "pool5":
+        raise InputError("there are no fc layers to compress: the detector's features are pool5")
+    if features.method == "warp" and detection.regressions > 1:
+        # Held-out images are scored on kept features, and of windows that were moved there are none.
+        raise InputError(f"warped windows are regressed once, not {detection.regressions} times")
+
+
+def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:
+    """Refuse, before any work is done, data from which some class cannot be learnt.
+
+    Raises
+    ------
+    InputError
+        Without images, without classes, or for classes without an object that is not difficult; it names them.
+    """
+    if not samples:
+        raise InputError("the training set has no images")
+    if not class_names:
+        raise InputError("the training set has no labelled object")
+    seen = {int(label) for sample in samples for label in sample.labels[~sample.difficult]}
+    absent = [name for label, name in enumerate(class_names) if label not in seen]
+    if absent:
+        raise InputError(
+            f"no object to learn from for {', '.join(absent)} in {len(samples)} images "
+            "(objects marked difficult do not count); leave such classes out with --classes"
+        )

@@ -1,0 +1,293 @@
+"""Features of many windows from one pass over the image (paper, section 4.1): pooled, and after fc layers if wanted.
+
+:class:`Features` is what detection and training know of; :class:`WindowFeatures` is the paper's way, and
+:class:`.warping.WarpFeatures` R-CNN's, with which it is compared.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...data.memory import after_image
+from ..convolutions.backbone import Backbone
+from ..head.head import Head
+from ..options import FeatureOptions
+from ..pooling.kernel import unique_windows
+from ..pooling.spp import bins, spp_pool_into
+from .projection import project
+from .scales import choose_scale, resize, scale_boxes, scaled_size
+
+Array = NDArray[Any]
+
+#: Windows pooled at a time: on the CPU what is pooled then fits a core's cache until it has been scored.
+CHUNK = {"cpu": 256, "cuda": 4096}
+
+#: The least in front of fc layers, whose weights are read once for each chunk.
+FC_CHUNK = 512
+
+
+class Seen(Protocol):
+    """What is computed once for an image, and features of its windows then come from."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image, pixels."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where features of windows are computed."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of pooled features."""
+
+    def to(self: Maps, dtype: torch.dtype) -> Maps:
+        """The same with pooled features of another precision."""
+
+
+Maps = TypeVar("Maps", bound=Seen)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMaps:
+    """The convolutional maps of one image.
+
+    Attributes
+    ----------
+    image_size : (height, width) of the image, pixels.
+    maps : tuple of tensors (C, h, w), one for each scale, channels last in memory.
+    """
+
+    image_size: tuple[int, int]
+    maps: tuple[Tensor, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Of the maps."""
+        return self.maps[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the maps."""
+        return self.maps[0].dtype
+
+    def to(self, dtype: torch.dtype) -> FeatureMaps:
+        """The maps in another precision."""
+        return FeatureMaps(self.image_size, tuple(level.to(dtype) for level in self.maps))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Windows on the maps, equal ones counted once.
+
+    Attributes
+    ----------
+    scale : int64 array (U,)
+        Index of the scale that each distinct window is pooled from, in ascending order.
+    cells : int32 array (U, 4)
+        x0, y0, x1, y1 in cells of that scale's map, inclusive; of windows that are warped, the pixels that are
+        (:func:`.warping.frames`).
+    inverse : int64 array (N,)
+        The distinct window that each window asked for falls on.
+    """
+
+    scale: Array
+    cells: Array
+    inverse: Array
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, rows: Array) -> Cells:
+        """Some of the distinct windows, in ascending order, as a set of their own."""
+        return Cells(self.scale[rows], self.cells[rows], np.arange(len(rows)))
+
+
+class Features(ABC, Generic[Maps]):
+    """Features of an image's windows, for one backbone and set of options.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    options : FeatureOptions
+    head : Head, optional
+        The fc layers; needed when ``options.features`` is one of them.
+    """
+
+    def __init__(self, backbone: Backbone, options: FeatureOptions, head: Head | None = None):
+        if options.features != "pool5" and head is None:
+            raise ValueError(f"features {options.features} need a head, not None")
+        self.backbone, self.options, self.head = backbone, options, head
+        self._room: Tensor | None = None
+
+    @abstractmethod
+    def maps(self, image: Array) -> Maps:
+        """What is computed once for an RGB uint8 image (H, W, 3)."""
+
+    @abstractmethod
+    def locate(self, maps: Maps, windows: Array, chosen: Array | None = None) -> Cells:
+        """Where windows lie, and which of them are the same.
+
+        Parameters
+        ----------
+        maps
+            What :meth:`maps` gave for the image.
+        windows : float array (N, 4)
+            x1, y1, x2, y2 in pixels of the image, half-open.
+        chosen : int array (N,), optional
+            Index of each window's scale, instead of the one that fits it best.
+        """
+
+    @abstractmethod
+    def _pool_into(self, rows: Tensor, maps: Maps, cells: Cells) -> Tensor:
+        """Fill ``rows`` (U, pooled_width) and return it."""
+
+    @property
+    def pooled_width(self) -> int:
+        """Numbers in a window's pooled feature."""
+        return self.backbone.channels * bins(self.options.levels)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a window's feature in the layer that ``options`` name."""
+        if self.options.features == "pool5":
+            return self.pooled_width
+        assert self.head is not None
+        return self.head.width(self.options.features)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the convolutions run."""
+        return next(self.backbone.parameters()).device
+
+    def pool(self, maps: Maps, cells: Cells) -> Tensor:
+        """Pooled features (U, pooled_width) of distinct windows, on the maps' device."""
+        rows = torch.empty(len(cells), self.pooled_width, dtype=maps.dtype, device=maps.device)
+        return self._pool_into(rows, maps, cells)
+
+    def rows(self, maps: Maps, cells: Cells) -> Tensor:
+        """Features (U, width) of distinct windows in the layer that ``options`` name, on the maps' device."""
+        if self.options.features == "pool5":
+            return self.pool(maps, cells)
+        rows = torch.empty(len(cells), self.width, device=maps.device)
+        for part, values in self.chunks(maps, cells):
+            rows[part] = values
+        return rows
+
+    def chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
+        """Features a few at a time: the slice of ``cells`` and its rows (n, width), which the next ones overwrite."""
+        for part, pooled in self.pooled_chunks(maps, cells):
+            if self._layers is None:
+                yield part, pooled
+            else:
+                with torch.inference_mode():
+                    yield part, self._layers.layer(pooled, self.options.features)
+
+    def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
+        """What :meth:`chunks` is made of: pooled rows (n, pooled_width), in the precision of the fc layers, if any."""
+        most = self.chunk
+        if self._layers is not None:
+            # Rounding keeps the order, so the maxima of the rounded map are the rounded maxima.
+            maps = maps.to(self._layers.dtype)
+        with self._memory(min(most, len(cells)), maps) as rows:
+            for start in range(0, len(cells), most):
+                part = slice(start, min(start + most, len(cells)))
+                chosen = cells[np.arange(part.start, part.stop)]
+                yield part, self._pool_into(rows[: len(chosen)], maps, chosen)
+
+    @property
+    def chunk(self) -> int:
+        """Windows that :meth:`chunks` takes together."""
+        most = CHUNK[self.device.type]
+        return most if self._layers is None else max(most, FC_CHUNK)
+
+    @property
+    def _layers(self) -> Head | None:
+        """The fc layers in use."""
+        return None if self.options.features == "pool5" else self.head
+
+    @contextmanager
+    def _memory(self, count: int, like: Maps) -> Iterator[Tensor]:
+        """Room for ``count`` pooled rows, kept from one image to the next.
+
+        Handed out anew for each image, blocks of this size cost page faults and leave the heap in pieces: gigabytes
+        of them after a thousand images.
+        """
+        # Whoever comes while it is in use gets room of his own.
+        rows, self._room = self._room, None
+        if rows is None or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
+            rows = torch.empty(count, self.pooled_width, dtype=like.dtype, device=like.device)
+        try:
+            yield rows
+        finally:
+            self._room = rows
+
+    def scores(self, maps: Maps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:
+        """Linear scores float32 (U, classes) of distinct windows: pooled, scored and forgotten, a few at a time.
+
+        Parameters
+        ----------
+        maps, cells
+        weights, intercepts : tensors (classes, width), (classes,), on the maps' device
+        """
+        scores = torch.empty(len(cells), len(weights))
+        with torch.inference_mode():
+            for part, rows in self.chunks(maps, cells):
+                scores[part] = linear_scores(rows, weights, intercepts)
+        return scores.numpy()
+
+
+def linear_scores(rows: Tensor, weights: Tensor, intercepts: Tensor) -> Tensor:
+    """``rows @ weights.T + intercepts`` on the CPU, float32 (N, classes)."""
+    # In this order, few by long times long by many, the product is fastest.
+    return (weights @ rows.T).T.add_(intercepts).cpu()
+
+
+class WindowFeatures(Features[FeatureMaps]):
+    """Maps of images, one for each scale, and pooled features of windows on them (see :class:`Features`)."""
+
+    def map_at(self, image: Array, scale: int) -> Tensor:
+        """The map (C, h, w) of an RGB uint8 image (H, W, 3) whose shorter side becomes ``scale``."""
+        with torch.inference_mode():
+            batch = self.backbone.preprocess(resize(image, scale)[0]).to(self.device)
+            return self.backbone(batch)[0]
+
+    def maps(self, image: Array) -> FeatureMaps:
+        """All maps of an RGB uint8 image (H, W, 3): the convolutions run once for each scale."""
+        after_image()
+        height, width = image.shape[:2]
+        return FeatureMaps((height, width), tuple(self.map_at(image, scale) for scale in self.options.scales))
+
+    def locate(self, maps: FeatureMaps, windows: Array, chosen: Array | None = None) -> Cells:
+        """Choose each window's scale and project its corners onto that scale's map (see :meth:`Features.locate`)."""
+        options, backbone = self.options, self.backbone
+        if chosen is None:
+            chosen = choose_scale(windows, maps.image_size, options.scales, rule=options.scale_rule)
+        scales, cells = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.int32)]
+        inverse = np.zeros(len(windows), np.int64)
+        for index, scale in enumerate(options.scales):
+            here = np.flatnonzero(chosen == index)
+            scaled = scale_boxes(windows[here], maps.image_size, scaled_size(maps.image_size, scale))
+            height, width = maps.maps[index].shape[1:]
+            on_map = project(scaled, (height, width), backbone.stride, backbone.offset0, rule=options.projection_rule)
+            distinct, which = unique_windows(on_map)
+            inverse[here] = sum(map(len, cells)) + which
+            scales.append(np.full(len(distinct), index, np.int64))
+            cells.append(distinct)
+        return Cells(np.concatenate(scales), np.concatenate(cells), inverse)
+
+    def _pool_into(self, rows: Tensor, maps: FeatureMaps, cells: Cells) -> Tensor:
+        """Fill ``rows`` (U, width) scale by scale and return it."""
+        ends = np.searchsorted(cells.scale, np.arange(len(maps.maps)), side="right")
+        for level, start, end in zip(maps.maps, np.concatenate([[0], ends[:-1]]), ends, strict=True):
+            spp_pool_into(rows[start:end], level, cells.cells[start:end], self.options.levels)
+        return rows

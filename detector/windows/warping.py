@@ -1,0 +1,214 @@
+"""R-CNN's way to the features of windows, with which SPP-net's is compared: the network runs on every window.
+
+Each window is cut out with some context, warped to a square and put through all convolutions (Girshick et al.,
+CVPR 2014, section 2.1 and appendix A). What comes out is pooled by the same pyramid as a window of SPP-net, so that
+everything after the convolutions is the same on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ...data.boxes import as_boxes
+from ...data.memory import after_image
+from ..convolutions.backbone import Backbone
+from ..head.head import Head
+from ..options import FeatureOptions
+from ..pooling.spp import spp_pool_into
+from .features import Cells, Features
+
+Array = NDArray[Any]
+
+#: Crops that go through the network together. On two cores 4 or 8 are quickest for SqueezeNet and MobileNetV2, which
+#: takes three times as long for each of 64 (what fewer make stays in the cache), and near AlexNet's best, 32; a GPU
+#: wants many. ``sppnet benchmark rcnn`` tries others before it measures.
+BATCH = {"cpu": 8, "cuda": 128}
+
+
+def frames(windows: Array, crop: int, context: int) -> Array:
+    """The pixels that are warped for each window: the window and its context, also beyond the image's edges.
+
+    Parameters
+    ----------
+    windows : float array (N, 4)
+        x1, y1, x2, y2 in pixels, half-open.
+    crop : int
+        Side in pixels of the square that they are warped to.
+    context : int
+        Pixels of the square, on each side, around the window (R-CNN's ``rcnn_im_crop``).
+
+    Returns
+    -------
+    int32 array (N, 4)
+        x0, y0, x1, y1, half-open, at least one pixel wide and high.
+    """
+    boxes = as_boxes(windows, np.float64)
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    half = half * (crop / (crop - 2 * context))
+    low, high = np.floor(centre - half + 0.5), np.floor(centre + half + 0.5)
+    return np.concatenate([low, np.maximum(high, low + 1)], axis=1).astype(np.int32)
+
+
+def placements(frames: Array, image_size: tuple[int, int], crop: int) -> tuple[Array, Array]:
+    """What part of the image fills which part of each square.
+
+    Parameters
+    ----------
+    frames : int array (N, 4)
+        See :func:`frames`.
+    image_size : (height, width)
+    crop : int
+
+    Returns
+    -------
+    source, target : int64 arrays (N, 4)
+        x0, y0, x1, y1, half-open, in the image and in the square; without area where the image has no part in it.
+    """
+    height, width = image_size
+    limits = np.array([width, height, width, height])
+    source = np.clip(frames.astype(np.int64), 0, limits)
+    corner = np.tile(frames[:, :2], 2)
+    scale = np.tile(crop / (frames[:, 2:] - frames[:, :2]), 2)
+    low = np.floor((source - corner)[:, :2] * scale[:, :2] + 0.5)
+    size = np.floor((source[:, 2:] - source[:, :2]) * scale[:, 2:] + 0.5)
+    # A strip of the image that is too thin for a pixel of the square still gets one.
+    low, size = np.minimum(low, crop - 1), np.maximum(size, 1)
+    target = np.concatenate([low, np.minimum(low + size, crop)], axis=1).astype(np.int64)
+    outside = (source[:, 2:] <= source[:, :2]).any(axis=1)
+    target[outside] = 0
+    return source, target
+
+
+def warp(pixels: Tensor, frames: Array, crop: int) -> Tensor:
+    """Squares that show parts of an image, stretched in each direction as they have to be, bilinear.
+
+    Parameters
+    ----------
+    pixels : float32 tensor (1, 3, H, W)
+        A normalised image, channels last in memory.
+    frames : int array (N, 4)
+        x0, y0, x1, y1 in pixels, half-open; what lies outside the image becomes 0, the mean.
+    crop : int
+        Side of the squares.
+
+    Returns
+    -------
+    tensor (N, 3, crop, crop), channels last in memory, on the device of ``pixels``
+    """
+    source, target = placements(frames, (pixels.shape[2], pixels.shape[3]), crop)
+    if pixels.device.type != "cpu":
+        return _warp_on_device(pixels, source, target, crop)
+    image, squares = pixels[0].permute(1, 2, 0).numpy(), np.empty((len(frames), crop, crop, 3), np.float32)
+    # OpenCV's resize is five times as fast as torch's here.
+    for square, (left, top, right, bottom), (x0, y0, x1, y1) in zip(squares, source, target, strict=True):
+        width, height = int(x1 - x0), int(y1 - y0)
+        if width == crop and height == crop:
+            cv2.resize(image[top:bottom, left:right], (crop, crop), dst=square)
+            continue
+        square[:] = 0
+        if width:
+            square[y0:y1, x0:x1] = cv2.resize(image[top:bottom, left:right], (width, height))
+    return torch.from_numpy(squares).permute(0, 3, 1, 2)
+
+
+def _warp_on_device(pixels: Tensor, source: Array, target: Array, crop: int) -> Tensor:
+    """:func:`warp` by torch, which knows the same interpolation."""
+    squares = torch.zeros(len(source), crop, crop, 3, device=pixels.device).permute(0, 3, 1, 2)
+    pairs = zip(source.tolist(), target.tolist(), strict=True)
+    for square, ((left, top, right, bottom), (x0, y0, x1, y1)) in zip(squares, pairs, strict=True):
+        if x1 > x0:
+            part = pixels[:, :, top:bottom, left:right]
+            square[:, y0:y1, x0:x1] = functional.interpolate(part, (y1 - y0, x1 - x0), mode="bilinear")[0]
+    return squares
+
+
+@dataclass(frozen=True, eq=False)
+class WarpedWindows:
+    """An image and the rows of those windows that went through the network already.
+
+    Attributes
+    ----------
+    image_size : (height, width) of the image, pixels.
+    pixels : tensor (1, 3, H, W) or None
+        The normalised image; None where no other windows will be asked for.
+    rows : dict from frame (x0, y0, x1, y1) to tensor (pooled_width,)
+    device, dtype : of the rows handed out
+    """
+
+    image_size: tuple[int, int]
+    pixels: Tensor | None
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    rows: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+
+    def to(self, dtype: torch.dtype) -> WarpedWindows:
+        """The same image with rows of another precision."""
+        return replace(self, dtype=dtype)
+
+
+class WarpFeatures(Features[WarpedWindows]):
+    """Features of windows that are cut out, warped and put through the network one by one.
+
+    Parameters
+    ----------
+    backbone, options, head
+        As in :class:`.features.Features`.
+    batch : int, optional
+        Windows that go through the network together; :data:`BATCH` when absent.
+    """
+
+    def __init__(self, backbone: Backbone, options: FeatureOptions, head: Head | None = None, batch: int | None = None):
+        super().__init__(backbone, options, head)
+        self.crop = options.crop or backbone.input_size
+        self.batch = batch or BATCH[self.device.type]
+
+    def maps(self, image: Array) -> WarpedWindows:
+        """An RGB uint8 image (H, W, 3) of which no window is known yet."""
+        after_image()
+        height, width = image.shape[:2]
+        return WarpedWindows((height, width), self.backbone.preprocess(image).to(self.device), self.device)
+
+    def locate(self, maps: WarpedWindows, windows: Array, chosen: Array | None = None) -> Cells:
+        """The pixels of each window (see :meth:`.features.Features.locate`); there are no scales to choose from."""
+        wanted, inverse = np.unique(frames(windows, self.crop, self.options.context), axis=0, return_inverse=True)
+        return Cells(np.zeros(len(wanted), np.int64), wanted, inverse.reshape(-1))
+
+    def crop_maps(self, pixels: Tensor, wanted: Array) -> Iterator[tuple[slice, Tensor]]:
+        """Maps (n, C, h, w) of warped frames (N, 4) of an image (1, 3, H, W), a batch at a time."""
+        for start in range(0, len(wanted), self.batch):
+            part = slice(start, min(start + self.batch, len(wanted)))
+            with torch.inference_mode():
+                yield part, self.backbone(warp(pixels, wanted[part], self.crop))
+
+    def pool_crops(self, maps: Tensor) -> Tensor:
+        """Rows (n, pooled_width) of the maps (n, C, h, w) of whole windows."""
+        count, channels, height, width = maps.shape
+        # One above the other they are a single map, and each of them a window of it.
+        tall = maps.permute(0, 2, 3, 1).reshape(count * height, width, channels).permute(2, 0, 1)
+        tops = np.arange(count) * height
+        cells = np.stack([0 * tops, tops, 0 * tops + width - 1, tops + height - 1], axis=1)
+        rows = torch.empty(count, self.pooled_width, dtype=maps.dtype, device=maps.device)
+        return spp_pool_into(rows, tall, cells, self.options.levels)
+
+    def _pool_into(self, rows: Tensor, maps: WarpedWindows, cells: Cells) -> Tensor:
+        """Fill ``rows`` with those that are known; the other windows go through the network first, and are then."""
+        wanted = [tuple(frame) for frame in cells.cells.tolist()]
+        unknown = [number for number, frame in enumerate(wanted) if frame not in maps.rows]
+        if unknown:
+            if maps.pixels is None:
+                raise ValueError(f"{len(unknown)} windows were not among those whose features are kept")
+            for part, of_crops in self.crop_maps(maps.pixels, cells.cells[unknown]):
+                for number, row in zip(unknown[part], self.pool_crops(of_crops), strict=True):
+                    maps.rows[wanted[number]] = row
+        if wanted:
+            rows.copy_(torch.stack([maps.rows[frame] for frame in wanted]))
+        return rows

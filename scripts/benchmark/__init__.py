@@ -1,0 +1,50 @@
+"""``sppnet benchmark``: timings and comparisons, both sides in one run, with the machine they were made on.
+
+A benchmark is a module ``<name>`` of this package with ``HELP``,
+``add_arguments(parser)``, ``measure(args)`` that returns a JSON-like dict, and
+``table(result)`` that makes the text of it. The files in the dict's "failed", if
+there are any, could not be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from ..parser import CommandParser
+
+HELP = "Time this package against the alternatives on this machine. The table goes to stdout."
+
+BENCHMARKS = {
+    "proposals": "our selective search against OpenCV's: time, recall, MABO",
+    "pooling": "SPP pooling of windows against torchvision's roi_pool",
+    "head": "the fc layers of many windows, whole and compressed",
+    "rcnn": "one pass of the convolutions against R-CNN's warping of every window, stage by stage",
+    "views": "many views of a photograph from its feature maps against cropping each",
+    "detect": "whole detections: stages, photographs a second, memory, growth with windows and size",
+    "table": "the paper's table of results on any labelled data, its figures beside ours",
+}
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """One sub-command for each benchmark; :func:`run` finds its name in ``args.benchmark``."""
+    parser.add_commands(BENCHMARKS, dest="benchmark", module_prefix="benchmark.", shared=_add_shared_arguments)
+
+
+def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and the machine they belong to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table, write the JSON file if one was asked for; 1 when some inputs could not be read."""
+    from ...data.store import write_json
+    from ...eval.machine import describe_machine
+
+    module = import_module(f".{args.benchmark}", __package__)
+    result = module.measure(args)
+    print(module.table(result))
+    if args.json is not None:
+        report = {"benchmark": args.benchmark, "command": args.command_line, "machine": describe_machine()}
+        write_json(args.json, {**report, "result": result})
+    return 1 if result.get("failed") else 0

@@ -1,0 +1,89 @@
+"""``sppnet benchmark head``: fc6 and fc7 of many windows, whole and compressed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+HELP = """\
+Time the fc layers of the windows of an image, random weights, as they are (float32) and compressed: in bfloat16, by
+truncated SVD, and both.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet benchmark head``."""
+    parser.add_argument(
+        "--inputs", type=int, default=12800, metavar="N", help="numbers in a pooled window (default: 12800)"
+    )
+    parser.add_argument("--width", type=int, default=4096, metavar="N", help="numbers in fc6 and fc7 (default: 4096)")
+    parser.add_argument("--windows", type=int, default=2000, metavar="N", help="windows of an image (default: 2000)")
+    parser.add_argument(
+        "--rank", type=int, default=1024, metavar="N", help="rank of the SVD, in fc6 and in fc7 (default: 1024)"
+    )
+    parser.add_argument("--repeats", type=int, default=9, metavar="N", help="timed rounds (default: 9)")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Times in seconds, ratios round by round, and multiplications."""
+    import numpy as np
+    import torch
+
+    from ...data.errors import InputError
+    from ...detector.head.compression import Compression, bfloat16_is_fast, compress, describe
+    from ...detector.head.head import Head
+    from ...eval.timing import interleave, ratios, synchroniser
+    from ..common import resolve_device
+
+    if min(args.inputs, args.width, args.windows, args.rank, args.repeats) < 1:
+        raise InputError("--inputs, --width, --windows, --rank and --repeats must be at least 1")
+    device = torch.device(resolve_device(args))
+    rows = torch.from_numpy(np.random.default_rng(args.seed).random((args.windows, args.inputs), np.float32)).to(device)
+    plain = Head(args.inputs, args.width, 20, seed=args.seed).eval()
+    half, truncated = Compression(bfloat16=True), Compression(args.rank)
+    # Decomposing layers of the default size takes minutes: once is enough for both precisions.
+    factored = compress(plain, truncated)
+    heads = {
+        "float32": plain,
+        str(half): compress(plain, half),
+        str(truncated): factored,
+        str(Compression(args.rank, bfloat16=True)): compress(factored, half),
+    }
+    costs = {name: describe(plain, head) for name, head in heads.items()}
+    placed = {name: head.to(device) for name, head in heads.items()}
+    jobs = {name: (lambda head=head: head.layer(rows, "fc7")) for name, head in placed.items()}
+    times = interleave(jobs, repeats=args.repeats, warmup=2, synchronise=synchroniser(device.type))
+    return {
+        "windows": args.windows,
+        "layers": [args.inputs, args.width, args.width],
+        "threads": torch.get_num_threads(),
+        "bfloat16_in_hardware": bfloat16_is_fast(device),
+        "times": {name: taken.to_dict() for name, taken in times.items()},
+        "ratios": {name: ratios(times["float32"], taken).median for name, taken in times.items()},
+        "costs": costs,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The times and ratios as text."""
+    from ...eval.report import text_table
+
+    rows = [
+        [
+            name,
+            f"{1e3 * times['median']:.1f}",
+            f"{1e3 * times['quartiles'][0]:.1f} to {1e3 * times['quartiles'][1]:.1f}",
+            f"{result['ratios'][name]:.1f}",
+            f"{result['costs'][name]['multiplications'] / 1e6:.1f}",
+            f"{result['costs'][name]['bytes'] / 1e6:.1f}",
+        ]
+        for name, times in result["times"].items()
+    ]
+    layers = "-".join(map(str, result["layers"]))
+    hardware = "has" if result["bfloat16_in_hardware"] else "has no"
+    return (
+        f"fc layers {layers} of {result['windows']} windows, {result['threads']} threads, milliseconds\n"
+        f"{text_table(['', 'median', 'quartiles', 'times faster', 'M products a window', 'MB'], rows)}\n"
+        f"the device {hardware} hardware for bfloat16 products; random weights: what compression costs in accuracy, "
+        "'sppnet train --compress' says"
+    )

@@ -1,0 +1,100 @@
+"""``sppnet benchmark pooling``: SPP pooling of windows against torchvision's roi_pool."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+HELP = """\
+Time max pooling of windows of one feature map into a pyramid of 1, 2, 3 and 6 bins a side, against four calls of
+torchvision.ops.roi_pool, on the CPU, and compare the results bit by bit.
+"""
+
+LEVELS = (1, 2, 3, 6)
+CHANNELS, HEIGHT, WIDTH = 256, 50, 60
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet benchmark pooling``."""
+    parser.add_argument("--windows", type=int, default=2000, metavar="N", help="windows to pool (default: 2000)")
+    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="timed rounds (default: 10)")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Times in seconds, ratios round by round, and whether the bits agree."""
+    import numpy as np
+    import torch
+    from torchvision.ops import roi_pool
+
+    from ...data.errors import InputError
+    from ...detector.pooling.kernel import pool_windows
+    from ...detector.pooling.levels import bins
+    from ...detector.pooling.spp import spp_pool
+    from ...eval.timing import interleave, ratios
+
+    if args.windows < 1 or args.repeats < 1:
+        raise InputError(f"--windows and --repeats must be at least 1, not {args.windows} and {args.repeats}")
+    rng = np.random.default_rng(0)
+    windows = random_windows(rng, args.windows)
+    rois = torch.cat([torch.zeros(len(windows), 1), torch.from_numpy(windows).float()], dim=1)
+    features = torch.from_numpy(rng.standard_normal((CHANNELS, HEIGHT, WIDTH), np.float32)).relu()
+    last = features.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    half = last.half()
+    rows = np.zeros((len(windows), bins(LEVELS) * CHANNELS), np.float32)
+
+    def theirs() -> list[torch.Tensor]:
+        return [roi_pool(features[None], rois, (n, n), 1.0) for n in LEVELS]
+
+    ours: dict[str, Callable[[], Any]] = {
+        "spp_pool": lambda: spp_pool(features, windows, LEVELS),
+        "spp_pool, channel-last map": lambda: spp_pool(last, windows, LEVELS),
+        "spp_pool, channel-last half map": lambda: spp_pool(half, windows, LEVELS),
+        "pool_windows, rows reused": lambda: pool_windows(last.permute(1, 2, 0).numpy(), windows, LEVELS, rows),
+    }
+    times = interleave({"roi_pool, four calls": theirs, **ours}, repeats=args.repeats, warmup=2)
+    pooled = torch.cat([block.permute(0, 2, 3, 1).flatten(1) for block in theirs()], dim=1)
+    slow = times["roi_pool, four calls"]
+    return {
+        "windows": len(windows),
+        "map": [CHANNELS, HEIGHT, WIDTH],
+        "levels": list(LEVELS),
+        "threads": torch.get_num_threads(),
+        "times": {name: taken.to_dict() for name, taken in times.items()},
+        "ratios": {name: ratios(slow, times[name]).median for name in ours},
+        "bit_equal": bool(torch.equal(pooled.view(torch.int32), ours["spp_pool"]().view(torch.int32))),
+    }
+
+
+def random_windows(rng: Any, count: int) -> Any:
+    """Windows as proposals make them: sides from two cells to the whole map, small ones more often, int32 (N, 4)."""
+    import numpy as np
+
+    extent = np.array([WIDTH, HEIGHT])
+    size = np.exp(rng.uniform(np.log(2), np.log(extent + 1), (count, 2))).astype(np.int32)
+    first = (rng.random((count, 2)) * (extent - size + 1)).astype(np.int32)
+    return np.concatenate([first, first + size - 1], axis=1)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The times and ratios as text."""
+    from ...eval.report import text_table
+
+    rows = [
+        [
+            name,
+            f"{1e3 * times['median']:.1f}",
+            f"{1e3 * times['quartiles'][0]:.1f} to {1e3 * times['quartiles'][1]:.1f}",
+            f"{result['ratios'].get(name, 1.0):.1f}",
+        ]
+        for name, times in result["times"].items()
+    ]
+    size = " x ".join(map(str, result["map"]))
+    levels = ", ".join(map(str, result["levels"]))
+    equal = "equal bit by bit" if result["bit_equal"] else "NOT equal"
+    return (
+        f"Pooling {result['windows']} windows of a {size} map, levels {levels}, "
+        f"{result['threads']} threads, milliseconds\n"
+        f"{text_table(['', 'median', 'quartiles', 'times faster'], rows)}\n"
+        f"spp_pool and roi_pool in single precision: {equal}"
+    )

@@ -1,0 +1,343 @@
+"""``sppnet benchmark rcnn``: one pass over the image against the network on every window."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common import compile_kernels, resolve_device
+from ..datasets import integers, names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...detector.convolutions.backbone import Backbone
+    from .rcnn_sides import Side
+
+HELP = """Time SPP-net against R-CNN-style warping on the same photographs, windows, weights and fc layers, in turns:
+decoding, proposals, warping and convolutions, pooling, fc layers, SVMs, NMS, for SPP-net at one scale and at five, with
+the fc layers as they are and compressed; the paper's figures beside ours.
+
+With --accuracy also the mAP of two trained models, one of each method, on some images of a labelled set. SVMs are
+random, and so are the network and its fc layers unless --weights are given: time does not depend on them."""
+
+SCALES = {"1": (688,), "5": (480, 576, 688, 864, 1200)}
+
+#: What sides are called; with compressed fc layers :data:`COMPRESSED` comes after it.
+SPP = {"1": "SPP-net, 1 scale", "5": "SPP-net, 5 scales"}
+RCNN = "R-CNN"
+COMPRESSED = ", compressed fc"
+
+#: Seconds for an image on a GPU, and times faster than R-CNN (paper, section 4.3: AlexNet's shape for R-CNN, ZF-5 for
+#: SPP-net; and R-CNN with ZF-5 too).
+PAPER = {
+    SPP["1"]: {"convolutions": 0.053, "fc": 0.089, "times faster": 64, "than with ZF-5": 102},
+    SPP["5"]: {"convolutions": 0.293, "fc": 0.089, "times faster": 24, "than with ZF-5": 38},
+    RCNN: {"convolutions": 8.96, "fc": 0.07, "times faster": 1, "than with ZF-5": 1},
+}
+
+LEAST_SAMPLE = 200
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet benchmark rcnn``."""
+    parser.add_argument(
+        "--backbone",
+        default="alexnet",
+        metavar="NAME",
+        help="a torchvision classification network, or zf5, the paper's (default: alexnet)",
+    )
+    parser.add_argument(
+        "--weights",
+        default="none",
+        metavar="none|imagenet|FILE",
+        help="untrained, which serves for times; torchvision's, or a state dict (default: none)",
+    )
+    parser.add_argument(
+        "--windows", type=int, default=2000, metavar="N", help="windows of a photograph (default: 2000)"
+    )
+    parser.add_argument(
+        "--scales", type=_scales, default=("1", "5"), metavar="1|5", help="SPP-net at 1 scale, at 5 (default: 1,5)"
+    )
+    parser.add_argument(
+        "--features",
+        choices=("pool5", "fc6", "fc7"),
+        default="fc7",
+        help="the layer that the SVMs see: pooled windows, or fc layers after them (default: fc7)",
+    )
+    parser.add_argument(
+        "--fc-width", type=int, default=4096, metavar="N", help="numbers in random fc layers (default: 4096)"
+    )
+    parser.add_argument(
+        "--compress",
+        default="svd=256,bfloat16",
+        metavar="svd[=E|R],bfloat16|none",
+        help="how fc layers are compressed for a second table, or none for none (default: svd=256,bfloat16)",
+    )
+    parser.add_argument(
+        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="precision of the convolutions and of fc layers that are not compressed, on both sides (default: float32)",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="photographs (default: those that come with scikit-image)"
+    )
+    parser.add_argument("--count", type=int, default=5, metavar="N", help="photographs at most (default: 5)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="times each photograph is measured (default: 3)"
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=500,
+        metavar="N",
+        help=f"windows that R-CNN is measured on, at least {LEAST_SAMPLE}; times are scaled to all (default: 500)",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the stages as bars, on a logarithmic axis")
+    parser.add_argument(
+        "--accuracy", type=Path, metavar="D", help="also score two models on a folder in VOC layout or a COCO file"
+    )
+    parser.add_argument("--set", default="test", metavar="SET", help="the image set of --accuracy (default: test)")
+    parser.add_argument("--accuracy-images", type=int, default=100, metavar="N", help="so many of it (default: 100)")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        nargs=2,
+        metavar=("SPP", "WARP"),
+        help="the models of --accuracy, of 'sppnet train' and 'sppnet train --method warp'",
+    )
+
+
+def _scales(text: str) -> tuple[str, ...]:
+    wanted = names(text)
+    for name in wanted:
+        if name not in SCALES:
+            raise argparse.ArgumentTypeError(f"unknown '{name}'; expected 1, 5 or 1,5")
+    return tuple(name for name in SCALES if name in wanted)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that make no sense, before anything is measured.
+
+    Raises
+    ------
+    InputError
+        It names the option.
+    """
+    from ...data.errors import InputError
+
+    for option in ("windows", "fc_width", "count", "rounds", "accuracy_images"):
+        if getattr(args, option) < 1:
+            raise InputError(f"--{option.replace('_', '-')} must be at least 1, not {getattr(args, option)}")
+    if args.sample < LEAST_SAMPLE:
+        raise InputError(f"--sample must be at least {LEAST_SAMPLE}, not {args.sample}")
+    if (args.accuracy is None) != (args.models is None):
+        raise InputError("--accuracy needs the two models of --models, and these a set to be scored on")
+    if args.plot is not None and args.plot.suffix != ".svg":
+        raise InputError(f"--plot writes SVG; expected a name that ends in .svg, not {args.plot}")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Times in seconds by side and stage, ratios, the paper's figures, and scores if asked for."""
+    import torch
+
+    from ...data.folder import find_images
+    from ...data.progress import log
+    from ...data.samples import sample_photographs
+    from ...data.store import write_text
+    from ...detector.convolutions.backbone import Backbone
+    from ...detector.options import FeatureOptions
+    from ...detector.windows.warping import WarpFeatures
+    from ...proposals.backends import make_proposer
+    from .rcnn_accuracy import Accuracy
+    from .rcnn_sides import best_batch, time_sides
+
+    check(args)
+    device = resolve_device(args)
+    # What is wrong with the models or their set is said before the long part begins.
+    accuracy = None if args.accuracy is None else Accuracy(args, device)
+    paths = (sample_photographs() if args.images is None else find_images([args.images]))[: args.count]
+    compile_kernels(args.quiet)
+    backbone = Backbone(args.backbone, weights=args.weights, seed=args.seed)
+    backbone = backbone.to(device=device, dtype=getattr(torch, args.dtype))
+    log("measuring batch sizes", args.quiet)
+    batch = best_batch(WarpFeatures(backbone, FeatureOptions(levels=args.pyramid, method="warp")))
+    sides = make_sides(args, backbone, batch, device)
+    propose = make_proposer("fast", args.windows, seed=0)
+    log(f"{len(paths)} photographs, {args.rounds} rounds", args.quiet)
+    seconds = time_sides(sides, paths, lambda image: propose(image)[: args.windows], args.rounds, device)
+    result = {
+        "backbone": args.backbone,
+        "weights": str(args.weights),
+        "features": args.features,
+        "dtype": args.dtype,
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "windows": args.windows,
+        "sample": min(args.sample, args.windows),
+        "crop": backbone.input_size,
+        "batch": batch,
+        "photographs": [path.name for path in paths],
+        "rounds": args.rounds,
+        **summary(seconds),
+        "paper": PAPER,
+    }
+    if args.plot is not None:
+        write_text(args.plot, chart(result))
+    if accuracy is not None:
+        result["accuracy"] = accuracy.measure()
+        result["failed"] = result["accuracy"]["failed"]
+    return result
+
+
+def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device: str) -> list[Side]:
+    """SPP-net at each number of scales and R-CNN, with the fc layers as they are and, if there are any, compressed."""
+    from dataclasses import replace
+
+    import torch
+
+    from ...data.progress import log
+    from ...detector.head.compression import Compression, compress, for_device
+    from ...detector.head.head import Head
+    from ...detector.head.pretrained import start_from_classifier
+    from ...detector.options import FeatureOptions
+    from ...detector.windows.features import WindowFeatures
+    from ...detector.windows.warping import WarpFeatures
+    from .rcnn_sides import CLASSES, Planes, RCNNSide, SPPSide
+
+    plain = FeatureOptions(levels=args.pyramid, features=args.features)
+    warped = FeatureOptions(levels=args.pyramid, features=args.features, method="warp", crop=backbone.input_size)
+    heads: dict[str, Head | None] = {"": None}
+    if args.features != "pool5":
+        width = WindowFeatures(backbone, FeatureOptions(levels=args.pyramid)).pooled_width
+        head = start_from_classifier(backbone, args.weights, args.pyramid, CLASSES, seed=args.seed)
+        head = (head or Head(width, args.fc_width, CLASSES, seed=args.seed)).eval()
+        heads = {"": compress(head, Compression(bfloat16=True)) if args.dtype == "bfloat16" else head}
+        if args.compress != "none":
+            log("compressing the fc layers", args.quiet)
+            heads[COMPRESSED] = compress(head, Compression.parse(args.compress))
+    sides: list[Side] = []
+    for label, head in heads.items():
+        placed = None if head is None else for_device(head, torch.device(device))
+        for count in args.scales:
+            features = WindowFeatures(backbone, replace(plain, scales=SCALES[count]), placed)
+            sides.append(SPPSide(SPP[count] + label, features, Planes.random(features.width, args.seed, device)))
+        of_windows = WarpFeatures(backbone, warped, placed, batch)
+        planes = Planes.random(of_windows.width, args.seed, device)
+        sides.append(RCNNSide(RCNN + label, of_windows, planes, args.sample))
+    return sides
+
+
+def summary(seconds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Times by side, stage and total, and how many times faster than R-CNN with the same fc layers each SPP-net is."""
+    from ...eval.timing import Times, ratios
+    from .rcnn_sides import TOTALS
+
+    stages = {
+        side: {name: Times(tuple(taken[name] for taken in rows)) for name in rows[0]} for side, rows in seconds.items()
+    }
+    totals = {
+        side: {
+            name: Times(tuple(sum(taken.get(part, 0.0) for part in parts) for taken in rows))
+            for name, parts in TOTALS.items()
+        }
+        for side, rows in seconds.items()
+    }
+    faster = {
+        side: {name: ratios(totals[rival_of(side)][name], times) for name, times in of_side.items()}
+        for side, of_side in totals.items()
+        if rival_of(side) != side
+    }
+    return {
+        kind: {side: {name: times.to_dict() for name, times in row.items()} for side, row in rows.items()}
+        for kind, rows in (("stages", stages), ("totals", totals), ("times_faster", faster))
+    }
+
+
+def rival_of(side: str) -> str:
+    """R-CNN with the same fc layers."""
+    return RCNN + (COMPRESSED if side.endswith(COMPRESSED) else "")
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text."""
+    from .rcnn_accuracy import accuracy_table
+
+    accuracy = [accuracy_table(result["accuracy"])] if "accuracy" in result else []
+    return "\n\n".join([times_table(result), *accuracy])
+
+
+def times_table(result: dict[str, Any]) -> str:
+    """Times by side and stage, how many times faster, and the paper's figures."""
+    sampled = result["sample"] < result["windows"]
+    lines = [
+        f"{result['backbone']}, weights {result['weights']}, features {result['features']}, {result['dtype']}, "
+        f"{result['device']}, {result['threads']} threads",
+        f"{len(result['photographs'])} photographs, up to {result['windows']} windows each, {result['rounds']} rounds; "
+        "milliseconds: median (quartiles)",
+        f"R-CNN: windows warped to {result['crop']} x {result['crop']}, {result['batch']} at a time, the quickest of "
+        "the batches tried"
+        + (
+            f"; measured on {result['sample']} windows of a photograph and scaled to all, but for NMS"
+            if sampled
+            else ""
+        ),
+    ]
+    whole = [side for side in result["stages"] if not side.endswith(COMPRESSED)]
+    compressed = [side for side in result["stages"] if side.endswith(COMPRESSED)]
+    lines += ["", _table_of(result, whole)]
+    if compressed:
+        lines += ["", _table_of(result, compressed)]
+    return "\n".join([*lines, "", _paper_table(result["paper"])])
+
+
+def _table_of(result: dict[str, Any], sides: Sequence[str]) -> str:
+    """Some sides as columns: stages, totals and ratios as rows."""
+    from ...eval.report import text_table
+    from .rcnn_sides import AFTER, BEFORE, FEATURES, TOTALS
+
+    def cells(kind: str, name: str, factor: float) -> list[str]:
+        return [_cell(result[kind].get(side, {}).get(name), factor) for side in sides]
+
+    rows = [[name, *cells("stages", name, 1e3)] for name in (*BEFORE, *FEATURES, *AFTER)]
+    rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
+    rows += [[f"sum: {name}", *cells("totals", name, 1e3)] for name in TOTALS]
+    rows += [[f"times faster: {name}", *cells("times_faster", name, 1)] for name in TOTALS]
+    return text_table(["", *sides], rows)
+
+
+def _cell(times: dict[str, Any] | None, factor: float) -> str:
+    if times is None:
+        return "-"
+    low, high = times["quartiles"]
+    return f"{factor * times['median']:.1f} ({factor * low:.1f} to {factor * high:.1f})"
+
+
+def _paper_table(paper: dict[str, dict[str, float]]) -> str:
+    from ...eval.report import text_table
+
+    rows = [[name, *figures.values()] for name, figures in paper.items()]
+    title = "The paper, ZF-5 against R-CNN's AlexNet, GPU, seconds an image, proposals left out"
+    return f"{title}\n{text_table(['', *paper[RCNN]], rows)}"
+
+
+def chart(result: dict[str, Any]) -> str:
+    """The stages as bars on a logarithmic axis, SVG text."""
+    from ...eval.bars import Axis, Bar, Group, bar_chart
+    from ...eval.timing import duration
+    from .rcnn_sides import AFTER, BEFORE, FEATURES
+
+    kinds = [("stages", name, name) for name in (*BEFORE, *FEATURES, *AFTER)]
+    kinds += [("totals", "all", "all")]
+    groups = []
+    for kind, name, label in kinds:
+        of_sides = {side: times[name]["median"] for side, times in result[kind].items() if name in times}
+        groups.append(Group(label, [Bar(side, median) for side, median in of_sides.items()]))
+    title = f"{result['backbone']}, {result['windows']} windows, {result['device']}: time of a photograph"
+    shown = [group for group in groups if group.bars]
+    return bar_chart(title, shown, Axis("time (logarithmic)", log=True, write=duration))

@@ -1,0 +1,224 @@
+"""The two ways from a photograph to detections, stage by stage: what ``sppnet benchmark rcnn`` compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ...detector.windows.features import WindowFeatures
+    from ...detector.windows.warping import WarpFeatures
+    from ...eval.timing import StageTimer
+
+#: What both sides begin with.
+BEFORE = ("decoding", "proposals")
+
+#: The way to features of windows, and what is done with them. Warping belongs to R-CNN alone.
+FEATURES = ("warping", "convolutions", "pooling", "fc")
+AFTER = ("SVMs", "NMS")
+
+#: Sums of stages by the name that tables have for them.
+TOTALS = {
+    "features": FEATURES,
+    "all without proposals": (BEFORE[0], *FEATURES, *AFTER),
+    "all": (*BEFORE, *FEATURES, *AFTER),
+}
+
+#: Classes that are scored, as many as VOC has.
+CLASSES = 20
+
+#: Crops for which a batch size is measured.
+_TRIED_CROPS = {"cpu": 192, "cuda": 1024}
+_BATCHES = {"cpu": (2, 4, 8, 16, 32, 64), "cuda": (32, 64, 128, 256, 512)}
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """Random linear classifiers of :data:`CLASSES` classes."""
+
+    weights: Tensor
+    intercepts: Tensor
+
+    @classmethod
+    def random(cls, width: int, seed: int, device: str) -> Planes:
+        """Of features of so many numbers."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.randn(CLASSES, width, generator=generator) / width**0.5
+        return cls(weights.to(device), torch.zeros(CLASSES, device=device))
+
+
+@dataclass(frozen=True, eq=False)
+class SPPSide:
+    """SPP-net: the convolutions of the whole image, then pooling, fc layers and SVMs of all windows."""
+
+    name: str
+    features: WindowFeatures
+    planes: Planes
+
+    def score(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Windows (N, 4) and their scores (N, classes); each stage is timed."""
+        import torch
+
+        from ...detector.windows.features import linear_scores
+
+        with timer.stage("convolutions"):
+            maps = self.features.maps(image)
+        with timer.stage("pooling"):
+            cells = self.features.locate(maps, windows)
+            chunks = self.features.pooled_chunks(maps, cells)
+        scores = torch.empty(len(cells), CLASSES)
+        while True:
+            with timer.stage("pooling"):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return windows, scores.numpy()[cells.inverse]
+            part, rows = chunk
+            rows = through_fc(self.features, rows, timer)
+            with timer.stage("SVMs"), torch.inference_mode():
+                scores[part] = linear_scores(rows, self.planes.weights, self.planes.intercepts)
+
+
+@dataclass(frozen=True, eq=False)
+class RCNNSide:
+    """R-CNN: warping and convolutions of every window, then the same.
+
+    At most ``sample`` windows are computed, drawn at random: the best proposals are larger than the rest.
+    """
+
+    name: str
+    features: WarpFeatures
+    planes: Planes
+    sample: int
+
+    def score(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A sample (n, 4) of the windows and its scores (n, classes); each stage is timed."""
+        import numpy as np
+        import torch
+
+        from ...detector.windows.features import linear_scores
+        from ...detector.windows.warping import frames, warp
+
+        features = self.features
+        chosen = np.sort(np.random.default_rng(0).permutation(len(windows))[: self.sample])
+        with timer.stage("warping"):
+            pixels = features.backbone.preprocess(image).to(features.device)
+            wanted = frames(windows[chosen], features.crop, features.options.context)
+        scores = torch.empty(len(chosen), CLASSES)
+        # In whole batches, and as many rows for the fc layers as SPP-net hands to them.
+        chunk = -(-features.chunk // features.batch) * features.batch
+        for start in range(0, len(wanted), chunk):
+            part = slice(start, min(start + chunk, len(wanted)))
+            pooled = []
+            for first in range(part.start, part.stop, features.batch):
+                with timer.stage("warping"):
+                    crops = warp(pixels, wanted[first : min(first + features.batch, part.stop)], features.crop)
+                with timer.stage("convolutions"), torch.inference_mode():
+                    maps = features.backbone(crops)
+                with timer.stage("pooling"):
+                    pooled.append(features.pool_crops(maps))
+            with timer.stage("pooling"):
+                rows = torch.cat(pooled)
+            rows = through_fc(features, rows, timer)
+            with timer.stage("SVMs"), torch.inference_mode():
+                scores[part] = linear_scores(rows, self.planes.weights, self.planes.intercepts)
+        return windows[chosen], scores.numpy()
+
+
+Side = SPPSide | RCNNSide
+
+
+def through_fc(features: WindowFeatures | WarpFeatures, rows: Tensor, timer: StageTimer) -> Tensor:
+    """Pooled rows after the fc layers, where there are any."""
+    import torch
+
+    if features.options.features == "pool5" or features.head is None:
+        return rows
+    with timer.stage("fc"), torch.inference_mode():
+        return features.head.layer(rows, features.options.features)
+
+
+def time_side(side: Side, image: NDArray[Any], windows: NDArray[Any], device: str) -> dict[str, float]:
+    """Seconds of each stage from an image and its windows to detections.
+
+    Those of a sample are scaled to all windows, but for NMS, whose time does not grow in proportion.
+    """
+    from ...detector.detection.postprocess import select
+    from ...detector.options import DetectOptions
+    from ...eval.timing import StageTimer
+
+    timer = StageTimer(device)
+    done, scores = side.score(image, windows, timer)
+    seconds = {name: sum(times.seconds) * len(windows) / len(done) for name, times in timer.times().items()}
+    options = DetectOptions()
+    scores = _realistic(scores, options.keep_above)
+    timer.reset()
+    with timer.stage("NMS"):
+        select(done, scores, options)
+    return seconds | {"NMS": timer.times()["NMS"].seconds[0]}
+
+
+def _realistic(scores: NDArray[Any], keep_above: float) -> NDArray[Any]:
+    """The scores moved so that a tenth of the windows of each class is worth looking at, as with trained SVMs."""
+    import numpy as np
+
+    return np.asarray(scores - np.quantile(scores, 0.9, axis=0) + keep_above)
+
+
+def best_batch(features: WarpFeatures) -> int:
+    """The number of crops that are quickest through convolutions and pooling together, measured."""
+    import torch
+
+    from ...eval.timing import interleave, synchroniser
+
+    device = features.device.type
+    crops = torch.rand(_TRIED_CROPS[device], features.crop, features.crop, 3, device=device).permute(0, 3, 1, 2)
+
+    def through(batch: int) -> Callable[[], None]:
+        def run() -> None:
+            with torch.inference_mode():
+                for start in range(0, len(crops), batch):
+                    features.pool_crops(features.backbone(crops[start : start + batch]))
+
+        return run
+
+    jobs = {str(batch): through(batch) for batch in _BATCHES[device]}
+    times = interleave(jobs, repeats=5, warmup=1, synchronise=synchroniser(device))
+    return int(min(times, key=lambda name: times[name].median))
+
+
+def time_sides(
+    sides: Sequence[Side],
+    photographs: Iterable[Any],
+    propose: Callable[[NDArray[Any]], NDArray[Any]],
+    rounds: int,
+    device: str,
+) -> dict[str, list[dict[str, float]]]:
+    """Seconds of every stage by side, for each photograph in each round; the first, untimed round warms up.
+
+    The sides take turns at each photograph: a slow minute of the machine falls on all of them. Decoding and proposals
+    are timed once for all.
+    """
+    from ...data.image import read_image
+
+    seconds: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
+    paths = list(photographs)
+    for number in range(rounds + 1):
+        for path in paths:
+            start = perf_counter()
+            image = read_image(path)
+            decoded = perf_counter()
+            windows = propose(image)
+            proposed = perf_counter()
+            before = dict(zip(BEFORE, (decoded - start, proposed - decoded), strict=True))
+            for side in sides:
+                taken = before | time_side(side, image, windows, device)
+                if number:
+                    seconds[side.name].append(taken)
+    return seconds

@@ -1,0 +1,483 @@
+"""``sppnet benchmark table``: the paper's table of detection results, for any labelled data and backbone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..common import compile_kernels, resolve_device
+from ..datasets import dataset_from, integers, names
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ...data.sample import SampleList
+    from ...detector.detection.bundle import Bundle
+    from ...detector.training.cache import MapCache
+
+HELP = """Train the detectors of the paper's table of results on one image set, score them on another, and print the
+table with the paper's figures beside it: pool5, fc6 and fc7 as they start, fine-tuned fc6 and fc7, box regression; at
+one scale and at several.
+
+All share proposals, feature maps, fine-tuned layers and box regressors under --work, where models and scores are kept
+too: what is there is not made again."""
+
+METRICS = ("voc07", "voc")
+COLUMNS = ("1", "5")
+
+
+@dataclass(frozen=True)
+class Row:
+    """How the detector of a row of the table is made.
+
+    Attributes
+    ----------
+    model : str
+        The row whose model it is; two rows may share one.
+    layer : {"pool5", "fc6", "fc7"}
+        What is scored.
+    tuned : bool
+        With fine-tuned fc layers.
+    boxes : bool
+        With box regression.
+    scorer : {"svm", "softmax"}
+    """
+
+    model: str
+    layer: Literal["pool5", "fc6", "fc7"]
+    tuned: bool = False
+    boxes: bool = False
+    scorer: Literal["svm", "softmax"] = "svm"
+
+
+ROWS = {
+    "pool5": Row("pool5", "pool5"),
+    "fc6": Row("fc6", "fc6"),
+    "fc7": Row("fc7", "fc7"),
+    "ftfc6": Row("ftfc6", "fc6", tuned=True),
+    "ftfc7": Row("ftfc7", "fc7", tuned=True),
+    "ftfc7+bbox": Row("ftfc7", "fc7", tuned=True, boxes=True),
+    "softmax": Row("softmax", "fc7", tuned=True, scorer="softmax"),
+}
+
+#: The paper's mAP in per cent at one scale (688) and at five (He, Zhang, Ren, Sun: Spatial Pyramid Pooling in Deep
+#: Convolutional Networks for Visual Recognition, TPAMI 37(9), 2015, arXiv 1406.4729, section 4): VOC 2007 test,
+#: 11-point AP, ZF-5. It gives none of fc7 before fine-tuning and of the softmax.
+PAPER = {
+    "pool5": {"1": 43.0, "5": 44.9},
+    "fc6": {"1": 42.5, "5": 44.8},
+    "ftfc6": {"1": 52.3, "5": 53.7},
+    "ftfc7": {"1": 54.5, "5": 55.2},
+    "ftfc7+bbox": {"1": 58.0, "5": 59.2},
+}
+
+#: Part of every key; raised when what a kept model or score means changes.
+VERSION = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet benchmark table``."""
+    parser.add_argument(
+        "--dataset", required=True, type=Path, metavar="D", help="a folder in VOC layout or a COCO annotation file"
+    )
+    parser.add_argument("--set", default="trainval", metavar="SET", help="what is learnt from (default: trainval)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the images of a COCO annotation file")
+    parser.add_argument("--test-set", default="test", metavar="SET", help="what is scored on (default: test)")
+    parser.add_argument(
+        "--test-dataset", type=Path, metavar="D", help="where that is, if elsewhere: the second file of COCO, say"
+    )
+    parser.add_argument(
+        "--test-images", type=Path, metavar="DIR", help="the images of a COCO --test-dataset (default: --images)"
+    )
+    parser.add_argument("--classes", type=names, metavar="A,B", help="these only (default: all that are labelled)")
+    parser.add_argument(
+        "--backbone",
+        default="squeezenet1_1",
+        metavar="NAME",
+        help="a torchvision classification network, or zf5, the paper's (default: squeezenet1_1)",
+    )
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="torchvision's weights, untrained, or a state dict (default: imagenet)",
+    )
+    parser.add_argument(
+        "--single", type=int, default=688, metavar="N", help="the shorter side of the column 1 scale (default: 688)"
+    )
+    parser.add_argument(
+        "--scales",
+        type=integers,
+        default=(480, 576, 688, 864, 1200),
+        metavar="N,N",
+        help="those of the column of several scales (default: 480,576,688,864,1200)",
+    )
+    parser.add_argument(
+        "--columns", type=_some_of(COLUMNS), default=COLUMNS, metavar="1,5", help="one scale, several (default: both)"
+    )
+    parser.add_argument(
+        "--rows",
+        type=_some_of(tuple(ROWS)),
+        default=tuple(ROWS),
+        metavar="R,R",
+        help=f"any of {','.join(ROWS)} (default: all); softmax: the fine-tuned network's own last layer for SVMs",
+    )
+    parser.add_argument(
+        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
+    )
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="visits of the fine-tuning to every image, at most (default: 8)"
+    )
+    parser.add_argument(
+        "--fc-width",
+        type=int,
+        metavar="N",
+        help="numbers in fc6 and fc7 of a backbone without fc layers of its own (default: 1024)",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="PART",
+        help="part of the training images that decides how long the fine-tuning learns (default: 0.1)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("table.work"),
+        metavar="DIR",
+        help="where stages, models and scores are kept (default: table.work)",
+    )
+    parser.add_argument(
+        "--metric", choices=METRICS, default="voc07", help="11-point AP or area under the curve (default: voc07)"
+    )
+
+
+def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """Reads a list of some of ``known``; they come back in the order of ``known``."""
+
+    def read(text: str) -> tuple[str, ...]:
+        wanted = names(text)
+        for name in wanted:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"unknown '{name}'; expected any of {','.join(known)}")
+        return tuple(name for name in known if name in wanted)
+
+    return read
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """The scores of every row and column asked for; trains what is missing."""
+    from ...data.errors import InputError
+    from ...data.progress import log
+    from ...eval.voc_ap import METRICS as METRIC_NAMES
+
+    if args.epochs is not None and args.epochs < 1:
+        raise InputError(
+            f"--epochs must be at least 1, not {args.epochs}; fc6 and fc7 are the rows without fine-tuning"
+        )
+    bench = _Bench(args)
+    random_layers = bench.random_layers()
+    compile_kernels(args.quiet)
+    columns: dict[str, Any] = {}
+    unreadable: set[int] = set()
+    for column in args.columns:
+        scales = bench.features[column].scales
+        rows: dict[str, Any] = {}
+        for name in args.rows:
+            kept, seconds = bench.cell(name, column)
+            unreadable.update(kept["unreadable"])
+            rows[name] = {
+                **kept[args.metric],
+                "test_images": len(bench.test_set),
+                "training_seconds_in_this_call": round(seconds, 3),
+                "paper_map": round(PAPER[name][column] / 100, 3) if name in PAPER else None,
+            }
+            mean = 100 * rows[name]["map"]
+            log(f"{name}, {_count(scales)}: mAP {mean:.1f} % ({METRIC_NAMES[args.metric]})", args.quiet)
+        columns[column] = {"scales": list(scales), "rows": rows}
+    return {
+        "metric": args.metric,
+        "backbone": args.backbone,
+        "weights": args.weights,
+        "random_layers": random_layers,
+        "pyramid": list(args.pyramid),
+        "training": bench.options.to_dict(),
+        "fine_tuning": bench.finetune.to_dict(),
+        "classes": list(bench.train_set.class_names),
+        "trained_on": {"set": _name(args), "images": len(bench.train_set)},
+        "tested_on": {
+            "set": _name(_test_arguments(args)),
+            "images": len(bench.test_set),
+        },
+        "failed": [str(bench.test_set[index].path) for index in sorted(unreadable)],
+        "columns": columns,
+    }
+
+
+def _test_arguments(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with the test set in the place of the training set."""
+    dataset = args.test_dataset or args.dataset
+    # A folder in VOC layout has its images inside.
+    images = args.test_images or (None if dataset.is_dir() else args.images)
+    return argparse.Namespace(**{**vars(args), "dataset": dataset, "set": args.test_set, "images": images})
+
+
+def _name(args: argparse.Namespace) -> str:
+    """What a set is called; a COCO file is one set by itself."""
+    return f"{args.dataset} {args.set}" if args.dataset.is_dir() else str(args.dataset)
+
+
+def _sets(args: argparse.Namespace) -> tuple[SampleList, SampleList]:
+    """The images to learn from and those to score on, which have none in common.
+
+    Raises
+    ------
+    InputError
+        When they have, or one of them cannot serve.
+    """
+    from ...data.errors import InputError
+    from ...detector.training.train import check_classes
+
+    train_set = dataset_from(args, args.classes)
+    check_classes(list(train_set), train_set.class_names)
+    of_test = _test_arguments(args)
+    test_set = dataset_from(of_test, train_set.class_names)
+    learnt = {sample.path.resolve() for sample in train_set}
+    shared = sum(sample.path.resolve() in learnt for sample in test_set)
+    if shared:
+        raise InputError(
+            f"{_name(of_test)}: {shared} of its {len(test_set)} images are in the training set, {_name(args)}, too; "
+            "--test-set (or --test-dataset) must name others"
+        )
+    if not any((~sample.difficult).any() for sample in test_set):
+        raise InputError(f"{_name(of_test)}: no object of {', '.join(train_set.class_names)} to find")
+    return train_set, test_set
+
+
+class _Bench:
+    """The two image sets, what all rows share, and what is kept under the work folder."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        from ...detector.convolutions.backbone import Backbone
+        from ...detector.options import DetectOptions, FeatureOptions, FineTuneOptions, TrainOptions
+        from ...proposals.backends import make_proposer
+
+        self.args = args
+        scales = {"1": (args.single,), "5": args.scales}
+        self.features = {column: FeatureOptions(scales=scales[column], levels=args.pyramid) for column in args.columns}
+        given = {"width": args.fc_width, "epochs": args.epochs}
+        self.finetune = FineTuneOptions(**{name: value for name, value in given.items() if value is not None})
+        self.options = TrainOptions(seed=args.seed, held_out=args.held_out)
+        self.detection = DetectOptions()
+        self.proposer = make_proposer(self.detection.proposals, self.detection.max_windows, seed=0)
+        self.train_set, self.test_set = _sets(args)
+        self.device = resolve_device(args)
+        self.backbone = Backbone(args.backbone, weights=args.weights, seed=args.seed).to(self.device)
+        self._named: set[int] = set()
+        self._prepared: dict[str, tuple[MapCache, list[NDArray[Any] | None]]] = {}
+
+    def random_layers(self) -> list[str]:
+        """The rows without fine-tuning whose fc layers are random, where there are no pretrained ones.
+
+        Raises
+        ------
+        InputError
+            When pretrained ones do not go with the pyramid.
+        """
+        from ...detector.head.pretrained import start_from_classifier
+
+        with_fc = [name for name in self.args.rows if ROWS[name].layer != "pool5"]
+        if not with_fc:
+            return []
+        start = start_from_classifier(self.backbone, self.args.weights, self.args.pyramid, classes=1)
+        return [name for name in with_fc if not ROWS[name].tuned] if start is None else []
+
+    @cached_property
+    def _test_keys(self) -> list[str]:
+        return _content(self.test_set)
+
+    @cached_property
+    def _test_key(self) -> str:
+        """What a score depends on besides the model."""
+        return _labels_key(self.test_set, self._test_keys)
+
+    @cached_property
+    def _train_key(self) -> str:
+        """What every model depends on, whatever its row."""
+        from ... import __version__
+        from ...data.store import content_key, file_key
+        from ...detector.modelfile import FORMAT
+        from ...detector.options import BoxOptions, SVMOptions
+        from ...detector.training.cache import fingerprint
+        from ...detector.training.stages import STAGES
+
+        weights = self.args.weights
+        return content_key(
+            [VERSION, __version__, FORMAT, STAGES],
+            _labels_key(self.train_set, _content(self.train_set)),
+            [self.args.backbone, fingerprint(self.backbone)],
+            weights if weights in ("imagenet", "none") else file_key(weights),
+            [self.proposer.name, self.proposer.options()],
+            [options.to_dict() for options in (self.detection, SVMOptions(), BoxOptions(), self.options)],
+        )
+
+    def cell(self, name: str, column: str) -> tuple[dict[str, Any], float]:
+        """The scores of a row in a column, and how long a training that they needed took, seconds."""
+        from ...data.store import content_key, write_json
+        from ...detector.detection.bundle import Bundle
+        from ...detector.training.train import train
+
+        row = ROWS[name]
+        features = replace(self.features[column], features=row.layer)
+        finetune = self.finetune if row.tuned else replace(self.finetune, epochs=0)
+        learnt = None if row.layer == "pool5" else finetune.to_dict()
+        key = content_key(self._train_key, features.to_dict(), row.scorer, learnt)
+        scores = self.args.work / "scores" / f"{content_key(key, row.boxes, self._test_key)}.json"
+        seconds = 0.0
+        if not scores.is_file():
+            sides = "-".join(map(str, features.scales))
+            model = self.args.work / "models" / f"{row.model}-{sides}-{self.args.backbone}-{key[:12]}.safetensors"
+            if not model.is_file():
+                start = perf_counter()
+                train(
+                    self.train_set,
+                    out=model,
+                    backbone=self.args.backbone,
+                    weights=self.args.weights,
+                    features=features,
+                    scorer=row.scorer,
+                    detection=self.detection,
+                    finetune=finetune,
+                    options=self.options,
+                    proposer=self.proposer,
+                    work=self.args.work,
+                    device=self.device,
+                    quiet=self.args.quiet,
+                )
+                seconds = perf_counter() - start
+            bundle = Bundle.load(model)
+            if not row.boxes:
+                bundle = replace(bundle, box_weights=None, box_intercepts=None)
+            write_json(scores, self._score(bundle, column, f"{name}, {_count(features.scales)}: test images"))
+        return json.loads(scores.read_text(encoding="utf-8")), seconds
+
+    def _score(self, bundle: Bundle, column: str, label: str) -> dict[str, Any]:
+        """AP on the test set by both metrics, and the numbers of the images that could not be read."""
+        import numpy as np
+
+        from ...data.detections import Detections
+        from ...data.image import image_size
+        from ...data.progress import track
+        from ...detector.detection.detector import SPPDetector
+        from ...eval.voc_ap import evaluate_voc
+
+        detector = SPPDetector(bundle, self.device)
+        maps, proposals = self._test_images(column)
+        found = []
+        for sample, key, windows in track(
+            list(zip(self.test_set, self._test_keys, proposals, strict=True)), label, quiet=self.args.quiet
+        ):
+            if windows is None:
+                found.append(Detections.empty(detector.class_names))
+            else:
+                on_image = maps.load(key, image_size(sample.path))
+                found.append(detector.detect_on(on_image, windows, threshold=-np.inf))
+        result = evaluate_voc(found, self.test_set, self.test_set.class_names)
+        unreadable = [index for index, windows in enumerate(proposals) if windows is None]
+        return {"voc07": result.to_dict("voc07"), "voc": result.to_dict("voc"), "unreadable": unreadable}
+
+    def _test_images(self, column: str) -> tuple[MapCache, list[NDArray[Any] | None]]:
+        """The maps of the test images, and their windows (N, 4); None for an image that cannot be read.
+
+        They are computed for the first row of a column that needs them.
+        """
+        from ...data.errors import ImageError
+        from ...data.progress import log, track
+        from ...detector.training.cache import MapCache
+        from ...detector.windows.features import WindowFeatures
+        from ...proposals.cache import ProposalCache
+
+        if column in self._prepared:
+            return self._prepared[column]
+        stored = ProposalCache(self.args.work / "proposals", self.proposer)
+        maps = MapCache(self.args.work / "maps", WindowFeatures(self.backbone, self.features[column]))
+        found: list[NDArray[Any] | None] = []
+        pairs = list(zip(self.test_set, self._test_keys, strict=True))
+        for index, (sample, key) in enumerate(track(pairs, "proposals, maps of test images", quiet=self.args.quiet)):
+            try:
+                windows = stored.get(sample.path)
+                if not maps.has(key, windows):
+                    maps.fill(key, sample.image, windows)
+                found.append(windows)
+            except ImageError as error:
+                found.append(None)
+                if index not in self._named:
+                    log(f"sppnet: {error}")
+                    self._named.add(index)
+        self._prepared[column] = maps, found
+        return maps, found
+
+
+def _content(samples: SampleList) -> list[str]:
+    """Keys of the image files."""
+    from ...data.store import file_key
+
+    return [file_key(sample.path) for sample in samples]
+
+
+def _labels_key(samples: SampleList, image_keys: list[str]) -> str:
+    """A key of images and what is labelled in them."""
+    from ...data.store import content_key
+
+    labels = [[sample.boxes.tolist(), sample.labels.tolist(), sample.difficult.tolist()] for sample in samples]
+    return content_key(image_keys, labels, samples.class_names)
+
+
+def _count(scales: Sequence[int]) -> str:
+    return "1 scale" if len(scales) == 1 else f"{len(scales)} scales"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as the paper's table, in per cent, with its figures beside ours and what to know about both."""
+    from ...eval.report import text_table
+    from ...eval.voc_ap import METRICS as METRIC_NAMES
+
+    columns, trained, tested = result["columns"], result["trained_on"], result["tested_on"]
+    header = [""]
+    for name, column in columns.items():
+        header += [_count(column["scales"]), f"paper {_count(range(int(name)))}"]
+    first = next(iter(columns.values()))["rows"]
+    rows: list[list[Any]] = []
+    for name in first:
+        cells = [column["rows"][name] for column in columns.values()]
+        rows.append([name, *(_percent(cell[key]) for cell in cells for key in ("map", "paper_map"))])
+    scales = "; ".join(",".join(map(str, column["scales"])) for column in columns.values())
+    lines = [
+        f"mAP in per cent ({METRIC_NAMES[result['metric']]}), {len(result['classes'])} classes",
+        f"trained on {trained['set']} ({trained['images']} images), "
+        f"tested on {tested['set']} ({tested['images']} images)",
+        f"backbone {result['backbone']}, weights {result['weights']}, "
+        f"pyramid {','.join(map(str, result['pyramid']))}, scales {scales}",
+        text_table(header, rows, decimals=1),
+        "paper: VOC 2007 test, VOC07 11-point AP, ZF-5 with fc layers pretrained on ImageNet; '-': it gives none",
+    ]
+    if result["random_layers"]:
+        of_rows = " and ".join(result["random_layers"])
+        lines.append(f"no pretrained fc layers to start from: those of {of_rows} are random and stay so")
+    unscored = [name for name, ap in next(iter(first.values()))["ap"].items() if ap is None]
+    if unscored:
+        lines.append(f"not in the means, for want of objects to find: {', '.join(unscored)}")
+    if result["failed"]:
+        lines.append(f"test images that could not be read, taken for empty: {', '.join(result['failed'])}")
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

@@ -1,0 +1,276 @@
+"""``sppnet benchmark views``: many views pooled from maps of the whole image, against the network on every crop."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common import resolve_device
+from ..datasets import integers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ...detector.classification.network import SPPClassifier
+    from ...detector.classification.views import Views
+
+HELP = """\
+Time the classification of photographs in many views: pooled from maps of the whole image at each scale, as SPP-net
+does it, against the network on each crop, in the quickest of several batches and one after the other. All sides in
+turns, from the decoded photograph to mean probabilities, with how far these lie apart.
+
+Without --model the network is random: its times are those of a trained one, its agreement says little.
+"""
+
+#: What the sides are called.
+MAPS, CROPS, SINGLY = "maps of the whole image", "crops in batches", "crops one at a time"
+
+#: Parts of them, timed beside them: all up to the fc layers, and these, which are the same on both sides.
+MAPS_PART, CROPS_PART, FC_PART = "maps and pooling", "crops in batches and pooling", "fc layers"
+
+_BATCHES = {"cpu": (4, 8, 16, 32, 96), "cuda": (16, 32, 96)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet benchmark views``."""
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGES", help="photographs (default: those that come with scikit-image)"
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--model", type=Path, metavar="M", help="a model file of 'sppnet classify train'")
+    source.add_argument(
+        "--backbone", default="sppnet_small", metavar="NAME", help="a random network instead (default: sppnet_small)"
+    )
+    parser.add_argument(
+        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="its pyramid levels (default: 1,2,3,6)"
+    )
+    parser.add_argument(
+        "--fc-width", type=int, default=512, metavar="N", help="numbers in its fc6 and fc7 (default: 512)"
+    )
+    parser.add_argument("--classes", type=int, default=100, metavar="N", help="its classes (default: 100)")
+    parser.add_argument(
+        "--views", default="96", metavar="NAME", help="one, ten, 96, full, 98, or some with + between (default: 96)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed rounds of a photograph (default: 5)")
+    parser.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="crops that are timed one at a time; their time is scaled to all (default: all)",
+    )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that make no sense, before anything is measured.
+
+    Raises
+    ------
+    InputError
+        It names the option.
+    """
+    from ...data.errors import InputError
+
+    for option in ("fc_width", "classes", "rounds", "sample"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InputError(f"--{option.replace('_', '-')} must be at least 1, not {value}")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Times in seconds by side, for each photograph in each round; ratios; and how far the sides' results differ."""
+    import torch
+
+    from ...data.errors import ImageError, InputError
+    from ...data.folder import find_images
+    from ...data.image import read_image
+    from ...data.progress import log, track
+    from ...data.samples import sample_photographs
+    from ...detector.classification.views import named_views
+    from ...eval.timing import Times, ratios
+
+    check(args)
+    classifier = make_classifier(args, resolve_device(args))
+    views = named_views(args.views, classifier.size)
+    batch, failed, timed, apart = None, [], [], []
+    paths = find_images(args.images) if args.images else sample_photographs()
+    for path in track(paths, "photographs", quiet=args.quiet):
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            log(f"warning: {error}", args.quiet)
+            failed.append(str(path))
+            continue
+        batch = batch or best_batch(classifier, image, views)
+        seconds, difference = measure_one(classifier, image, views, batch, args)
+        timed.append(seconds)
+        apart.append({"file": str(path), **difference})
+    if not timed:
+        raise InputError(f"none of {len(paths)} photographs can be read")
+    times = {name: Times(tuple(second for one in timed for second in one[name].seconds)) for name in timed[0]}
+    pairs = {CROPS: MAPS, SINGLY: MAPS, CROPS_PART: MAPS_PART}
+    return {
+        "network": str(args.model) if args.model else args.backbone,
+        "random": args.model is None,
+        "device": next(classifier.backbone.parameters()).device.type,
+        "threads": torch.get_num_threads(),
+        "views": args.views,
+        "size": classifier.size,
+        "levels": list(classifier.levels),
+        "batch": batch,
+        "rounds": args.rounds,
+        "photographs": apart,
+        "times": {name: taken.to_dict() for name, taken in times.items()},
+        "times_faster": {slow: ratios(times[slow], times[fast]).to_dict() for slow, fast in pairs.items()},
+        "same_top1": sum(one["same_top1"] for one in apart) / len(apart),
+        "failed": failed,
+    }
+
+
+def make_classifier(args: argparse.Namespace, device: str) -> SPPClassifier:
+    """The model of ``--model``, or a random network.
+
+    Raises
+    ------
+    InputError
+        When the model takes images of one size only, or as the network raises it.
+    """
+    from ...data.errors import InputError
+    from ...detector.classification.network import SPPClassifier
+    from ...detector.classification.options import ClassifierOptions
+
+    if args.model is not None:
+        classifier = SPPClassifier.load(args.model, device)
+        if classifier.fit != "any":
+            raise InputError(f"{args.model}: takes squares only; expected a network with spatial pyramid pooling")
+        return classifier
+    options = ClassifierOptions(levels=args.pyramid, width=args.fc_width)
+    names = [f"class {number}" for number in range(args.classes)]
+    return SPPClassifier(names, args.backbone, options=options, seed=args.seed).eval().to(device)
+
+
+def measure_one(
+    classifier: SPPClassifier, image: NDArray[np.uint8], views: Sequence[Views], batch: int, args: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Times by side of one photograph, and what the sides' results have in common."""
+    import numpy as np
+
+    from ...detector.classification.views import from_crops, from_maps, rows_from_crops, rows_from_maps
+    from ...eval.timing import Times, interleave, synchroniser
+
+    ours, theirs = from_maps(classifier, image, views), from_crops(classifier, image, views, batch)
+    rows = rows_from_maps(classifier, image, views)
+    # Cut out beforehand: a few milliseconds in favour of the crops.
+    crops = single_crops(classifier, image, views)
+    sample = crops[:: -(-len(crops) // (args.sample or len(crops)))]
+    jobs: dict[str, Callable[[], Any]] = {
+        MAPS: lambda: from_maps(classifier, image, views),
+        CROPS: lambda: from_crops(classifier, image, views, batch),
+        SINGLY: lambda: one_at_a_time(classifier, sample),
+        MAPS_PART: lambda: rows_from_maps(classifier, image, views),
+        CROPS_PART: lambda: rows_from_crops(classifier, image, views, batch),
+        FC_PART: lambda: classifier.logits(rows),
+    }
+    device = next(classifier.backbone.parameters()).device.type
+    times = interleave(jobs, repeats=args.rounds, warmup=1, synchronise=synchroniser(device))
+    factor = len(crops) / len(sample)
+    times[SINGLY] = Times(tuple(second * factor for second in times[SINGLY].seconds))
+    apart = np.abs(ours - theirs)
+    return times, {
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "views": len(rows),
+        "same_top1": bool(ours.argmax() == theirs.argmax()),
+        "mean_apart": float(apart.mean()),
+        "max_apart": float(apart.max()),
+    }
+
+
+def single_crops(
+    classifier: SPPClassifier, image: NDArray[np.uint8], views: Sequence[Views]
+) -> list[NDArray[np.uint8]]:
+    """The views cut out of the scaled images, uint8 (h, w, 3)."""
+    import numpy as np
+
+    from ...detector.classification.places import view_windows
+    from ...detector.windows.scales import resize
+
+    crops = []
+    for one in views:
+        for scale in one.scales:
+            scaled = resize(image, scale)[0]
+            for x1, y1, x2, y2 in view_windows(scaled.shape[:2], classifier.size, one.places):
+                crop = scaled[y1:y2, x1:x2]
+                crops += [crop, np.ascontiguousarray(crop[:, ::-1])] if one.mirror else [crop]
+    return crops
+
+
+def one_at_a_time(classifier: SPPClassifier, crops: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Mean probabilities (classes,) of crops (h, w, 3), each through the whole network by itself."""
+    import torch
+
+    backbone, device = classifier.backbone, next(classifier.backbone.parameters()).device
+    total = torch.zeros(len(classifier.class_names), device=device)
+    with torch.inference_mode():
+        for crop in crops:
+            row = classifier.pooling(backbone(backbone.preprocess(crop).to(device)))
+            total += classifier.probabilities(classifier.logits(row))[0]
+    return total / len(crops)
+
+
+def best_batch(classifier: SPPClassifier, image: NDArray[np.uint8], views: Sequence[Views]) -> int:
+    """The number of crops that are quickest through the convolutions together, measured."""
+    from ...detector.classification.views import rows_from_crops
+    from ...eval.timing import interleave, synchroniser
+
+    device = next(classifier.backbone.parameters()).device.type
+    jobs = {
+        str(batch): (lambda batch=batch: rows_from_crops(classifier, image, views, batch)) for batch in _BATCHES[device]
+    }
+    times = interleave(jobs, repeats=3, warmup=1, synchronise=synchroniser(device))
+    return int(min(times, key=lambda name: times[name].median))
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text."""
+    from ...eval.report import text_table
+
+    times, faster = result["times"], result["times_faster"]
+    rows = [
+        [
+            name,
+            f"{1e3 * taken['median']:.1f}",
+            f"{1e3 * taken['quartiles'][0]:.1f} to {1e3 * taken['quartiles'][1]:.1f}",
+            f"{faster[name]['median']:.1f}" if name in faster else "",
+        ]
+        for name, taken in times.items()
+    ]
+    photographs = result["photographs"]
+    agreement = [
+        [
+            Path(one["file"]).name,
+            f"{one['width']} x {one['height']}",
+            one["views"],
+            "yes" if one["same_top1"] else "no",
+            f"{one['mean_apart']:.5f}",
+            f"{one['max_apart']:.5f}",
+        ]
+        for one in photographs
+    ]
+    network = f"{result['network']}, random weights" if result["random"] else result["network"]
+    lines = [
+        f"Views '{result['views']}' of {len(photographs)} photographs, {network}, levels "
+        f"{','.join(map(str, result['levels']))}, {result['device']}, {result['threads']} threads",
+        f"{result['rounds']} rounds, milliseconds a photograph; batches of {result['batch']} crops, the quickest tried",
+        text_table(["", "median", "quartiles", "maps are faster"], rows),
+        "",
+        "probabilities from maps and from crops",
+        text_table(["photograph", "pixels", "views", "same top-1", "mean apart", "max apart"], agreement),
+    ]
+    if result["failed"]:
+        lines.append(f"photographs that could not be read: {', '.join(result['failed'])}")
+    return "\n".join(lines)

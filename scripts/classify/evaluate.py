@@ -1,0 +1,145 @@
+"""``sppnet classify evaluate``: how often a classification network is right."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common import resolve_device
+from ..datasets import add_labelled_arguments, integers, known_only, labelled_from, listed_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ...data.labelled import LabelledImages
+    from ...detector.classification.network import SPPClassifier
+    from ...detector.classification.views import Views
+
+HELP = """Label the photographs of a labelled set and measure the accuracy, in one view of each or many.
+
+Many views are pooled from feature maps of the whole photograph: the convolutions run once for each scale. Classes that
+the model does not know are left out, and said so. Writes DIR/metrics.json and DIR/predictions.csv; the table goes to
+stdout. A photograph that cannot be read is named and left out; the exit status is then 1."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet classify evaluate``."""
+    add_labelled_arguments(parser, default_set="test")
+    parser.add_argument(
+        "--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet classify train'"
+    )
+    add_view_arguments(parser)
+    parser.add_argument(
+        "--from-crops",
+        action="store_true",
+        help="run the network on each view, cut out, rather than pool it from the map of the whole photograph: slower, "
+        "to compare with",
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("evaluation"), metavar="DIR", help="where to write (default: evaluation)"
+    )
+
+
+def add_view_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--views`` and ``--scales``."""
+    parser.add_argument(
+        "--views",
+        default="one",
+        metavar="one|full|ten|96|98",
+        help="whose mean is taken. one: the square in the centre; full: the whole photograph and its mirror image; "
+        "ten: centre and corners, and their mirror images; 96: the paper's, from six scales; 98: these and the whole "
+        "photograph and its mirror image at a larger scale; or several with + between them (default: one)",
+    )
+    parser.add_argument(
+        "--scales",
+        type=integers,
+        metavar="N,N",
+        help="lengths of the photograph's shorter side that all these views are taken from (default: those that belong "
+        "to the views, in proportion to the size trained on)",
+    )
+
+
+def views_from(args: argparse.Namespace, classifier: SPPClassifier) -> Sequence[Views]:
+    """The views that the arguments name.
+
+    Raises
+    ------
+    InputError
+        For unknown views, scales too small, or whole photographs for a network that only takes squares cut from them.
+    """
+    from ...data.errors import InputError
+    from ...detector.classification.views import named_views
+
+    views = named_views(args.views, classifier.size, args.scales)
+    if classifier.fit == "crop" and any(one.places == "full" for one in views):
+        side = classifier.size
+        raise InputError(
+            f"{args.model}: without SPP it takes squares of {side} x {side} pixels cut from photographs, and no whole "
+            f"ones; expected other --views than '{args.views}'"
+        )
+    return views
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label, score, write; 1 when some photographs could not be read (they are left out)."""
+    from time import perf_counter
+
+    import numpy as np
+
+    from ...data.errors import ImageError, InputError
+    from ...data.progress import log, track
+    from ...data.store import write_json
+    from ...detector.classification.network import SPPClassifier
+    from ...detector.classification.predict import predict_all
+    from ...eval.classification import classification_ap, classification_table, evaluate_single
+
+    classifier = SPPClassifier.load(args.model, resolve_device(args))
+    views = views_from(args, classifier)
+    folders, images = listed_folders(args), labelled_from(args)
+    images = known_only(
+        images, folders, classifier.class_names, classifier.multi_label, owner=str(args.model), quiet=args.quiet
+    )
+    found, read = [], []
+    start = perf_counter()
+    with closing(predict_all(classifier, images, views, args.from_crops)) as predictions:
+        for index, prediction in enumerate(track(predictions, "classifying", len(images), args.quiet)):
+            if isinstance(prediction, ImageError):
+                log(f"sppnet: {prediction}")
+            else:
+                found.append(prediction.probabilities)
+                read.append(index)
+    seconds = perf_counter() - start
+    if not found:
+        raise InputError(f"{folders}: none of {len(images)} photographs can be read")
+    done, scores = images.subset(read), np.stack(found)
+    figures: dict[str, Any] = {"images": len(done), "model": str(args.model), "views": args.views}
+    if images.multi_label:
+        result = classification_ap(scores, done.targets, classifier.class_names)
+        figures["metric"] = {"voc07": result.to_dict("voc07"), "voc": result.to_dict("voc")}
+        print(classification_table(result))
+    else:
+        single = evaluate_single(scores, done.labels, classifier.class_names)
+        figures["metric"] = single.to_dict()
+        print(classification_table(single))
+    print(f"{1e3 * seconds / len(images):.0f} ms for a photograph, views '{args.views}', reading included")
+    write_json(args.out / "metrics.json", figures)
+    write_predictions(args.out / "predictions.csv", done, scores)
+    return 1 if len(done) < len(images) else 0
+
+
+def write_predictions(path: Path, images: LabelledImages, scores: NDArray[Any]) -> None:
+    """``image,class,probability,shown``: each class of each image, 1 where it is shown, 0 where not, -1 if ignored."""
+    import csv
+
+    from ...data.store import atomic_path
+
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "class", "probability", "shown"])
+        for image, row, targets in zip(images, scores, images.targets, strict=True):
+            for name, score, target in zip(images.class_names, row, targets, strict=True):
+                writer.writerow([image.name, name, f"{score:.6g}", int(target)])

@@ -1,0 +1,93 @@
+"""``sppnet classify predict``: what photographs show, as a table and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ..common import resolve_device
+from .evaluate import add_view_arguments, views_from
+
+HELP = """Label photographs: files, folders (searched through) or globs.
+
+The table of the most probable labels goes to stdout, every class with its probability to the JSON file. A file that
+cannot be read is named and left out; the exit status is then 1."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet classify predict``."""
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders or globs")
+    parser.add_argument(
+        "--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet classify train'"
+    )
+    add_view_arguments(parser)
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="N",
+        help="labels of a photograph in the table (default: 3; of a model that gives any number of labels those with a "
+        "probability above 0.5, and at least the first)",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("labels.json"),
+        metavar="FILE",
+        help="the JSON file to write (default: labels.json)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label every photograph; 1 when some could not be read."""
+    import numpy as np
+
+    from ... import __version__
+    from ...data.errors import ImageError, InputError
+    from ...data.folder import FolderDataset
+    from ...data.progress import log, track
+    from ...data.store import write_json
+    from ...detector.classification.network import SPPClassifier
+    from ...detector.classification.predict import predict_all
+    from ...eval.report import text_table
+
+    if args.top is not None and args.top < 1:
+        raise InputError(f"--top must be at least 1, not {args.top}")
+    photographs = FolderDataset(args.images)
+    classifier = SPPClassifier.load(args.model, resolve_device(args))
+    views = views_from(args, classifier)
+    rows: list[list[Any]] = []
+    labelled: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    with closing(predict_all(classifier, photographs, views)) as predictions:
+        progress = track(predictions, "classifying", len(photographs), args.quiet)
+        for photograph, prediction in zip(photographs, progress, strict=True):
+            if isinstance(prediction, ImageError):
+                failed.append({"file": photograph.id, "error": str(prediction)})
+                log(f"sppnet: {prediction}")
+                continue
+            order = np.argsort(-prediction.probabilities, kind="stable")
+            labels = [(classifier.class_names[index], float(prediction.probabilities[index])) for index in order]
+            rows += [
+                [photograph.id if rank == 0 else "", name, probability]
+                for rank, (name, probability) in enumerate(labels[: shown(labels, args.top, classifier.multi_label)])
+            ]
+            height, width = prediction.image_size
+            listed = [{"label": name, "probability": probability} for name, probability in labels]
+            labelled.append({"file": photograph.id, "width": width, "height": height, "labels": listed})
+    if rows:
+        print(text_table(["photograph", "label", "probability"], rows))
+    result = {"model": str(args.model), "version": __version__, "classes": list(classifier.class_names)}
+    write_json(args.out, {**result, "images": labelled, "failed": failed})
+    log(f"{len(labelled)} photographs: {args.out}", args.quiet)
+    return 1 if failed else 0
+
+
+def shown(labels: Sequence[tuple[str, float]], top: int | None, multi_label: bool) -> int:
+    """How many of a photograph's labels, the most probable first, the table has; the rules are in ``--help``."""
+    if top is not None:
+        return top
+    return max(1, sum(probability > 0.5 for _, probability in labels)) if multi_label else 3

@@ -1,0 +1,234 @@
+"""``sppnet classify svm``: linear SVMs on features of whole photographs, by the protocols of VOC07 and Caltech101."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common import resolve_device
+from ..datasets import add_labelled_arguments, integers, labelled_from, listed_folders, names
+
+if TYPE_CHECKING:
+    from ...data.labelled import LabelledImages
+    from ...detector.convolutions.backbone import Backbone
+    from ...detector.head.head import Head
+
+HELP = """Describe whole photographs by a network's features, and learn a linear SVM for each class on them.
+
+The network sees the whole photograph with its aspect ratio (full), the square in its centre (crop) or the whole warped
+to a square (warp). The scale and the SVMs' C are those that do best on a held-out part of FOLDER; the photographs of
+--test are looked at afterwards, once. With --splits they join those of FOLDER and are divided anew at random, so often,
+while the scale and C stay."""
+
+VIEWS = ("full", "crop", "warp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``sppnet classify svm``."""
+    add_labelled_arguments(parser, default_set="trainval")
+    parser.add_argument(
+        "--test", type=Path, metavar="FOLDER", help="what is scored on (default: FOLDER itself where it is a VOC set)"
+    )
+    parser.add_argument("--test-set", default="test", metavar="SET", help="VOC's list of it (default: test)")
+    parser.add_argument("--test-images", type=Path, metavar="DIR", help="the images of a COCO --test")
+    parser.add_argument(
+        "--model", type=Path, metavar="M", help="a model file of 'sppnet classify train', whose features are used"
+    )
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="or those of this network, as in 'sppnet train' (default: squeezenet1_1)"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="imagenet|none|FILE",
+        help="its weights: torchvision's, random ones, or a state dict (default: imagenet)",
+    )
+    parser.add_argument("--layer", metavar="NAME", help="the node whose map is pooled (default: the last of stride 16)")
+    parser.add_argument(
+        "--features",
+        choices=("spp", "fc6", "fc7"),
+        default="spp",
+        help="the pooled pyramid, or trained fc layers behind it: those of --model, AlexNet or VGG (default: spp)",
+    )
+    parser.add_argument(
+        "--pyramid", type=integers, metavar="N,N", help="pyramid levels (default: the model's, or 1,2,3,6)"
+    )
+    parser.add_argument(
+        "--views", type=_views, default=VIEWS, metavar="V,V", help="any of full,crop,warp (default: all)"
+    )
+    parser.add_argument(
+        "--scales",
+        type=integers,
+        metavar="N,N",
+        help="candidates for the photograph's shorter side and the squares' side (default: the network's, mostly 224)",
+    )
+    parser.add_argument(
+        "--C", type=_costs, default=(0.1, 1.0, 10.0), metavar="X,X", help="candidates for C (default: 0.1,1,10)"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("auto", "caltech101", "voc07"),
+        default="auto",
+        help="mean class accuracy, or VOC07's mAP; auto is the former where photographs have one label (default: auto)",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.2,
+        metavar="PART",
+        help="part of FOLDER on which the scale and C are chosen (default: 0.2)",
+    )
+    parser.add_argument(
+        "--splits", type=int, default=0, metavar="N", help="random splits, 2 or more (Caltech101: 10; default: none)"
+    )
+    parser.add_argument(
+        "--per-class",
+        type=integers,
+        default=(30, 50),
+        metavar="N,N",
+        help="photographs of a class that such a split trains on, and that it tests on at most (default: 30,50)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of all candidates and splits")
+
+
+def _views(text: str) -> tuple[str, ...]:
+    wanted = names(text)
+    for name in wanted:
+        if name not in VIEWS:
+            raise argparse.ArgumentTypeError(f"unknown view '{name}'; expected any of {','.join(VIEWS)}")
+    return wanted
+
+
+def _costs(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise argparse.ArgumentTypeError(f"expected positive numbers with commas between them, got '{text}'")
+    return numbers
+
+
+def run(args: argparse.Namespace) -> int:
+    """Choose, learn, score; the table goes to stdout. 1 when some photographs could not be read."""
+    from ...data.errors import InputError
+    from ...data.progress import log
+    from ...data.store import write_json
+    from ...detector.classification.representation import Representation
+    from ...detector.classification.transfer import PROTOCOLS, Protocol, Transfer
+    from ...eval.machine import describe_machine
+    from ...eval.report import text_table
+
+    if not 0 < args.held_out < 1:
+        raise InputError(f"--held-out must be more than 0 and less than 1, not {args.held_out}")
+    if args.splits < 0 or args.splits == 1 or len(args.per_class) != 2:
+        counts = ",".join(map(str, args.per_class))
+        raise InputError(f"--splits must be 2 or more and --per-class two numbers, not {args.splits} and {counts}")
+    train = labelled_from(args)
+    if train.multi_label and (args.protocol == "caltech101" or args.splits):
+        raise InputError(
+            f"{listed_folders(args)}: its photographs have several labels each; --protocol caltech101 and "
+            "--splits are for those with one"
+        )
+    test = _test_images(args, train)
+    network = _network(args)
+    options = {
+        view: [Representation(args.features, network.levels, view, scale) for scale in args.scales or (network.size,)]
+        for view in args.views
+    }
+    automatic: Protocol = "voc07" if train.multi_label else "caltech101"
+    protocol: Protocol = automatic if args.protocol == "auto" else args.protocol
+    transfer = Transfer(network.backbone, network.head, train, protocol, args.held_out, args.seed, args.quiet)
+    results = {view: transfer.run(options[view], args.C, test, args.splits, args.per_class) for view in args.views}
+    header = ["view", "scale", "C", "held out", "test"]
+    header += [f"mean of {args.splits} splits", "deviation"] if args.splits else []
+    rows = []
+    for view, found in results.items():
+        if found.inexact:
+            log(f"warning: {view}: {found.inexact} SVMs were stopped before they were solved")
+        row = [view, found.chosen.scale, f"{found.chosen.C:g}", found.chosen.held_out, found.test]
+        rows.append([*row, found.mean, found.deviation] if args.splits else row)
+    print(f"{PROTOCOLS[protocol]}, linear SVMs on {args.features} features of {network.name}\n")
+    print(text_table(header, rows))
+    if args.json is not None:
+        report = {
+            "command": args.command_line,
+            "machine": describe_machine(),
+            "protocol": protocol,
+            "classes": len(train.class_names),
+            "learnt_from": len(train),
+            "tested_on": None if test is None else len(test),
+            "failed": sorted(transfer.failed),
+            "views": {view: found.to_dict() for view, found in results.items()},
+        }
+        write_json(args.json, report)
+    return 1 if transfer.failed else 0
+
+
+def _test_images(args: argparse.Namespace, train: LabelledImages) -> LabelledImages | None:
+    """The photographs to score on, none of which is learnt from, with the classes of those that are."""
+    from ...data.errors import InputError
+    from ...data.labelled_sources import open_labelled
+
+    path = args.test
+    if path is None:
+        if not (train.multi_label or args.crops) or not args.folders[0].is_dir():
+            return None
+        path = args.folders[0]
+    test = open_labelled([path], args.test_set, args.test_images, args.classes, args.crops)
+    if test.multi_label != train.multi_label:
+        kind = "several labels" if test.multi_label else "one label"
+        raise InputError(f"{path}: its photographs have {kind} each, unlike those of {listed_folders(args)}")
+    learnt = {image.path.resolve() for image in train}
+    shared = sum(image.path.resolve() in learnt for image in test)
+    if shared:
+        raise InputError(
+            f"{path}: {shared} of its {len(test)} examples are from photographs of {listed_folders(args)}, which are "
+            "learnt from; --test or --test-set must name others"
+        )
+    return test.renamed(train.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """What computes features: convolutions, fc layers where there are some, the pyramid, and the usual size."""
+
+    backbone: Backbone
+    head: Head | None
+    levels: tuple[int, ...]
+    size: int
+    name: str
+
+
+def _network(args: argparse.Namespace) -> _Network:
+    """The network that ``--model`` or ``--backbone`` names, on the device asked for."""
+    from ...data.errors import InputError
+    from ...detector.classification.network import SPPClassifier
+    from ...detector.convolutions.backbone import Backbone
+    from ...detector.head.pretrained import start_from_classifier
+
+    device = resolve_device(args)
+    if args.model is not None:
+        if any(option is not None for option in (args.backbone, args.weights, args.layer)):
+            raise InputError("--model has a network of its own; --backbone, --weights and --layer do not go with it")
+        classifier = SPPClassifier.load(args.model, device)
+        levels = args.pyramid or classifier.levels
+        if args.features != "spp" and levels != classifier.levels:
+            own = ",".join(map(str, classifier.levels))
+            raise InputError(f"{args.model}: its fc layers take the pyramid {own}; leave out --pyramid, or set it so")
+        return _Network(classifier.backbone, classifier.head, levels, classifier.size, str(args.model))
+    name, weights = args.backbone or "squeezenet1_1", args.weights or "imagenet"
+    levels = args.pyramid or (1, 2, 3, 6)
+    backbone = Backbone(name, weights, args.layer, args.seed)
+    head = None
+    if args.features != "spp":
+        head = start_from_classifier(backbone, weights, levels, classes=1)
+        if head is None:
+            raise InputError(
+                f"--features {args.features}: {name} with the weights '{weights}' and the map of {backbone.layer} has "
+                "no trained fc layers; alexnet and the vgg networks have, with trained weights and the default map, "
+                "and so has a --model"
+            )
+        head = head.eval().requires_grad_(False).to(device)
+    return _Network(backbone.to(device), head, levels, backbone.input_size, name)

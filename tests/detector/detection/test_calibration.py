@@ -1,0 +1,219 @@
+"""Platt scaling: the loss is least, whatever the scores; classes with little to learn from stay sensible."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.calibration import best_f1, f1_above, platt_gradient, sigmoid
+from sppnet.data.errors import InputError
+from sppnet.detector.detection.calibration import (
+    FEWEST,
+    LARGEST_SCORE,
+    PRIOR_SLOPE,
+    PRIOR_THRESHOLD,
+    Calibration,
+    cross_fitted,
+    platt,
+)
+from sppnet.eval.voc_ap import Judged
+
+
+def judged(scores, right, images=None, objects=None):
+    """A class's judged detections, by default all of one image in which all objects are found."""
+    scores, right = np.asarray(scores, float), np.asarray(right, bool)
+    images = np.zeros(len(scores), np.int64) if images is None else np.asarray(images)
+    objects = np.array([right.sum()]) if objects is None else np.asarray(objects)
+    order = np.argsort(-scores, kind="stable")
+    return Judged("a", objects, scores[order], right[order], images[order], np.arange(len(scores))[order])
+
+
+def drawn(seed, count, slope=2.0, intercept=-1.0, images=10, centre=0.0):
+    """Scores that are right with the probability of a known sigmoid."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(centre, 1, count)
+    right = rng.uniform(size=count) < 1 / (1 + np.exp(-(slope * scores + intercept)))
+    where = rng.integers(0, images, count)
+    return judged(scores, right, where, np.bincount(where, right, images).astype(int) + 1)
+
+
+def test_a_known_sigmoid_is_found():
+    one, other = drawn(0, 20_000), drawn(1, 20_000, slope=0.5, intercept=1.0)
+    found = Calibration.fit([one, other])
+    np.testing.assert_allclose(found.slopes, [2, 0.5], rtol=0.06)
+    np.testing.assert_allclose(found.intercepts, [-1, 1], atol=0.06)
+
+
+SCORES = st.one_of(st.floats(-5, 5, width=32), st.integers(-2, 2).map(float), st.sampled_from([1e30, -1e30, 900.0]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(SCORES, st.booleans()), min_size=2, max_size=60))
+def test_the_gradient_of_platts_loss_is_zero(pairs):
+    scores, right = np.array([score for score, _ in pairs]), np.array([hit for _, hit in pairs])
+    slope, intercept = platt(scores, right)
+    cut = np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE)
+    by_slope, by_intercept = platt_gradient(cut.tolist(), right.tolist(), slope, intercept)
+    scale = np.abs(cut).max() or 1.0
+    assert abs(by_slope) < 1e-7 * scale
+    assert abs(by_intercept) < 1e-7
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_has_the_least_loss_and_keeps_the_ranking(seed):
+    one = drawn(seed, 200)
+    found = Calibration.fit([one])
+    gradient = platt_gradient(one.scores, one.right, found.slopes[0], found.intercepts[0])
+    np.testing.assert_allclose(gradient, 0, atol=1e-8)
+    p = found.probabilities(one.scores, np.zeros(200, int))
+    assert p.dtype == np.float32
+    np.testing.assert_allclose(p, [sigmoid(found.slopes[0] * s + found.intercepts[0]) for s in one.scores], rtol=1e-6)
+    assert (np.diff(p) <= 0).all()
+
+
+NASTY = {
+    "nothing at all": ([], []),
+    "one right": ([0.3], [1]),
+    "one wrong": ([0.3], [0]),
+    "all right": (np.linspace(-1, 1, 50), np.ones(50)),
+    "all wrong": (np.linspace(-1, 1, 50), np.zeros(50)),
+    "equal scores": (np.full(50, 0.1), np.arange(50) % 2),
+    "parted by the score": (np.linspace(-1, 1, 50), np.arange(50) >= 25),
+    "the wrong way round": (np.linspace(-1, 1, 50), np.arange(50) < 25),
+    "infinite": ([np.inf, -np.inf, 0.5] * 20, [1, 0, 1] * 20),
+    "infinite the wrong way round": ([np.inf, -np.inf] * 20, [0, 1] * 20),
+    "huge": ([3e38, -3e38, 1e30, 0.1, 0.2] * 20, [1, 0, 1, 0, 1] * 20),
+    "tiny": (np.linspace(0, 1e-30, 60), np.arange(60) % 3 > 0),
+    "close together": (5 + np.linspace(0, 1e-6, 60), np.arange(60) >= 33),
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("beside", [False, True])
+def test_whatever_the_detections_probabilities_are_numbers_and_rank_alike(name, beside):
+    scores, right = NASTY[name]
+    one = judged(scores, right)
+    found = Calibration.fit([one, drawn(0, 300)] if beside else [one])
+    p = found.probabilities(one.scores, np.zeros(len(one.scores), int))
+    assert np.isfinite(p).all()
+    assert (np.diff(p) <= 0).all()
+    # Platt's targets: never quite sure, so the mean of what is said is that of what is true, drawn to the middle.
+    count = int(np.sum(right))
+    aims = np.where(one.right, (count + 1) / (count + 2), 1 / (len(one.right) - count + 2))
+    if len(p) and name not in ("infinite", "infinite the wrong way round", "huge"):
+        assert p.mean() == pytest.approx(aims.mean(), abs=1e-6)
+    if one.right.any():
+        assert (p > np.float32(found.thresholds[0])).any()
+    else:
+        assert found.thresholds[0] == PRIOR_THRESHOLD
+    assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_class_with_little_to_learn_from_takes_the_slope_of_all():
+    many, few = drawn(0, 400), drawn(1, 40, intercept=-2)
+    few = judged(few.scores, few.right & (np.cumsum(few.right) < FEWEST), few.images, few.objects)
+    backwards = judged(np.linspace(-1, 1, 50), np.arange(50) < 25)
+    none = judged([], [])
+    found = Calibration.fit([many, few, backwards, none])
+    scores = np.concatenate([part.scores for part in (many, few, backwards)])
+    right = np.concatenate([part.right for part in (many, few, backwards)])
+    together = platt(scores, right)
+    assert found.slopes[0] == platt(many.scores, many.right)[0]
+    assert found.slopes[1:] == (together[0],) * 3
+    for label, part in ((1, few), (2, backwards)):
+        _, by_intercept = platt_gradient(part.scores, part.right, together[0], found.intercepts[label])
+        assert abs(by_intercept) < 1e-9
+    assert found.intercepts[3] == together[1]
+    assert found.thresholds[3] == PRIOR_THRESHOLD
+
+
+def test_without_enough_of_anything_scores_are_log_odds():
+    found = Calibration.fit([judged([], []), judged([0.5, -0.5], [1, 0])])
+    assert found.slopes == (PRIOR_SLOPE, PRIOR_SLOPE)
+    nothing = Calibration.fit([judged([], [])])
+    assert nothing == Calibration((PRIOR_SLOPE,), (0.0,), (PRIOR_THRESHOLD,))
+    np.testing.assert_allclose(nothing.probabilities([0.0, np.log(3)], [0, 0]), [0.5, 0.75])
+    assert Calibration.fit([]) == Calibration((), (), ())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_thresholds_have_the_best_f1_of_each_class(seed):
+    classes = [drawn(seed, 60), drawn(seed + 100, 30, slope=0.5), drawn(seed + 200, 200, slope=5, intercept=-6)]
+    found = Calibration.fit(classes)
+    for label, one in enumerate(classes):
+        p = found.probabilities(one.scores, np.full(len(one.scores), label)).tolist()
+        f1 = f1_above(found.thresholds[label], p, one.right, one.positives)
+        assert f1 == pytest.approx(best_f1(p, one.right, one.positives))
+        taken = one.best_cut()
+        left_out = p[taken] if taken < len(p) else 0.0
+        assert found.thresholds[label] == pytest.approx((p[taken - 1] + left_out) / 2)
+
+
+def test_what_is_taken_is_shown_even_where_probabilities_are_all_but_one():
+    """The scores of the cut are different, their probabilities in float32 are both 1."""
+    steep = judged([60.0] * 30 + [50.0] * 5 + [-1.0] * 30, [1] * 30 + [0] * 5 + [0] * 30)
+    found = Calibration((1.0,), (0.0,), (0.5,))
+    threshold = found._best_threshold(0, steep)
+    p = found.probabilities(steep.scores, np.zeros(65, int))
+    assert p[29] == p[30] == 1
+    assert 0.99 < threshold < 1
+    assert (p[:30] > threshold).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (((1.0,), (0.0, 1.0), (0.5,)), "for each class, not 1, 2 and 1"),
+        (((0.0,), (0.0,), (0.5,)), "positive slopes.* not 0.0, 0.0 and 0.5"),
+        (((float("inf"),), (0.0,), (0.5,)), "not inf, 0.0 and 0.5"),
+        (((1.0,), (float("nan"),), (0.5,)), "not 1.0, nan and 0.5"),
+        (((1.0,), (0.0,), (1.5,)), "thresholds from 0 to 1, not 1.0, 0.0 and 1.5"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        Calibration(*values)
+
+
+def test_cross_fitting_measures_each_image_with_what_the_others_taught():
+    classes = [drawn(0, 300, images=12), drawn(1, 200, images=12, intercept=-2)]
+    made = cross_fitted(classes, folds=3)
+    expected = []
+    for fold in range(3):
+        others = [
+            judged(one.scores[one.images % 3 != fold], one.right[one.images % 3 != fold], None, [0]) for one in classes
+        ]
+        objects = [int(one.objects[np.arange(12) % 3 != fold].sum()) for one in classes]
+        others = [judged(part.scores, part.right, None, [count]) for part, count in zip(others, objects, strict=True)]
+        taught = Calibration.fit(others)
+        for label, one in enumerate(classes):
+            for score, hit in zip(one.scores[one.images % 3 == fold], one.right[one.images % 3 == fold], strict=True):
+                p = taught.probabilities([score], [label])[0]
+                expected.append((float(p), bool(hit), bool(p > taught.thresholds[label])))
+    p, right, shown = map(list, zip(*expected, strict=True))
+    np.testing.assert_allclose(made.probabilities, p, rtol=1e-6)
+    assert made.right.tolist() == right
+    assert made.shown.tolist() == shown
+    assert len(p) == 500
+
+
+def test_cross_fitting_needs_two_images():
+    assert cross_fitted([]) is None
+    assert cross_fitted([drawn(0, 20, images=1)]) is None
+    assert len(cross_fitted([drawn(0, 20, images=2)]).probabilities) == 20
+
+
+def test_cross_fitted_probabilities_are_true_and_their_error_is_honest():
+    """On many detections the error is small; on noise it is not the zero that the fit itself would show."""
+    assert cross_fitted([drawn(0, 20_000, images=200)]).to_dict()["ece"] < 0.03
+    classes = [drawn(seed, 24, images=12) for seed in range(8)]
+    fitted = Calibration.fit(classes)
+    in_sample = np.concatenate([fitted.probabilities(one.scores, np.full(24, k)) for k, one in enumerate(classes)])
+    right = np.concatenate([one.right for one in classes])
+    made = cross_fitted(classes)
+
+    def loss(p, hits):
+        return -np.mean(np.log(np.where(hits, p, 1 - p)))
+
+    assert loss(made.probabilities, made.right) > loss(in_sample.astype(float), right)

@@ -1,0 +1,208 @@
+"""The detector on its own: windows given or proposed, scores, files, wrong order."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sppnet import SPPDetector
+from sppnet.data.boxes import flip
+from sppnet.data.errors import InputError
+from sppnet.detector.detection.bundle import Bundle
+from sppnet.detector.detection.calibration import Calibration
+from sppnet.detector.modelfile import FORMAT, read_header, write_model
+from sppnet.detector.options import DetectOptions
+
+
+@pytest.fixture(scope="module")
+def bundle(features):
+    """A model with random SVMs whose scores spread around 0, and without regressors."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(3, features.width, generator=generator) / features.width**0.5
+    return Bundle(
+        backbone=features.backbone.name,
+        layer=features.backbone.layer,
+        class_names=("a", "b", "c"),
+        features=features.options,
+        detection=DetectOptions(max_windows=100),
+        convolutions=features.backbone.state(),
+        score_weights=weights,
+        score_intercepts=torch.tensor([0.0, 0.1, -0.1]),
+        card={"images": 1},
+    )
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+
+
+WINDOWS = np.array([[5, 5, 60, 50], [30, 10, 110, 79], [0, 0, 120, 80], [5, 5, 60, 50]], np.float32)
+
+
+def test_scores_are_features_times_weights(bundle, features, image):
+    detector = SPPDetector(bundle)
+    detector.set_image(image)
+    scores = detector.score_windows(WINDOWS)
+    maps = features.maps(image)
+    cells = features.locate(maps, WINDOWS)
+    rows = features.pool(maps, cells).double()[cells.inverse]
+    expected = rows @ bundle.score_weights.double().T + bundle.score_intercepts.double()
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(scores[0], scores[3])
+    assert detector.score_windows(np.zeros((0, 4))).shape == (0, 3)
+
+
+def test_asking_before_an_image_is_set_raises(bundle):
+    with pytest.raises(RuntimeError, match="set_image"):
+        SPPDetector(bundle).score_windows(WINDOWS)
+
+
+def test_detections_come_from_the_windows_given(bundle, image):
+    found = SPPDetector(bundle).detect(image, threshold=-10, windows=WINDOWS)
+    assert len(found)
+    assert {tuple(box) for box in found.boxes.tolist()} <= {tuple(box) for box in WINDOWS.tolist()}
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_windows_are_cut_to_the_image(bundle, image):
+    detector = SPPDetector(bundle)
+    wide = detector.detect(image, threshold=-10, windows=[[-50, -50, 500, 500]])
+    whole = detector.detect(image, threshold=-10, windows=[[0, 0, 120, 80]])
+    np.testing.assert_array_equal(wide.boxes, whole.boxes)
+    np.testing.assert_array_equal(wide.scores, whole.scores)
+
+
+def test_no_windows_and_impossible_threshold_give_empty_detections(bundle, image):
+    detector = SPPDetector(bundle)
+    assert len(detector.detect(image, windows=np.zeros((0, 4)))) == 0
+    assert len(detector.detect(image, threshold=1e9)) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 400, 3), (300, 2, 3), (40, 50)])
+def test_any_image_can_be_looked_at(bundle, shape):
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    found = SPPDetector(bundle).detect(pixels, threshold=-100)
+    assert (found.boxes[:, 2:] <= np.array(shape[1::-1])).all()
+
+
+def test_regressors_move_boxes(bundle, features, image):
+    # Zero weights: every box is moved by the intercept, half its width to the right.
+    moving = replace(
+        bundle,
+        box_weights=torch.zeros(3, features.width, 4),
+        box_intercepts=torch.tensor([[0.5, 0, 0, 0]]).repeat(3, 1),
+    )
+    found = SPPDetector(moving).detect(image, threshold=-10, windows=[[10, 10, 50, 40]])
+    assert len(found)
+    np.testing.assert_allclose(found.boxes, np.tile([[30, 10, 70, 40]], (len(found), 1)), atol=1e-4)
+
+
+def test_saved_and_loaded_detector_finds_the_same(bundle, image, tmp_path):
+    detector = SPPDetector(bundle)
+    detector.save(tmp_path / "model.safetensors")
+    again = SPPDetector.load(tmp_path / "model.safetensors")
+    ours, theirs = detector.detect(image, threshold=-10), again.detect(image, threshold=-10)
+    np.testing.assert_array_equal(ours.boxes, theirs.boxes)
+    np.testing.assert_array_equal(ours.scores, theirs.scores)
+    assert again.class_names == bundle.class_names
+    assert again.card == bundle.card
+    assert read_header(tmp_path / "model.safetensors")["classes"] == ["a", "b", "c"]
+
+
+def test_files_that_are_no_model_are_refused(bundle, tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(InputError, match="no such model file"):
+        Bundle.load(path)
+    path.write_bytes(b"not a model at all")
+    with pytest.raises(InputError, match="not an sppnet model file"):
+        Bundle.load(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="a safetensors file, but not an sppnet model"):
+        Bundle.load(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"sppnet": json.dumps({"format": 99})})
+    with pytest.raises(InputError, match="model format 99"):
+        Bundle.load(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"sppnet": json.dumps({"format": FORMAT})})
+    with pytest.raises(InputError, match="'backbone' is missing"):
+        Bundle.load(path)
+    bundle.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not an sppnet model file"):
+        Bundle.load(path)
+
+
+def test_mirrored_image_has_mirrored_windows(bundle, image):
+    """A window's scale and cells mirror up to the rounding of the grid: widths in cells agree within one."""
+    detector = SPPDetector(bundle)
+    maps = detector.features.maps(image)
+    straight = detector.features.locate(maps, WINDOWS)
+    mirrored = detector.features.locate(maps, flip(WINDOWS, 120))
+    ours = straight.cells[straight.inverse]
+    theirs = mirrored.cells[mirrored.inverse]
+    np.testing.assert_array_equal(straight.scale[straight.inverse], mirrored.scale[mirrored.inverse])
+    np.testing.assert_allclose(ours[:, 2] - ours[:, 0], theirs[:, 2] - theirs[:, 0], atol=1)
+    np.testing.assert_array_equal(ours[:, [1, 3]], theirs[:, [1, 3]])
+
+
+CALIBRATION = Calibration((2.0, 1.0, 3.0), (0.0, -1.0, 0.5), (0.5, 0.3, 0.7))
+
+
+@pytest.fixture(scope="module")
+def calibrated(bundle):
+    return SPPDetector(replace(bundle, calibration=CALIBRATION))
+
+
+def test_a_calibrated_detector_says_how_probable_its_detections_are(bundle, calibrated, image):
+    plain, found = SPPDetector(bundle).detect(image, -np.inf), calibrated.detect(image, -np.inf)
+    assert (SPPDetector(bundle).calibrated, calibrated.calibrated) == (False, True)
+    assert plain.probabilities is None
+    np.testing.assert_array_equal(found.scores, plain.scores)
+    np.testing.assert_array_equal(found.boxes, plain.boxes)
+    np.testing.assert_array_equal(found.probabilities, CALIBRATION.probabilities(plain.scores, plain.labels))
+    assert len(found) > 10
+    for threshold, above in ((0.6, 0.6), (0, 0), (1, 1), (None, np.float32(CALIBRATION.thresholds)[found.labels])):
+        shown = calibrated.detect(image, threshold)
+        assert shown.to_records() == found[found.probabilities > np.float32(above)].to_records()
+    own = calibrated.detect(image)
+    assert 0 < len(own) < len(found)
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 1.01, np.inf, np.nan, -10])
+def test_a_threshold_that_is_no_probability_is_refused_by_a_calibrated_detector(calibrated, image, threshold):
+    with pytest.raises(ValueError, match=f"the threshold must be from 0 to 1, not {threshold:g}"):
+        calibrated.detect(image, threshold)
+
+
+def test_a_calibration_is_saved_and_models_of_before_have_none(bundle, calibrated, image, tmp_path):
+    path = tmp_path / "model.safetensors"
+    calibrated.save(path)
+    again = SPPDetector.load(path)
+    assert again.bundle.calibration == CALIBRATION
+    assert again.detect(image).to_records() == calibrated.detect(image).to_records()
+    older = {key: value for key, value in bundle.header().items() if key != "calibration"}
+    write_model(path, older, bundle.tensors())
+    assert Bundle.load(path).calibration is None
+    assert SPPDetector.load(path).detect(image).to_records() == SPPDetector(bundle).detect(image).to_records()
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ({"slopes": [1.0]}, "not a sound sppnet model: .*missing"),
+        ({"slopes": [1], "intercepts": [0], "thresholds": [0.5]}, "calibration is of 1 classes, the model has 3"),
+        ({"slopes": [-1] * 3, "intercepts": [0] * 3, "thresholds": [0.5] * 3}, "positive slopes"),
+        ({"slopes": ["x"] * 3, "intercepts": [0] * 3, "thresholds": [0.5] * 3}, "not a sound sppnet model"),
+        ({"slops": [1] * 3}, "did you mean 'slopes'"),
+        ([1.0], "not a sound sppnet model"),
+    ],
+)
+def test_a_calibration_that_is_none_is_refused(bundle, tmp_path, calibration, message):
+    path = tmp_path / "model.safetensors"
+    write_model(path, {**bundle.header(), "calibration": calibration}, bundle.tensors())
+    with pytest.raises(InputError, match=f"model.safetensors: .*{message}"):
+        Bundle.load(path)

@@ -1,0 +1,38 @@
+"""The models that the package carries: small enough to carry, loadable, and open about their origin."""
+
+import numpy as np
+import pytest
+from sppnet.data.embedded import embedded_models
+from sppnet.data.samples import sample_photographs
+from sppnet.detector.detection.bundle import Bundle
+from sppnet.detector.detection.detector import SPPDetector, detector_of
+
+MEGABYTES = {"animals": 10, "cells": 4}
+
+
+@pytest.mark.parametrize("name", sorted({*MEGABYTES, *embedded_models()}))
+def test_a_model_of_the_package(name):
+    path = embedded_models().get(name)
+    if path is None:
+        pytest.skip(f"the package carries no model '{name}' yet")
+    assert path.stat().st_size <= MEGABYTES[name] * 1e6
+    detector = detector_of(Bundle.load(name), "cpu")
+    assert set(detector.card["about"]) >= {"data", "teacher", "licence", "command", "seed", "limits"}
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    detector.set_image(image)
+    scores = detector.score_windows([[0, 0, 120, 90], [10, 10, 50, 60]])
+    assert scores.shape == (2, len(detector.class_names))
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(("photograph", "shown"), [("chelsea", {"cat"}), ("astronaut", {"person"}), ("rocket", set())])
+def test_animals_on_photographs_that_everybody_has(photograph, shown):
+    (path,) = [path for path in sample_photographs() if path.stem == photograph]
+    found = SPPDetector.load().detect(path)
+    assert {found.class_names[label] for label in found.labels} == shown
+
+
+def test_what_is_surely_seen_in_a_cup_of_coffee():
+    (path,) = [path for path in sample_photographs() if path.stem == "coffee"]
+    # The thresholds of the best F1 let two false alarms through, with probabilities of 0.20 and 0.12.
+    assert len(SPPDetector.load().detect(path, threshold=0.5)) == 0

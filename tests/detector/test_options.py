@@ -1,0 +1,42 @@
+"""Options survive JSON and refuse what they do not know."""
+
+import json
+
+import pytest
+from sppnet.data.errors import InputError
+from sppnet.detector.options import BoxOptions, DetectOptions, FeatureOptions, SVMOptions, TrainOptions
+
+
+@pytest.mark.parametrize("kind", [BoxOptions, DetectOptions, FeatureOptions, SVMOptions, TrainOptions])
+def test_round_trip_through_json(kind):
+    assert kind.from_dict(json.loads(json.dumps(kind().to_dict()))) == kind()
+
+
+def test_tuples_come_back_as_tuples():
+    options = FeatureOptions(scales=(480, 688), levels=(1, 2, 4))
+    assert FeatureOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+
+
+def test_unknown_key_names_the_nearest():
+    with pytest.raises(InputError, match="unknown option 'scale' for FeatureOptions; did you mean 'scales'"):
+        FeatureOptions.from_dict({"scale": [688]})
+
+
+@pytest.mark.parametrize("part", [-0.1, 1.0])
+def test_held_out_part_is_a_part(part):
+    with pytest.raises(InputError, match="held-out part must be at least 0 and less than 1"):
+        TrainOptions(held_out=part)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scales": ()}, "scales"),
+        ({"scales": (0,)}, "scales"),
+        ({"levels": (0, 1)}, "levels"),
+        ({"features": "fc9"}, "pool5"),
+    ],
+)
+def test_impossible_values_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        FeatureOptions(**values)

@@ -1,0 +1,79 @@
+"""Windows through scales, projection and pooling: the fast path equals one window at a time."""
+
+import numpy as np
+import torch
+from sppnet.data.boxes import flip
+from sppnet.detector.windows import features as features_module
+from sppnet.detector.windows.projection import project
+from sppnet.detector.windows.scales import choose_scale, resize, scale_boxes, scaled_size
+from torch.nn import functional
+
+
+def random_windows(rng, count, height, width):
+    corners = np.sort(rng.uniform(0, 1, (count, 2, 2)), axis=1) * (width, height)
+    return np.concatenate([corners[:, 0], corners[:, 1] + 1], axis=1).clip(0, (width, height) * 2).astype(np.float32)
+
+
+def one_window(features, image, window):
+    """The feature of a single window, by the paper's steps and torch's own pooling."""
+    options, backbone = features.options, features.backbone
+    size = image.shape[:2]
+    scale = options.scales[choose_scale(window[None], size, options.scales)[0]]
+    with torch.no_grad():
+        whole = backbone(backbone.preprocess(resize(image, scale)[0]))[0]
+    scaled = scale_boxes(window[None], size, scaled_size(size, scale))
+    x0, y0, x1, y1 = project(scaled, tuple(whole.shape[1:]), backbone.stride, backbone.offset0)[0]
+    part = whole[:, y0 : y1 + 1, x0 : x1 + 1]
+    blocks = [functional.adaptive_max_pool2d(part, n).permute(1, 2, 0).reshape(-1) for n in options.levels]
+    return torch.cat(blocks).numpy()
+
+
+def test_every_window_equals_the_one_at_a_time_path(far_scales):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (90, 140, 3), np.uint8)
+    windows = random_windows(rng, 40, 90, 140)
+    maps = far_scales.maps(image)
+    cells = far_scales.locate(maps, windows)
+    assert set(cells.scale) == {0, 1}
+    pooled = far_scales.pool(maps, cells).numpy()
+    assert pooled.shape == (len(cells), far_scales.width)
+    for window, row in zip(windows, cells.inverse, strict=True):
+        np.testing.assert_array_equal(pooled[row], one_window(far_scales, image, window))
+
+
+def test_windows_on_the_same_cells_are_pooled_once(far_scales):
+    rng = np.random.default_rng(1)
+    maps = far_scales.maps(rng.integers(0, 256, (90, 140, 3), np.uint8))
+    windows = random_windows(rng, 20, 90, 140)
+    cells = far_scales.locate(maps, np.concatenate([windows, windows + np.float32(0.01)]))
+    assert len(cells) <= 24
+    np.testing.assert_array_equal(cells.inverse[:20], far_scales.locate(maps, windows).inverse)
+
+
+def test_chunks_make_up_the_whole(far_scales, monkeypatch):
+    monkeypatch.setitem(features_module.CHUNK, "cpu", 7)
+    rng = np.random.default_rng(2)
+    maps = far_scales.maps(rng.integers(0, 256, (90, 140, 3), np.uint8))
+    cells = far_scales.locate(maps, random_windows(rng, 40, 90, 140))
+    # Cloned, for the next rows overwrite these.
+    parts = [(part, rows.clone()) for part, rows in far_scales.chunks(maps, cells)]
+    assert [part.start for part, _ in parts] == list(range(0, len(cells), 7))
+    np.testing.assert_array_equal(torch.cat([rows for _, rows in parts]), far_scales.pool(maps, cells))
+
+
+def test_no_windows(features):
+    maps = features.maps(np.zeros((64, 64, 3), np.uint8))
+    cells = features.locate(maps, np.zeros((0, 4), np.float32))
+    assert features.pool(maps, cells).shape == (0, features.width)
+    assert list(features.chunks(maps, cells)) == []
+
+
+def test_a_wrong_offset_moves_the_windows(features):
+    """The feature depends on where the window is: what the pipeline test relies on when it shifts the projection."""
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[:, 64:] = 255
+    maps = features.maps(image)
+    window = np.array([[10, 40, 50, 80]], np.float32)
+    left = features.pool(maps, features.locate(maps, window))
+    right = features.pool(maps, features.locate(maps, flip(window, 128)))
+    assert not torch.equal(left, right)

@@ -1,0 +1,30 @@
+"""``sppnet benchmark pooling``: a small run, for what it reports rather than how fast it is."""
+
+from argparse import Namespace
+
+import numpy as np
+import pytest
+from sppnet.data.errors import InputError
+from sppnet.scripts.benchmark import pooling as bench_pooling
+
+
+def test_both_sides_pool_the_same_bits():
+    result = bench_pooling.measure(Namespace(windows=30, repeats=2))
+    assert result["bit_equal"] is True
+    assert set(result["ratios"]) == set(result["times"]) - {"roi_pool, four calls"}
+    assert all(len(times["seconds"]) == 2 for times in result["times"].values())
+    text = bench_pooling.table(result)
+    assert "Pooling 30 windows of a 256 x 50 x 60 map, levels 1, 2, 3, 6" in text
+    assert "equal bit by bit" in text
+
+
+def test_windows_stay_on_the_map_and_reach_its_ends():
+    windows = bench_pooling.random_windows(np.random.default_rng(0), 5000)
+    assert (windows[:, :2] >= 0).all()
+    assert (windows[:, :2] < windows[:, 2:]).all()
+    assert windows[:, 2:].max(axis=0).tolist() == [bench_pooling.WIDTH - 1, bench_pooling.HEIGHT - 1]
+
+
+def test_refuses_to_measure_nothing():
+    with pytest.raises(InputError, match="at least 1, not 0 and 10"):
+        bench_pooling.measure(Namespace(windows=0, repeats=10))
