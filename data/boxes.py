@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[Any]
+from .arrays import Array
 
 
 def as_boxes(boxes: ArrayLike, dtype: Any = np.float32) -> Array:

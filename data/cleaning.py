@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .boxes import clip
 from .errors import ImageError, InputError
 from .image import image_size
-
-Array = NDArray[Any]
 
 
 class Tally:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .arrays import Array
 from .boxes import as_boxes
 from .errors import InputError
 from .nms import class_nms
 from .store import atomic_path, write_json
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

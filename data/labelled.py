@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import InputError
 from .image import read_image
 from .sample import checked_classes
 
-Array = NDArray[Any]
 Box = tuple[float, float, float, float]
 
 

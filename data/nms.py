@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Array
 from .boxes import as_boxes
-
-Array = NDArray[Any]
 
 
 def nms(boxes: ArrayLike, scores: ArrayLike, threshold: float) -> NDArray[np.int64]:

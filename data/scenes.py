@@ -12,18 +12,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import InputError
 from .image import write_image
 from .store import atomic_path
 from .voc import write_annotation
 
-Array = NDArray[Any]
 Rng = np.random.Generator
 
 # An object of which others cover more than the first part is hard to tell; more than the second, and it is gone.

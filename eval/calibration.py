@@ -13,14 +13,13 @@ from math import isnan
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..data.arrays import Array
 from ..data.detections import Detections
 from .chart import Axis, Line, line_chart
 from .report import text_table
 from .voc_ap import Judged
-
-Array = NDArray[Any]
 
 #: The least probability of the detections that are counted.
 AT_LEAST = 0.05

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from .report import text_table
 from .voc_ap import METRICS, PrecisionRecall, VOCResult
-
-Array = NDArray[Any]
 
 
 def top_k_accuracy(scores: Array, labels: Array, k: int) -> float:

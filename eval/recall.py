@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from ..data.boxes import iou
-
-Array = NDArray[Any]
 
 THRESHOLDS = (0.5, 0.7, 0.8)
 

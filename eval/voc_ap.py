@@ -24,13 +24,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from ..data.boxes import iou
 from ..data.detections import Detections
 from ..data.sample import Sample
 
-Array = NDArray[Any]
 Metric = Literal["voc07", "voc"]
 
 METRICS: dict[Metric, str] = {"voc07": "VOC07 11-point AP", "voc": "VOC area AP"}

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from ..data.boxes import clip, unique
 from ..data.errors import InputError
 from ..data.image import as_image
@@ -23,8 +23,6 @@ from .ranking import ranked
 from .selective_search import ALGORITHM_VERSION, MODES, selective_search
 from .squares import small_squares
 from .working_image import large_enough, to_original, working_image
-
-Array = NDArray[Any]
 
 
 class Proposer(Protocol):

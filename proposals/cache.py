@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from ..data.boxes import as_boxes
 from ..data.image import read_image
 from ..data.store import atomic_path, content_key, file_key
 from .backends import Proposer
-
-Array = NDArray[Any]
 
 
 class ProposalCache:

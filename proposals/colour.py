@@ -6,13 +6,10 @@ changes of the light. Hue and normalised rgb ignore shadows, Lab and intensity s
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ..data.arrays import Array
 
 
 def _rgi(image: Array) -> Array:

@@ -13,13 +13,10 @@ plus ``k`` over its size. Three things make it fast:
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ..data.arrays import Array
 
 STEPS = 16
 """Weights are Euclidean colour distances in steps of 1/16."""

@@ -6,15 +6,11 @@ until one region is left; every region on the way is a proposal.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from .heap import pop, push, room
-
-Array = NDArray[Any]
 
 ONE = 1 << 15
 """Histograms hold whole 1/ONE shares of a region: sums of whole numbers do not depend on their order."""

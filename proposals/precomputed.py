@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from ..data.boxes import as_boxes, clip, from_voc
 from ..data.errors import InputError
 from ..data.store import content_key, file_key
-
-Array = NDArray[Any]
 
 CONVENTIONS: dict[str, Callable[[Array], Array]] = {
     "half-open": lambda corners: corners,

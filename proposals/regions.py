@@ -8,14 +8,11 @@ of its gradient alone, which is an eighth of the work and tells segments apart a
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ..data.arrays import Array
 
 COLOUR_BINS = 25
 DIRECTIONS = 8

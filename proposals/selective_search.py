@@ -17,8 +17,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from ..data.errors import InputError
 from ..data.image import as_image
 from .colour import convert
@@ -27,8 +27,6 @@ from .grouping import group
 from .ranking import ranked
 from .regions import COLOUR_BINS, colour_bins, histograms, neighbours, sizes_and_boxes, texture_bins
 from .working_image import large_enough, to_original, working_image
-
-Array = NDArray[Any]
 
 ALGORITHM_VERSION = 3
 """Raised whenever the boxes of an image change, so that no cache serves old ones."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ..data.arrays import Array
 
 SIDES = (1 / 16, 1 / 12)
 """Sides of the squares, as parts of the square root of the image's area: 35 and 46 pixels in a photograph of 640 x 480.

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ..data.arrays import Array
 from ..data.boxes import scale
-
-Array = NDArray[Any]
 
 WORKING_PIXELS = 500 * 500
 """Area of the working image. The paper scales to a width of 500; an area treats upright and very long images alike."""

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...data.arrays import Array
 from ...data.errors import InputError
 from ..options import MIN_SIDE
 
-Array = NDArray[Any]
 Places = Literal["full", "centre", "corners", "grid"]
 
 NAMES = ("one", "ten", "96", "full", "98")

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from ...data.ahead import ahead
+from ...data.arrays import Array
 from ...data.errors import ImageError
 from .network import SPPClassifier
 from .views import Views, from_crops, predict_views
-
-Array = NDArray[Any]
 
 
 class Photograph(Protocol):

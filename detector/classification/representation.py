@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...data.ahead import ahead
+from ...data.arrays import Array
 from ...data.errors import ImageError, InputError
 from ...data.labelled import LabelledImage, LabelledImages
 from ...data.memory import after_image
@@ -24,7 +24,6 @@ from ..pooling.levels import bins, check_levels
 from ..pooling.spp import spp_pool
 from ..windows.scales import resize
 
-Array = NDArray[Any]
 Layer = Literal["spp", "fc6", "fc7"]
 View = Literal["full", "crop", "warp"]
 

@@ -8,8 +8,8 @@ from math import isnan
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...data.arrays import Array
 from ...data.errors import InputError
 from ...data.labelled import LabelledImage, LabelledImages
 from ...data.progress import log
@@ -21,7 +21,6 @@ from ..learners.gram import gram_matrix
 from ..learners.one_vs_rest import MAX_GRAM_ROWS, OneVsRest, choose, random_splits
 from .representation import Representation, represent_all
 
-Array = NDArray[Any]
 Protocol = Literal["caltech101", "voc07"]
 
 PROTOCOLS: dict[Protocol, str] = {"caltech101": "mean class accuracy", "voc07": "VOC07 11-point mAP"}

@@ -12,15 +12,15 @@ zeros, and by at most half a cell, since a view's cells are the map's nearest on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ...data.arrays import Array
 from ...data.boxes import flip
 from ...data.errors import InputError
 from ..convolutions.backbone import Backbone
@@ -30,8 +30,6 @@ from ..windows.scales import resize
 from .places import Views, named_views, view_cells, view_windows
 
 __all__ = ["Views", "from_crops", "from_maps", "named_views", "predict_views", "rows_from_crops", "rows_from_maps"]
-
-Array = NDArray[Any]
 
 _cells_of_squares: WeakKeyDictionary[nn.Module, dict[int, tuple[int, int]]] = WeakKeyDictionary()
 

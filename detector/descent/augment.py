@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ...data.arrays import Array
 from ...data.errors import InputError
 from ..options import BaseOptions
 
-Array = NDArray[Any]
 Kind = Literal["none", "paper", "strong"]
 
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ...data.arrays import Array
 from ...data.errors import InputError
 from ...data.progress import log
 from ...data.store import Checkpoint
@@ -22,8 +21,6 @@ from ..head.compression import bfloat16_is_fast
 from .augment import Augmentation
 from .options import LearnOptions
 from .photographs import Batch, Photographs, normalised
-
-Array = NDArray[Any]
 
 #: Epochs' shares after which the schedule "steps" divides the rate by ten.
 _STEPS = (0.6, 0.85)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...data.ahead import ahead
+from ...data.arrays import Array
 from ...data.errors import ImageError
 from ...data.labelled import LabelledImages
 from ...data.progress import log, track
@@ -20,8 +20,6 @@ from ..convolutions.backbone import MEAN, STD
 from ..windows.scales import resize
 from .augment import Augmentation, at_size, centre_crop, training_crop, warped
 from .options import Fit
-
-Array = NDArray[Any]
 
 #: Memory for photographs that are read once and kept, bytes.
 _KEPT = 2_000_000_000

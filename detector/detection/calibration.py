@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from ...data.arrays import Array
 from ...data.errors import InputError
 from ...eval.calibration import Verdicts
 from ...eval.voc_ap import Judged
 from ..options import BaseOptions
-
-Array = NDArray[Any]
 
 #: Right and wrong detections that a class needs, of each kind, to have a slope of its own.
 FEWEST = 10

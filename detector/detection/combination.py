@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ...data.arrays import Array
 from ...data.boxes import as_boxes, clip
 from ...data.detections import Detections
 from ...data.errors import InputError
 from ...data.image import as_image
 from ...data.progress import log
 from .detector import Detector
-
-Array = NDArray[Any]
 
 
 class CombinedDetector:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ...data.arrays import Array
 from ...data.boxes import as_boxes, clip
 from ...data.detections import Detections
 from ...data.embedded import DEFAULT_MODEL
@@ -24,9 +25,6 @@ from ..windows.features import Cells, Features, WindowFeatures
 from ..windows.warping import WarpFeatures
 from .bundle import Bundle
 from .postprocess import finish, log_odds
-
-Array = NDArray[Any]
-
 
 AnyDetector = TypeVar("AnyDetector", bound="Detector")
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ...data.arrays import Array
 from ...data.boxes import clip, decode
 from ...data.detections import Detections
 from ...data.nms import nms
 from ..options import DetectOptions
 from .calibration import Calibration
-
-Array = NDArray[Any]
 
 
 def log_odds(logits: Array) -> Array:

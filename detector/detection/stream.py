@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-from numpy.typing import NDArray
+from typing import Protocol, TypeVar
 
 from ...data.ahead import ahead
+from ...data.arrays import Array
 from ...data.detections import Detections
 from ...data.errors import ImageError
 from ...data.formats import ImageDetections
 from ...data.image import read_image
 
-Array = NDArray[Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

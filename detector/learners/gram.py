@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ...data.arrays import Array
 
 #: Numbers of a row, and rows, that are brought to single precision together.
 COLUMNS, ROWS = 4096, 1024

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ...data.arrays import Array
 from ...eval.machine import cpu_count
 from ..options import SVMOptions
 from .gram import COLUMNS, ROWS, gram_matrix, solve
 from .svm import LinearSVM, RowStore, fit_all
-
-Array = NDArray[Any]
 
 #: Rows whose inner products are kept, in 1 GiB at most; of more, the problems are solved on the rows themselves.
 MAX_GRAM_ROWS = 16_384

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from ...data.arrays import Array
 from ..options import BoxOptions
-
-Array = NDArray[Any]
 
 
 class BoxRegressor:

@@ -19,11 +19,9 @@ import torch
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
+from ...data.arrays import Array
 from ..options import SVMOptions
-
-Array = NDArray[Any]
 
 
 def _half_intrinsic(typing_context: Any, bits: Any) -> Any:

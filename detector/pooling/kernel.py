@@ -12,16 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
-from numpy.typing import NDArray
 
+from ...data.arrays import Array
 from .levels import bins, check_levels, check_windows, steps
-
-Array = NDArray[Any]
 
 # Windows handed to a thread at once: a few milliseconds of work.
 _CHUNK = 64

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...data.arrays import Array
 from .kernel import pool_bits
-from .levels import Array, bins, check_levels, check_windows, edges, steps
+from .levels import bins, check_levels, check_windows, edges, steps
 
 __all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "spp_pool"]
 

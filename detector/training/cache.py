@@ -13,15 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ...data.arrays import Array
 from ...data.memory import after_image
 from ...data.store import atomic_path, content_key
 from ..convolutions.backbone import Backbone
 from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures
 from ..windows.warping import WarpedWindows, WarpFeatures, frames
-
-Array = NDArray[Any]
 
 #: Part of every key; raised when the meaning of an entry changes.
 VERSION = 1

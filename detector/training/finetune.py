@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...data.arrays import Array
 from ...data.boxes import flip, iou
 from ...data.errors import InputError
 from ...eval.timing import StageTimer
@@ -19,8 +18,6 @@ from ..head.compression import bfloat16_is_fast
 from ..head.head import Head
 from ..options import FineTuneOptions
 from .sampling import TrainingImages
-
-Array = NDArray[Any]
 
 #: Held-out windows: up to this many positives of an image.
 _HELD_OUT_POSITIVES = 8

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ...data.arrays import Array
 from ...data.errors import InputError
 from ...data.nms import nms
 from ..learners.svm import LinearSVM, RowStore, fit_all
 from ..options import SVMOptions
 from ..windows.features import Cells
 from .sampling import TrainingImages
-
-Array = NDArray[Any]
 
 
 class Miner:

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ...data.arrays import Array
 from ...data.boxes import encode, iou, unique
 from ...data.sample import Sample
 from ..windows.features import Cells, Features
 from .cache import FeatureCache, mirrored
-
-Array = NDArray[Any]
 
 
 class TrainingImages:

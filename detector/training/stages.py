@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ...data.arrays import Array
 from ...data.progress import log, track
 from ...data.store import Checkpoint, content_key, write_text
 from ...eval.chart import Axis, Line, line_chart
@@ -22,8 +22,6 @@ from ..windows.features import Features
 from .finetune import Epoch, FineTuner
 from .mining import Miner, hyperplanes
 from .sampling import TrainingImages, mean_norm, regression_windows
-
-Array = NDArray[Any]
 
 #: Part of every stage's key; raised when what a stage keeps or means changes.
 STAGES = 2

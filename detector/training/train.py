@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ... import __version__
 from ...data.boxes import flip
@@ -43,8 +42,6 @@ from ..windows.features import Features
 from .cache import feature_cache, mirrored
 from .sampling import TrainingImages, sample_rows, training_windows
 from .stages import Planes, Regressors, Stages
-
-Array = NDArray[Any]
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0

@@ -10,13 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ...data.arrays import Array
 from ...data.memory import after_image
 from ..convolutions.backbone import Backbone
 from ..head.head import Head
@@ -25,8 +25,6 @@ from ..pooling.kernel import unique_windows
 from ..pooling.spp import bins, spp_pool_into
 from .projection import project
 from .scales import choose_scale, resize, scale_boxes, scaled_size
-
-Array = NDArray[Any]
 
 #: Windows pooled at a time: on the CPU what is pooled then fits a core's cache until it has been scored.
 CHUNK = {"cpu": 256, "cuda": 4096}

@@ -7,15 +7,12 @@ the only coordinate that changes on the way from our half-open boxes is the left
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ...data.arrays import Array
 from ...data.boxes import to_voc
 from ..options import CornerRule
-
-Array = NDArray[Any]
 
 # ZF-5's margin in the authors' release: 6.5 pixels at stride 16. Other strides get the same part of a cell.
 _MARGIN = 6.5 / 16

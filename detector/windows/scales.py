@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ...data.arrays import Array
 from ...data.boxes import area, as_boxes, from_voc, to_voc
 from ..options import MIN_SIDE, ScaleRule
-
-Array = NDArray[Any]
 
 MAX_ASPECT = 4.0
 """The long side is at most this many times ``s``: VOC's photographs stay below, a strip of 1 x 10,000 does not."""

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ...data.arrays import Array
 from ...data.boxes import as_boxes
 from ...data.memory import after_image
 from ..convolutions.backbone import Backbone
@@ -25,8 +24,6 @@ from ..head.head import Head
 from ..options import FeatureOptions
 from ..pooling.spp import spp_pool_into
 from .features import Cells, Features
-
-Array = NDArray[Any]
 
 #: Crops that go through the network together. On two cores 4 or 8 are quickest for SqueezeNet and MobileNetV2, which
 #: takes three times as long for each of 64 (what fewer make stays in the cache), and near AlexNet's best, 32; a GPU
