@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from ..data.errors import InputError
 
@@ -14,14 +14,14 @@ Options = TypeVar("Options", bound="BaseOptions")
 ScaleRule = Literal["area", "reference"]
 CornerRule = Literal["reference", "paper"]
 Method = Literal["spp", "warp"]
-Layer = Literal["pool5", "fc6", "fc7"]
+FeatureKind = Literal["pool5", "fc6", "fc7"]
 Scorer = Literal["svm", "softmax"]
 
 MIN_SIDE = 64
 """No scaled image is narrower, in pixels: every backbone of stride 16 finds at least one cell in it."""
 
 METHODS: tuple[str, ...] = get_args(Method)
-LAYERS: tuple[str, ...] = get_args(Layer)
+FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
 SCORERS: tuple[str, ...] = get_args(Scorer)
 
 
@@ -29,9 +29,13 @@ SCORERS: tuple[str, ...] = get_args(Scorer)
 class BaseOptions:
     """Values to and from JSON-like dictionaries; unknown keys are refused."""
 
+    KEYS: ClassVar[Mapping[str, str]] = {}
+    """Keys in files of the fields that have another name there."""
+
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON-like values; tuples become lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {self.KEYS.get(name, name): value for name, value in asdict(self).items()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_dict(cls: type[Options], values: Mapping[str, Any]) -> Options:
@@ -42,12 +46,12 @@ class BaseOptions:
         InputError
             For a key that is no option; the message names the nearest known one.
         """
-        known = [field.name for field in fields(cls)]
+        known = {cls.KEYS.get(field.name, field.name): field.name for field in fields(cls)}
         for key in values:
             if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1) or known
+                nearest = difflib.get_close_matches(key, known, n=1) or list(known)
                 raise InputError(f"unknown option {key!r} for {cls.__name__}; did you mean {nearest[0]!r}?")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        return cls(**{known[key]: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class FeatureOptions(BaseOptions):
         How a window's scale is chosen (see :func:`.scales.choose_scale`).
     projection_rule : {"reference", "paper"}
         How a window's corners become feature cells (see :func:`.projection.project`).
-    features : {"pool5", "fc6", "fc7"}
-        The layer that the SVMs see.
+    kind : {"pool5", "fc6", "fc7"}
+        What the SVMs see of a window: its pooled map, or the output of an fc layer; "features" in files.
     method : {"spp", "warp"}
         The convolutions run over the image once for each scale, or, as in R-CNN, over every window, cut out and warped.
     crop : int or None
@@ -74,11 +78,13 @@ class FeatureOptions(BaseOptions):
         Pixels of such a square on each side that show what is around the window (R-CNN: 16).
     """
 
+    KEYS: ClassVar[Mapping[str, str]] = {"kind": "features"}
+
     scales: tuple[int, ...] = (688,)
     levels: tuple[int, ...] = (1, 2, 3, 6)
     scale_rule: ScaleRule = "area"
     projection_rule: CornerRule = "reference"
-    features: Layer = "pool5"
+    kind: FeatureKind = "pool5"
     method: Method = "spp"
     crop: int | None = None
     context: int = 16
@@ -95,11 +101,11 @@ class FeatureOptions(BaseOptions):
             raise InputError(f"scales must be positive side lengths in pixels, not {self.scales}")
         if not self.levels or any(level < 1 for level in self.levels):
             raise InputError(f"pyramid levels must be positive, not {self.levels}")
-        if self.features not in LAYERS:
-            raise InputError(f"features must be one of {', '.join(LAYERS)}, not {self.features!r}")
+        if self.kind not in FEATURE_KINDS:
+            raise InputError(f"features must be one of {', '.join(FEATURE_KINDS)}, not {self.kind!r}")
 
     @property
-    def views(self) -> int:
+    def window_scales(self) -> int:
         """Scales that a window can be seen at: a warped one has a single size."""
         return len(self.scales) if self.method == "spp" else 1
 

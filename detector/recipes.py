@@ -67,7 +67,7 @@ RECIPES = {
         layer=None,
         learn=replace(LEARN, epochs=80),
         augmentation=AUGMENTATION,
-        features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), features="fc7"),
+        features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), kind="fc7"),
         svm=SVMOptions(),
         # Held-out VOC07 mAP of an earlier student, C at 0.01: 0.443 with one regression and a ridge of 4000, so 0.451.
         boxes=BoxOptions(ridge=1000.0),

@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "warp" and args.scales is not None:
         raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
     chosen = {} if args.scales is None else {"scales": args.scales}
-    features = FeatureOptions(levels=args.pyramid, features=args.features, method=args.method, **chosen)
+    features = FeatureOptions(levels=args.pyramid, kind=args.features, method=args.method, **chosen)
     given = {"width": args.fc_width, "epochs": args.epochs}
     finetune = FineTuneOptions(**{name: value for name, value in given.items() if value is not None})
     detection = DetectOptions(args.proposals, args.max_windows, regressions=args.regressions)

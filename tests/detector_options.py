@@ -13,7 +13,7 @@ SMALL = {
 }
 
 SMALL_FC = SMALL | {
-    "features": FeatureOptions(scales=(128, 192), levels=(1, 2, 4), features="fc7"),
+    "features": FeatureOptions(scales=(128, 192), levels=(1, 2, 4), kind="fc7"),
     "finetune": FineTuneOptions(width=32, epochs=3, batch=16, positives_in_batch=4, batches_in_epoch=1),
 }
 

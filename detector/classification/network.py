@@ -155,7 +155,7 @@ class SPPClassifier(nn.Module):
     @torch.no_grad()
     def logits(self, rows: Tensor) -> Tensor:
         """Pooled rows (N, M * C) of whole images or of windows of a map to float32 logits (N, classes)."""
-        return cast(Tensor, self.head.fc8(self.head.layer(rows, "fc7")))
+        return cast(Tensor, self.head.fc8(self.head.output(rows, "fc7")))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (N, classes) to probabilities: of a row they sum to 1, unless there may be several labels."""

@@ -24,10 +24,10 @@ from ..pooling.levels import bins, check_levels
 from ..pooling.spp import spp_pool
 from ..windows.scales import resize
 
-Layer = Literal["spp", "fc6", "fc7"]
+RepresentationKind = Literal["spp", "fc6", "fc7"]
 View = Literal["full", "crop", "warp"]
 
-LAYERS: tuple[str, ...] = get_args(Layer)
+KINDS: tuple[str, ...] = get_args(RepresentationKind)
 VIEWS: tuple[str, ...] = get_args(View)
 
 
@@ -37,7 +37,7 @@ class Representation(BaseOptions):
 
     Attributes
     ----------
-    layer : {"spp", "fc6", "fc7"}
+    kind : {"spp", "fc6", "fc7"}
         The pooled pyramid or one of the fc layers behind it.
     levels : tuple of int
         Pyramid levels; level n pools n x n bins of the whole map.
@@ -48,17 +48,17 @@ class Representation(BaseOptions):
         Pixels of the shorter side of the photograph (full, crop) and of the square's sides (crop, warp).
     """
 
-    layer: Layer = "spp"
+    kind: RepresentationKind = "spp"
     levels: tuple[int, ...] = (1, 2, 3, 6)
     view: View = "full"
     scale: int = 224
 
     def __post_init__(self) -> None:
         check_levels(self.levels)
-        if self.layer not in LAYERS or self.view not in VIEWS:
+        if self.kind not in KINDS or self.view not in VIEWS:
             raise InputError(
-                f"the layer must be one of {', '.join(LAYERS)} and the view one of {', '.join(VIEWS)}, not "
-                f"{self.layer!r} and {self.view!r}"
+                f"the kind must be one of {', '.join(KINDS)} and the view one of {', '.join(VIEWS)}, not "
+                f"{self.kind!r} and {self.view!r}"
             )
         if self.scale < MIN_SIDE:
             raise InputError(f"photographs are looked at at {MIN_SIDE} pixels or more, not {self.scale}")
@@ -79,9 +79,9 @@ def seen(options: Representation, image: Array) -> Array:
 
 def width(backbone: Backbone, options: Representation, head: Head | None = None) -> int:
     """Numbers in a row."""
-    if options.layer == "spp":
+    if options.kind == "spp":
         return backbone.channels * bins(options.levels)
-    return _needed(options, head).width(options.layer)
+    return _needed(options, head).width(options.kind)
 
 
 def represent(backbone: Backbone, options: Representation, image: Array, head: Head | None = None) -> Array:
@@ -94,7 +94,7 @@ def represent(backbone: Backbone, options: Representation, image: Array, head: H
     image : uint8 array (H, W, 3)
         RGB.
     head : Head, optional
-        The fc layers, on the backbone's device; needed when ``options.layer`` is one of them.
+        The fc layers, on the backbone's device; needed when ``options.kind`` is one of them.
 
     Returns
     -------
@@ -168,8 +168,8 @@ def _row(backbone: Backbone, options: Representation, pixels: Array, head: Head 
     features = backbone.feature_map(pixels)
     _, map_height, map_width = features.shape
     rows = spp_pool(features, [[0, 0, map_width - 1, map_height - 1]], options.levels)
-    if options.layer != "spp":
-        rows = _needed(options, head).layer(rows, options.layer)
+    if options.kind != "spp":
+        rows = _needed(options, head).output(rows, options.kind)
     row = rows[0].double().cpu().numpy()
     norm = np.linalg.norm(row)
     return (row / norm if norm > 0 else row).astype(np.float32)
@@ -177,5 +177,5 @@ def _row(backbone: Backbone, options: Representation, pixels: Array, head: Head 
 
 def _needed(options: Representation, head: Head | None) -> Head:
     if head is None:
-        raise ValueError(f"the layer {options.layer} needs a head, not None")
+        raise ValueError(f"features {options.kind} need a head, not None")
     return head

@@ -107,13 +107,13 @@ class Bundle:
             For a model without fc layers, or one that is compressed already.
         """
         if not self.head:
-            raise InputError(f"there are no fc layers to compress: the model's features are {self.features.features}")
+            raise InputError(f"there are no fc layers to compress: the model's features are {self.features.kind}")
         if "compression" in self.card:
             raise InputError(f"the model is compressed already ({self.card['compression']['method']})")
         head = Head.from_state(self.head)
         small = compress(head, compression, rows)
         record = {"method": str(compression), **describe(head, small)}
-        return replace(self, head=small.state(upto=self.features.features), card={**self.card, "compression": record})
+        return replace(self, head=small.state(upto=self.features.kind), card={**self.card, "compression": record})
 
     def halved(self) -> Bundle:
         """The model in half the bytes: float16 tensors, which are single precision again once loaded.

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...data.errors import InputError
-from ..options import LAYERS
+from ..options import FEATURE_KINDS
 from .products import Product
 
-_FC_LAYERS = LAYERS[1:]
+_FC_LAYERS = FEATURE_KINDS[1:]
 
 #: Of the tensors of a state.
 _NAMES = re.compile(r"scale|fc[678]\.(weight|bias)|fc[67]\.(0\.weight|1\.weight|1\.bias)")
@@ -80,7 +80,7 @@ class Head(nn.Module):
         return cast(Tensor, self.fc8(values))
 
     @torch.no_grad()
-    def layer(self, rows: Tensor, name: str) -> Tensor:
+    def output(self, rows: Tensor, name: str) -> Tensor:
         """Float32 outputs (N, width) of fc6 or fc7, after ReLU and without dropout; later layers are not computed.
 
         Products are taken in the weights' precision. Columns of fc6 without a weight (those of the pyramid levels

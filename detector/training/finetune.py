@@ -282,7 +282,7 @@ class FineTuner:
             boxes = flip(boxes, self.images.sizes[index][1])
         # The cache holds half precision, whose maxima are the maxima in half precision.
         maps = self.images.maps(index, mirrored, torch.float16)
-        scales = rng.integers(features.options.views, size=len(boxes))
+        scales = rng.integers(features.options.window_scales, size=len(boxes))
         cells = features.locate(maps, boxes, scales)
         rows = features.pool(maps, cells).cpu()
         # Indexing half precision with brackets takes a hundred times longer.

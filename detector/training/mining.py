@@ -185,7 +185,7 @@ class Miner:
     @property
     def _short_rows(self) -> bool:
         """Those of fc layers, whose last bits hang on how many are multiplied at once: kept rather than made again."""
-        return self.images.features.options.features != "pool5"
+        return self.images.features.options.kind != "pool5"
 
     def state(self) -> dict[str, Array]:
         """Everything but pooled rows, which :meth:`restore` pools again."""

@@ -45,7 +45,7 @@ class TrainingImages:
         self.cache, self.features = cache, features or cache.features
 
     def seen_through(self, features: Features[Any]) -> TrainingImages:
-        """The same images with features of another layer of the same network."""
+        """The same images with features of another kind from the same network."""
         return TrainingImages(self.samples, self.image_keys, self.sizes, self.proposals, self.cache, features)
 
     def __len__(self) -> int:

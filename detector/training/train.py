@@ -31,9 +31,9 @@ from ..options import (
     SCORERS,
     BoxOptions,
     DetectOptions,
+    FeatureKind,
     FeatureOptions,
     FineTuneOptions,
-    Layer,
     Scorer,
     SVMOptions,
     TrainOptions,
@@ -92,7 +92,7 @@ def train(
     layer : str, optional
         The node whose map is pooled; the last one of stride 16 when absent.
     features : FeatureOptions, optional
-        Scales, pyramid, and the layer that is scored: pool5, or the fc layers as well; or R-CNN's method in the place
+        Scales, pyramid, and what is scored: pool5 or the output of an fc layer; or R-CNN's method in the place
         of SPP-net's.
     scorer : {"svm", "softmax"}
         Linear SVMs on the features, or the softmax of the fine-tuned network, which needs the features fc7.
@@ -131,9 +131,9 @@ def train(
         features = replace(features, crop=network.input_size)
     run = _Run(
         dataset=dataset,
-        # Windows are pooled for everything; the layer that is scored comes on top.
-        pooled=features_of(network, replace(features, features="pool5")),
-        layer=features.features,
+        # Windows are pooled for everything; what is scored comes on top.
+        pooled=features_of(network, replace(features, kind="pool5")),
+        kind=features.kind,
         scorer=scorer,
         detection=detection or DetectOptions(),
         finetune=finetune or FineTuneOptions(),
@@ -161,7 +161,7 @@ class _Run:
 
     dataset: Dataset
     pooled: Features[Any]
-    layer: Layer
+    kind: FeatureKind
     scorer: Scorer
     detection: DetectOptions
     finetune: FineTuneOptions
@@ -178,7 +178,7 @@ class _Run:
         """Run every stage that has not been done."""
         images = self._images(list(self.dataset))
         stages = Stages(images, self.dataset.class_names, self.options, self.work / "stages", self.quiet)
-        head = None if self.layer == "pool5" else stages.fine_tuned(self._start(stages.scale), self.finetune)
+        head = None if self.kind == "pool5" else stages.fine_tuned(self._start(stages.scale), self.finetune)
         regressors = stages.regressors(self.boxes)
         planes = [self._planes(stages, head, everything) for everything in (False, True)]
         card = self._card(images)
@@ -205,7 +205,7 @@ class _Run:
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
         sizes = [image_size(sample.path) for sample in samples]
         proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
-        mirror = self.layer != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
+        mirror = self.kind != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
         label = "feature maps" if self.pooled.options.method == "spp" else "warped windows"
         for i, key in track(list(enumerate(keys)), label, quiet=self.quiet):
             windows = training_windows(samples[i], proposals[i])
@@ -237,7 +237,7 @@ class _Run:
             device = self.pooled.device
             # Every window of every image goes through the fc layers here: in half precision where that is fast.
             head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
-        features = features_of(self.pooled.backbone, replace(self.pooled.options, features=self.layer), head)
+        features = features_of(self.pooled.backbone, replace(self.pooled.options, kind=self.kind), head)
         return stages.svms(features, self.svm, everything)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
@@ -248,14 +248,14 @@ class _Run:
             backbone=self.pooled.backbone.name,
             layer=self.pooled.backbone.layer,
             class_names=tuple(self.dataset.class_names),
-            features=replace(self.pooled.options, features=self.layer),
+            features=replace(self.pooled.options, kind=self.kind),
             detection=detection,
             convolutions=self.pooled.backbone.state(),
             score_weights=planes[0],
             score_intercepts=planes[1],
             box_weights=regressors[0],
             box_intercepts=regressors[1],
-            head={} if head is None else head.state(upto=self.layer),
+            head={} if head is None else head.state(upto=self.kind),
             scorer=self.scorer,
             card=card,
         )
@@ -297,7 +297,7 @@ class _Run:
             "images": len(images),
             "objects": dict(zip(self.dataset.class_names, counts.tolist(), strict=True)),
             "weights": str(self.weights),
-            **({} if self.layer == "pool5" else {"fine_tuning": self.finetune.to_dict()}),
+            **({} if self.kind == "pool5" else {"fine_tuning": self.finetune.to_dict()}),
             **({"svm": self.svm.to_dict()} if self.scorer == "svm" else {}),
             "boxes": self.boxes.to_dict(),
             "training": self.options.to_dict(),
@@ -320,11 +320,11 @@ def check_options(
     """
     if scorer not in SCORERS:
         raise InputError(f"the scorer must be one of {', '.join(SCORERS)}, not {scorer!r}")
-    if scorer == "softmax" and (features.features != "fc7" or finetune.epochs == 0):
+    if scorer == "softmax" and (features.kind != "fc7" or finetune.epochs == 0):
         raise InputError(
             "the softmax is the last layer of the fine-tuned network: it needs the features fc7, fine-tuned"
         )
-    if compression is not None and features.features == "pool5":
+    if compression is not None and features.kind == "pool5":
         raise InputError("there are no fc layers to compress: the detector's features are pool5")
     if features.method == "warp" and detection.regressions > 1:
         # Held-out images are scored on kept features, and of windows that were moved there are none.

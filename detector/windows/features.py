@@ -118,12 +118,12 @@ class Features(ABC, Generic[Maps]):
     backbone : Backbone
     options : FeatureOptions
     head : Head, optional
-        The fc layers; needed when ``options.features`` is one of them.
+        The fc layers; needed when ``options.kind`` is one of them.
     """
 
     def __init__(self, backbone: Backbone, options: FeatureOptions, head: Head | None = None):
-        if options.features != "pool5" and head is None:
-            raise ValueError(f"features {options.features} need a head, not None")
+        if options.kind != "pool5" and head is None:
+            raise ValueError(f"features {options.kind} need a head, not None")
         self.backbone, self.options, self.head = backbone, options, head
         self._room: Tensor | None = None
 
@@ -156,11 +156,11 @@ class Features(ABC, Generic[Maps]):
 
     @property
     def width(self) -> int:
-        """Numbers in a window's feature in the layer that ``options`` name."""
-        if self.options.features == "pool5":
+        """Numbers in a window's feature of the kind that ``options`` name."""
+        if self.options.kind == "pool5":
             return self.pooled_width
         assert self.head is not None
-        return self.head.width(self.options.features)
+        return self.head.width(self.options.kind)
 
     @property
     def device(self) -> torch.device:
@@ -173,8 +173,8 @@ class Features(ABC, Generic[Maps]):
         return self._pool_into(rows, maps, cells)
 
     def rows(self, maps: Maps, cells: Cells) -> Tensor:
-        """Features (U, width) of distinct windows in the layer that ``options`` name, on the maps' device."""
-        if self.options.features == "pool5":
+        """Features (U, width) of distinct windows of the kind that ``options`` name, on the maps' device."""
+        if self.options.kind == "pool5":
             return self.pool(maps, cells)
         rows = torch.empty(len(cells), self.width, device=maps.device)
         for part, values in self.chunks(maps, cells):
@@ -188,7 +188,7 @@ class Features(ABC, Generic[Maps]):
                 yield part, pooled
             else:
                 with torch.inference_mode():
-                    yield part, self._layers.layer(pooled, self.options.features)
+                    yield part, self._layers.output(pooled, self.options.kind)
 
     def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """What :meth:`chunks` is made of: pooled rows (n, pooled_width), in the precision of the fc layers, if any."""
@@ -211,7 +211,7 @@ class Features(ABC, Generic[Maps]):
     @property
     def _layers(self) -> Head | None:
         """The fc layers in use."""
-        return None if self.options.features == "pool5" else self.head
+        return None if self.options.kind == "pool5" else self.head
 
     @contextmanager
     def _memory(self, count: int, like: Maps) -> Iterator[Tensor]:

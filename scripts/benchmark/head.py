@@ -51,7 +51,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     costs = {name: describe(plain, head) for name, head in heads.items()}
     placed = {name: head.to(device) for name, head in heads.items()}
-    jobs = {name: (lambda head=head: head.layer(rows, "fc7")) for name, head in placed.items()}
+    jobs = {name: (lambda head=head: head.output(rows, "fc7")) for name, head in placed.items()}
     times = interleave(jobs, repeats=args.repeats, warmup=2, synchronise=synchroniser(device.type))
     return {
         "windows": args.windows,

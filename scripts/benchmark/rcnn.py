@@ -210,8 +210,8 @@ def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device:
     from ...detector.windows.warping import WarpFeatures
     from .rcnn_sides import CLASSES, Planes, RCNNSide, SPPSide
 
-    plain = FeatureOptions(levels=args.pyramid, features=args.features)
-    warped = FeatureOptions(levels=args.pyramid, features=args.features, method="warp", crop=backbone.input_size)
+    plain = FeatureOptions(levels=args.pyramid, kind=args.features)
+    warped = FeatureOptions(levels=args.pyramid, kind=args.features, method="warp", crop=backbone.input_size)
     heads: dict[str, Head | None] = {"": None}
     if args.features != "pool5":
         width = WindowFeatures(backbone, FeatureOptions(levels=args.pyramid)).pooled_width

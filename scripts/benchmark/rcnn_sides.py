@@ -138,10 +138,10 @@ def through_fc(features: WindowFeatures | WarpFeatures, rows: Tensor, timer: Sta
     """Pooled rows after the fc layers, where there are any."""
     import torch
 
-    if features.options.features == "pool5" or features.head is None:
+    if features.options.kind == "pool5" or features.head is None:
         return rows
     with timer.stage("fc"), torch.inference_mode():
-        return features.head.layer(rows, features.options.features)
+        return features.head.output(rows, features.options.kind)
 
 
 def time_side(side: Side, image: NDArray[Any], windows: NDArray[Any], device: str) -> dict[str, float]:

@@ -40,8 +40,8 @@ class Row:
     ----------
     model : str
         The row whose model it is; two rows may share one.
-    layer : {"pool5", "fc6", "fc7"}
-        What is scored.
+    kind : {"pool5", "fc6", "fc7"}
+        Which features of the windows are scored.
     tuned : bool
         With fine-tuned fc layers.
     boxes : bool
@@ -50,7 +50,7 @@ class Row:
     """
 
     model: str
-    layer: Literal["pool5", "fc6", "fc7"]
+    kind: Literal["pool5", "fc6", "fc7"]
     tuned: bool = False
     boxes: bool = False
     scorer: Literal["svm", "softmax"] = "svm"
@@ -293,7 +293,7 @@ class _Bench:
         """
         from ...detector.head.pretrained import start_from_classifier
 
-        with_fc = [name for name in self.args.rows if ROWS[name].layer != "pool5"]
+        with_fc = [name for name in self.args.rows if ROWS[name].kind != "pool5"]
         if not with_fc:
             return []
         start = start_from_classifier(self.backbone, self.args.weights, self.args.pyramid, classes=1)
@@ -335,9 +335,9 @@ class _Bench:
         from ...detector.training.train import train
 
         row = ROWS[name]
-        features = replace(self.features[column], features=row.layer)
+        features = replace(self.features[column], kind=row.kind)
         finetune = self.finetune if row.tuned else replace(self.finetune, epochs=0)
-        learnt = None if row.layer == "pool5" else finetune.to_dict()
+        learnt = None if row.kind == "pool5" else finetune.to_dict()
         key = content_key(self._train_key, features.to_dict(), row.scorer, learnt)
         scores = self.args.work / "scores" / f"{content_key(key, row.boxes, self._test_key)}.json"
         seconds = 0.0

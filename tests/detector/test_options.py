@@ -17,6 +17,14 @@ def test_tuples_come_back_as_tuples():
     assert FeatureOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
+def test_the_kind_of_features_keeps_its_key_in_files():
+    values = FeatureOptions(kind="fc7").to_dict()
+    assert values["features"] == "fc7"
+    assert "kind" not in values
+    with pytest.raises(InputError, match="unknown option 'feature' for FeatureOptions; did you mean 'features'"):
+        FeatureOptions.from_dict({"feature": "fc7"})
+
+
 def test_unknown_key_names_the_nearest():
     with pytest.raises(InputError, match="unknown option 'scale' for FeatureOptions; did you mean 'scales'"):
         FeatureOptions.from_dict({"scale": [688]})
@@ -34,7 +42,7 @@ def test_held_out_part_is_a_part(part):
         ({"scales": ()}, "scales"),
         ({"scales": (0,)}, "scales"),
         ({"levels": (0, 1)}, "levels"),
-        ({"features": "fc9"}, "pool5"),
+        ({"kind": "fc9"}, "pool5"),
     ],
 )
 def test_impossible_values_are_refused(values, message):

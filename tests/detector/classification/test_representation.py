@@ -8,7 +8,7 @@ from reference import representation as slow
 from sppnet.data.errors import InputError
 from sppnet.data.labelled import LabelledImage
 from sppnet.detector.classification.representation import (
-    LAYERS,
+    KINDS,
     VIEWS,
     Representation,
     represent,
@@ -69,11 +69,11 @@ def test_a_square_photograph_is_the_same_in_all_views(backbone):
         np.testing.assert_array_equal(row, rows[0])
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (700, 2), (37, 53)])
-def test_rows_have_norm_one_whatever_the_photograph(backbone, head, layer, view, size):
-    options = Representation(layer, (1, 3), view, 64)
+def test_rows_have_norm_one_whatever_the_photograph(backbone, head, kind, view, size):
+    options = Representation(kind, (1, 3), view, 64)
     row = represent(backbone, options, noise(3, *size), head)
     assert row.shape == (width(backbone, options, head),)
     assert np.linalg.norm(row.astype(np.float64)) == pytest.approx(1, abs=1e-5)
@@ -147,8 +147,8 @@ def test_files_that_cannot_be_read_are_named_and_left_out(backbone, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(backbone, head):
-    with pytest.raises(InputError, match="the layer must be one of spp, fc6, fc7 and the view one of full, crop, warp"):
-        Representation(layer="fc8")
+    with pytest.raises(InputError, match="the kind must be one of spp, fc6, fc7 and the view one of full, crop, warp"):
+        Representation(kind="fc8")
     with pytest.raises(InputError, match="not 'spp' and 'whole'"):
         Representation(view="whole")
     with pytest.raises(InputError, match="at 64 pixels or more, not 63"):
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_refused(backbone, head):
         Representation(levels=())
     image = noise(7, 70, 70)
     for call in (represent, represent_all):
-        with pytest.raises(ValueError, match="the layer fc7 needs a head, not None"):
+        with pytest.raises(ValueError, match="features fc7 need a head, not None"):
             call(backbone, Representation("fc7"), image if call is represent else [])
     with pytest.raises(ValueError, match=r"rows must have shape \(N, 5120\), not \(1, 512\)"):
         represent(backbone, Representation("fc6", (1,)), image, head)

@@ -31,7 +31,7 @@ def test_the_finished_head_computes_what_the_layers_do(normalised):
     with torch.no_grad():
         expected = layers(rows)
         torch.testing.assert_close(head(rows), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(head.fc8(head.layer(rows, "fc7")).detach(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(head.fc8(head.output(rows, "fc7")).detach(), expected, rtol=1e-5, atol=1e-5)
     assert expected.std() > 0.01
     assert not head.training
     assert not any(parameter.requires_grad for parameter in head.parameters())

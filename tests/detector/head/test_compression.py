@@ -68,7 +68,7 @@ def test_layer_of_low_rank_is_kept_exactly():
     small = compress(head, Compression(svd=0.99999))
     assert small.state()["fc6.0.weight"].shape[0] == 3
     rows = rows_of(5, 60)
-    np.testing.assert_allclose(small.layer(rows, "fc6"), head.layer(rows, "fc6"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(small.output(rows, "fc6"), head.output(rows, "fc6"), rtol=1e-4, atol=1e-5)
 
 
 def test_rows_that_lie_in_few_directions_need_no_more_rank():
@@ -77,9 +77,9 @@ def test_rows_that_lie_in_few_directions_need_no_more_rank():
     rng = np.random.default_rng(0)
     rows = torch.from_numpy((5 + rng.standard_normal((200, 3)) @ rng.standard_normal((3, 60))).astype(np.float32))
     blind, seeing = compress(head, Compression(svd=3)), compress(head, Compression(svd=3), rows)
-    expected = head.layer(rows, "fc6")
-    np.testing.assert_allclose(seeing.layer(rows, "fc6"), expected, rtol=1e-3, atol=1e-3)
-    assert float((blind.layer(rows, "fc6") - expected).norm()) > 0.1 * float(expected.norm())
+    expected = head.output(rows, "fc6")
+    np.testing.assert_allclose(seeing.output(rows, "fc6"), expected, rtol=1e-3, atol=1e-3)
+    assert float((blind.output(rows, "fc6") - expected).norm()) > 0.1 * float(expected.norm())
     assert compress(head, Compression(svd=0.999), rows).state()["fc6.0.weight"].shape[0] <= 3
 
 
@@ -94,7 +94,7 @@ def test_what_would_save_nothing_stays_whole():
 def test_zeros_have_rank_one():
     small = compress(head_with(torch.zeros(12, 60)), Compression(svd=0.9))
     assert small.state()["fc6.0.weight"].shape == (1, 60)
-    assert small.layer(rows_of(2, 60), "fc6").isfinite().all()
+    assert small.output(rows_of(2, 60), "fc6").isfinite().all()
 
 
 def test_the_head_given_stays_as_it_is():
@@ -110,7 +110,7 @@ def test_bfloat16_halves_the_bytes_and_little_else():
     assert {value.dtype for name, value in small.state().items() if name[:3] in ("fc6", "fc7")} == {torch.bfloat16}
     assert small.state()["fc8.weight"].dtype == small.scale.dtype == torch.float32
     rows = rows_of(20, 200)
-    expected, found = head.layer(rows, "fc7"), small.layer(rows, "fc7")
+    expected, found = head.output(rows, "fc7"), small.output(rows, "fc7")
     assert found.dtype == torch.float32
     # Eight bits of mantissa: each rounding of inputs, weights and outputs is up to 2^-9 of its value.
     assert float((found - expected).norm() / expected.norm()) < 0.01
@@ -142,7 +142,7 @@ def test_columns_without_weights_cost_nothing_whole_or_factored():
     assert not small.fc6[0].weight[:, :20].any()
     assert not small.fc6[0].weight[:, 50:].any()
     rows = rows_of(5, 60)
-    np.testing.assert_allclose(small.layer(rows, "fc6"), head.layer(rows, "fc6"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(small.output(rows, "fc6"), head.output(rows, "fc6"), rtol=1e-4, atol=1e-5)
     found = describe(head, small)
     assert found["multiplications_before"] == 12 * 30 + 12 * 12
     assert found["multiplications"] == 3 * (12 + 30) + 3 * (12 + 12)
@@ -154,7 +154,7 @@ def test_factored_state_comes_back_the_same():
     small = compress(head_with(matrix_of([3, 2, 1], 12, 60)), Compression(svd=2, bfloat16=True))
     again = Head.from_state(small.state("fc7"))
     rows = rows_of(3, 60)
-    assert torch.equal(again.layer(rows, "fc7"), small.layer(rows, "fc7"))
+    assert torch.equal(again.output(rows, "fc7"), small.output(rows, "fc7"))
     assert (again.width("fc6"), again.dtype) == (12, torch.bfloat16)
 
 

@@ -42,7 +42,7 @@ def test_layers_equal_the_sums_they_stand_for():
         torch.nn.init.normal_(bias, generator=torch.Generator().manual_seed(1))
     rows = rows_of(4, 12)
     with torch.no_grad():
-        logits, fc6, fc7 = head(rows), head.layer(rows, "fc6"), head.layer(rows, "fc7")
+        logits, fc6, fc7 = head(rows), head.output(rows, "fc6"), head.output(rows, "fc7")
     layers = [(layer.weight.detach(), layer.bias.detach()) for layer in (head.fc6, head.fc7, head.fc8)]
     for i, row in enumerate(rows):
         six = rectified(linear([0.5 * float(x) for x in row], *layers[0]))
@@ -55,13 +55,13 @@ def test_layers_equal_the_sums_they_stand_for():
 
 def test_no_rows_keep_their_shape():
     head = Head(12, 5, 3).eval()
-    assert head.layer(rows_of(0, 12), "fc7").shape == (0, 5)
+    assert head.output(rows_of(0, 12), "fc7").shape == (0, 5)
     assert head(rows_of(0, 12)).shape == (0, 4)
 
 
 def test_other_layers_are_refused():
     with pytest.raises(ValueError, match="fc6 and fc7, not 'fc9'"):
-        Head(12, 5, 3).layer(rows_of(1, 12), "fc9")
+        Head(12, 5, 3).output(rows_of(1, 12), "fc9")
 
 
 def test_rows_of_another_width_are_refused():
@@ -71,13 +71,13 @@ def test_rows_of_another_width_are_refused():
         head.fc6.weight[:, 8:] = 0
     for width in (11, 13):
         with pytest.raises(ValueError, match=rf"\(N, 12\), not \(2, {width}\)"):
-            head.layer(rows_of(2, width), "fc6")
+            head.output(rows_of(2, width), "fc6")
 
 
 def test_layers_that_a_state_ended_before_are_not_made_up():
     head = Head.from_state(Head(12, 5, 3).state("fc6"))
     with pytest.raises(ValueError, match="ended before fc7"):
-        head.layer(rows_of(1, 12), "fc7")
+        head.output(rows_of(1, 12), "fc7")
     with pytest.raises(ValueError, match="ended before fc8"):
         head(rows_of(1, 12))
 
@@ -90,7 +90,7 @@ def test_scale_is_exact_with_rounded_weights():
     state = {name: value.bfloat16() if name != "scale" else value for name, value in head.state().items()}
     # 255 * 257 / 256 is 255.996, which rounds to 256.
     rows = torch.tensor([[255.0, 0, 0, 0, 0, 0]])
-    assert Head.from_state(state).layer(rows, "fc6").item() == 256
+    assert Head.from_state(state).output(rows, "fc6").item() == 256
 
 
 def test_random_weights_are_the_seeds():
@@ -121,7 +121,7 @@ def test_state_is_all_there_is():
     rows = rows_of(4, 12)
     for upto, last in (("fc6", "fc6"), ("fc7", "fc7"), ("fc8", "fc7")):
         again = Head.from_state(head.state(upto))
-        assert torch.equal(again.layer(rows, last), head.layer(rows, last))
+        assert torch.equal(again.output(rows, last), head.output(rows, last))
         assert set(again.state()) == set(head.state(upto))
     assert set(head.state("fc6")) == {"scale", "fc6.weight", "fc6.bias"}
     assert torch.equal(Head.from_state(head.state())(rows), head(rows))
@@ -156,15 +156,15 @@ def test_columns_without_a_weight_are_not_multiplied():
         whole.fc6.weight[:, 25:] = 0
         whole.fc6.weight[:, 17] = 0
     rows = rows_of(4, 30)
-    expected = whole.layer(rows, "fc7")
+    expected = whole.output(rows, "fc7")
     # What is left out is not even looked at: NaN times zero would show.
     rows[:, :10] = torch.nan
     rows[:, 25:] = torch.nan
-    np.testing.assert_allclose(whole.layer(rows, "fc7"), expected, rtol=1e-6)
+    np.testing.assert_allclose(whole.output(rows, "fc7"), expected, rtol=1e-6)
     whole.train()
     with torch.no_grad():
         whole.fc6.weight[:, 3] = 1
-    assert whole.eval().layer(rows, "fc7").isnan().any()
+    assert whole.eval().output(rows, "fc7").isnan().any()
 
 
 def test_weights_all_zero_give_the_biases():
@@ -172,7 +172,7 @@ def test_weights_all_zero_give_the_biases():
     with torch.no_grad():
         head.fc6.weight.zero_()
         head.fc6.bias.fill_(3)
-    assert head.layer(rows_of(2, 6), "fc6").tolist() == [[3, 3], [3, 3]]
+    assert head.output(rows_of(2, 6), "fc6").tolist() == [[3, 3], [3, 3]]
 
 
 def test_pretrained_layer_stands_in_the_block_of_its_level():
@@ -231,8 +231,8 @@ def test_alexnet_computes_what_it_did(alexnet):
         pooled = torch.flatten(whole.avgpool(whole.features(image)), 1)
         expected6 = whole.classifier[:3](pooled)
         expected7 = whole.classifier[:6](pooled)
-    np.testing.assert_allclose(head.layer(rows, "fc6"), expected6, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(head.layer(rows, "fc7"), expected7, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head.output(rows, "fc6"), expected6, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head.output(rows, "fc7"), expected7, rtol=1e-4, atol=1e-6)
 
 
 def test_vgg_takes_a_pyramid_with_its_level():
@@ -249,7 +249,7 @@ def test_vgg_takes_a_pyramid_with_its_level():
     pooled = torch.flatten(torch.nn.functional.max_pool2d(conv5, 2, 2), 1)
     expected = torch.relu(pooled @ state["classifier.0.weight"].T + state["classifier.0.bias"])
     rows = SpatialPyramidPooling((1, 2, 3, 7))(conv5)
-    np.testing.assert_allclose(head.layer(rows, "fc6"), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(head.output(rows, "fc6"), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match=r"vgg11's fc layers take 7 x 7 bins.* has no level 7; .* such as 1,2,3,7"):
         start_from_classifier(network("vgg11", 512), state, LEVELS, classes=2)
 
@@ -277,12 +277,12 @@ def test_untrained_networks_have_nothing_to_start_from():
 
 def test_outputs_follow_weights_that_change():
     head, rows = Head(12, 8, 3).eval(), torch.rand(5, 12)
-    before = head.layer(rows, "fc7")
-    other = Head(12, 8, 3, seed=1).eval().layer(rows, "fc7")
+    before = head.output(rows, "fc7")
+    other = Head(12, 8, 3, seed=1).eval().output(rows, "fc7")
     assert not torch.equal(before, other)
     head.load_state_dict(Head(12, 8, 3, seed=1).state_dict())
-    torch.testing.assert_close(head.eval().layer(rows, "fc7"), other)
-    assert head.bfloat16().layer(rows, "fc7").dtype == torch.float32
+    torch.testing.assert_close(head.eval().output(rows, "fc7"), other)
+    assert head.bfloat16().output(rows, "fc7").dtype == torch.float32
     assert head.dtype == torch.bfloat16
     # Bfloat16 has 8 bits.
-    torch.testing.assert_close(head.layer(rows, "fc7"), other, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(head.output(rows, "fc7"), other, rtol=0.05, atol=0.05)

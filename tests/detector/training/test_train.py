@@ -122,7 +122,7 @@ def test_models_of_one_work_folder_share_what_they_can(scenes, trained_fc, tmp_p
     work = tmp_path / "work"
     shutil.copytree(trained_fc / "work", work)
     before = {path.name for path in work.rglob("*")}
-    fc6 = replace(SMALL_FC["features"], features="fc6")
+    fc6 = replace(SMALL_FC["features"], kind="fc6")
     six = train(scenes, out=tmp_path / "six.safetensors", work=work, **(SMALL_FC | {"features": fc6}))
     softmax = train(scenes, out=tmp_path / "softmax.safetensors", work=work, scorer="softmax", **SMALL_FC)
     new = {path.name.split("-")[0] for path in work.rglob("*") if path.name not in before}

@@ -217,9 +217,9 @@ def test_training_learns(scenes, tmp_path):
 
 
 def test_fc_layers_learn_from_warped_windows_too(scenes, tmp_path):
-    options = SMALL_FC | {"features": FeatureOptions(method="warp", crop=64, levels=(1, 2), features="fc7")}
+    options = SMALL_FC | {"features": FeatureOptions(method="warp", crop=64, levels=(1, 2), kind="fc7")}
     detector = train(scenes, out=tmp_path / "m.safetensors", **options)
-    assert detector.bundle.features.features == "fc7"
+    assert detector.bundle.features.kind == "fc7"
     assert len(detector.detect(scenes[0].image, threshold=-np.inf))
 
 

@@ -94,8 +94,8 @@ def test_both_sides_of_a_window_score_as_their_detectors_do(scenes):
     windows = np.array([[5, 5, 60, 50], [30, 10, 110, 79], [0, 0, 128, 96]], np.float32)
     backbone = Backbone("squeezenet1_1")
     head = Head(backbone.channels * 5, 16, 3).eval()
-    plain = FeatureOptions(scales=(96,), levels=(1, 2), features="fc7")
-    warped = FeatureOptions(levels=(1, 2), features="fc7", method="warp", crop=64)
+    plain = FeatureOptions(scales=(96,), levels=(1, 2), kind="fc7")
+    warped = FeatureOptions(levels=(1, 2), kind="fc7", method="warp", crop=64)
     planes = rcnn_sides.Planes.random(16, 0, "cpu")
     pooled, crops = WindowFeatures(backbone, plain, head), WarpFeatures(backbone, warped, head, 2)
     sides = [(rcnn_sides.SPPSide("a", pooled, planes), pooled), (rcnn_sides.RCNNSide("b", crops, planes, 9), crops)]

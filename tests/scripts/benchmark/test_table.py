@@ -148,7 +148,7 @@ def asked(monkeypatch):
             backbone="squeezenet1_1",
             layer=backbone.layer,
             class_names=dataset.class_names,
-            features=replace(features, features="pool5"),
+            features=replace(features, kind="pool5"),
             detection=options["detection"],
             convolutions=backbone.state(),
             score_weights=torch.randn(len(dataset.class_names), width, generator=generator) / width**0.5,
@@ -169,7 +169,7 @@ def work(trained, tmp_path):
 
 def test_all_rows_ask_for_what_they_are_called(asked, scenes, work, capsys, monkeypatch):
     result = call(scenes, work, "--columns", "1")
-    made = {(each["features"].features, each["finetune"].epochs, each["scorer"]) for each in asked}
+    made = {(each["features"].kind, each["finetune"].epochs, each["scorer"]) for each in asked}
     assert made == {
         ("pool5", 0, "svm"),
         ("fc6", 0, "svm"),
@@ -204,7 +204,7 @@ def test_what_changes_is_made_again_and_only_that(asked, scenes, work, tmp_path)
     def trained_by(*more):
         before = len(asked)
         call(copy, work, *rows, *more)
-        return [each["features"].features for each in asked[before:]]
+        return [each["features"].kind for each in asked[before:]]
 
     assert trained_by() == ["pool5", "fc6"]
     assert trained_by() == []
