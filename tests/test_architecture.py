@@ -192,6 +192,20 @@ def test_every_public_name_is_there(name):
     assert name in dir(sppnet)
 
 
+def test_type_checkers_see_the_public_names_where_the_lazy_table_has_them():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    seen = {name.asname: ("." * line.level + line.module, name.name) for line in block.body for name in line.names}
+    assert seen == {name: (home, name) for name, home in sppnet._HOME.items()}
+
+
+def test_the_package_says_that_it_is_typed():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    assert "py.typed" in setup["options.package_data"]["sppnet"].split()
+    assert (PACKAGE / "py.typed").is_file()
+
+
 def test_an_unknown_public_name_says_what_there_is():
     with pytest.raises(AttributeError, match=r"has no attribute 'Detector'; it has .*SPPDetector"):
         sppnet.Detector  # noqa: B018

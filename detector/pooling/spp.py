@@ -162,12 +162,37 @@ def _pool_level(cells: Tensor, windows: Array, n: int) -> Tensor:
 
 
 class SpatialPyramidPooling(nn.Module):
-    """Pool whole maps (B, C, H, W) of any size into rows (B, M * C), in this module's order.
+    """Spatial pyramid pooling of whole maps of any size, as a layer (the paper's section 2.2).
+
+    Put it between the last convolution of a network and its first fully-connected layer, and the network takes images
+    of any size: a row has M * C numbers, whatever the map's height and width.
 
     Parameters
     ----------
     levels : sequence of int
-        Level n is ``AdaptiveMaxPool2d(n)``.
+        Level n max-pools the map into n x n bins, as :class:`torch.nn.AdaptiveMaxPool2d` does; any order. The pyramid
+        has M bins, the sum of n * n: 50 for (1, 2, 3, 6).
+
+    Raises
+    ------
+    ValueError
+        When ``levels`` are not one or more positive integers.
+
+    See Also
+    --------
+    spp_pool : pools many windows of one map.
+    SlidingWindowPyramidPooling : the form in which the paper trains.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: "Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition", ECCV 2014.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pool = SpatialPyramidPooling((1, 2, 3, 6))
+    >>> pool(torch.zeros(8, 256, 13, 13)).shape, pool(torch.zeros(1, 256, 40, 27)).shape
+    (torch.Size([8, 12800]), torch.Size([1, 12800]))
     """
 
     def __init__(self, levels: Sequence[int] = (1, 2, 3, 6)) -> None:
@@ -175,7 +200,7 @@ class SpatialPyramidPooling(nn.Module):
         self.levels = check_levels(levels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to rows (B, M * C)."""
+        """Maps (B, C, H, W) to rows (B, M * C), in the order that this module's head describes."""
         return _rows([functional.adaptive_max_pool2d(features, n) for n in self.levels])
 
     def extra_repr(self) -> str:
@@ -184,21 +209,53 @@ class SpatialPyramidPooling(nn.Module):
 
 
 class SlidingWindowPyramidPooling(nn.Module):
-    """The paper's training form for maps of one known size a: window ceil(a / n), stride floor(a / n).
+    """The pyramid as ordinary sliding-window pooling, for maps of one known size (the paper's section 2.3).
 
-    It gives n x n bins only at some sizes (not at n = 6, a = 10, the 180-pixel
-    network's: there 9 x 9), and its bins differ from those of
-    :class:`SpatialPyramidPooling` where n does not divide a. It is here to compare
-    with networks trained that way; use :class:`SpatialPyramidPooling` otherwise.
+    The paper trains at fixed image sizes with the pooling layers that its software had. For a map of a x a cells,
+    level n is max pooling with
+
+        window size = ceil(a / n), stride = floor(a / n),
+
+    which is the form that most descriptions of SPP-net quote. On conv5 of the 224-pixel network, 13 x 13 cells, the
+    paper's figure 3 has pool3x3 with window 5 and stride 4, pool2x2 with 7 and 6, pool1x1 with 13 and 13.
 
     Parameters
     ----------
     levels : sequence of int
+        Level n has n x n bins; any order.
 
     Raises
     ------
     ValueError
-        In ``forward``, for a size at which the form does not give n bins.
+        When ``levels`` are not one or more positive integers; in ``forward``, for a map whose height or width does
+        not give n bins in this form.
+
+    See Also
+    --------
+    SpatialPyramidPooling : the general form, for maps of any size.
+
+    Notes
+    -----
+    Along an axis of a cells the form gives ``floor((a - ceil(a / n)) / floor(a / n)) + 1`` bins, and that is n only
+    at some sizes: at a = 10, the paper's 180-pixel network, level 6 would have 9 bins. Height and width may differ;
+    each has its own window and stride.
+
+    The bins are those of :class:`SpatialPyramidPooling` where n divides a. Elsewhere they differ, and at some sizes
+    the last cells lie in no bin: at a = 11, n = 3 the windows of 4 cells with stride 3 cover 10 cells. Use this form
+    to compare with networks trained so, and :class:`SpatialPyramidPooling` otherwise.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: "Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition", ECCV 2014.
+
+    Examples
+    --------
+    >>> import torch
+    >>> conv5 = torch.arange(169.0).reshape(1, 1, 13, 13)
+    >>> SlidingWindowPyramidPooling((3, 2, 1))(conv5).shape
+    torch.Size([1, 14])
+    >>> SlidingWindowPyramidPooling((2,))(conv5)
+    tensor([[ 84.,  90., 162., 168.]])
     """
 
     def __init__(self, levels: Sequence[int] = (1, 2, 3, 6)) -> None:
@@ -206,7 +263,7 @@ class SlidingWindowPyramidPooling(nn.Module):
         self.levels = check_levels(levels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to rows (B, M * C)."""
+        """Maps (B, C, H, W) to rows (B, M * C), in the order that this module's head describes."""
         return _rows([self._pool(features, n) for n in self.levels])
 
     @staticmethod

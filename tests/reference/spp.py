@@ -38,3 +38,18 @@ def _bin(crop, n, bin_row, bin_column):
                 break
         maxima.append(best)
     return maxima
+
+
+def sliding_windows(features, levels):
+    """The paper's section 2.3 on one map (C, H, W) -> (M * C,): windows of ceil(a / n) cells, floor(a / n) apart."""
+    row = []
+    for n in levels:
+        height, width = (math.ceil(a / n) for a in features.shape[1:])
+        step_y, step_x = (math.floor(a / n) for a in features.shape[1:])
+        for bin_row in range(n):
+            for bin_column in range(n):
+                y, x = bin_row * step_y, bin_column * step_x
+                row.extend(
+                    max(channel[y + i][x + j] for i in range(height) for j in range(width)) for channel in features
+                )
+    return np.array(row, features.dtype)

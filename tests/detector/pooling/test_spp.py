@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.spp import sliding_windows
 from reference.spp import spp_pool as slow_pool
 from sppnet.detector.pooling.kernel import pool_windows, unique_windows
 from sppnet.detector.pooling.levels import bins, edges, steps
@@ -301,6 +302,22 @@ def test_sliding_windows_of_the_papers_example():
     expected = [torch.nn.functional.max_pool2d(features, size, stride) for size, stride in [(5, 4), (7, 6), (13, 13)]]
     expected = torch.cat([block.permute(0, 2, 3, 1).flatten(1) for block in expected], dim=1)
     assert torch.equal(SlidingWindowPyramidPooling((3, 2, 1))(features), expected)
+
+
+@pytest.mark.parametrize("size", [(13, 13), (11, 8), (8, 14), (6, 12), (3, 3)])
+@pytest.mark.parametrize("levels", [(3, 2, 1), (1, 3), (2,)])
+def test_sliding_windows_equal_the_loops(size, levels):
+    maps = random_map(np.random.default_rng(1), (2, 3, *size))
+    expected = np.stack([sliding_windows(one, levels) for one in maps.numpy()])
+    np.testing.assert_array_equal(SlidingWindowPyramidPooling(levels)(maps).numpy(), expected)
+
+
+def test_sliding_windows_leave_out_the_last_cells_where_they_do_not_fit():
+    """At a = 11, n = 3: windows of 4 cells from 0, 3 and 6 on."""
+    only_the_last = torch.zeros(1, 1, 11, 11)
+    only_the_last[..., 10] = 1
+    assert not SlidingWindowPyramidPooling((3,))(only_the_last).any()
+    assert SpatialPyramidPooling((3,))(only_the_last).sum() == 3
 
 
 def test_sliding_windows_are_the_pyramid_where_levels_divide():
