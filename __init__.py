@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Augmentation": ".detector.descent.augment",
+    "Augmentation": ".detector.descent.options",
     "BoxOptions": ".detector.options",
     "COCODataset": ".data.coco",
     "ClassifierOptions": ".detector.classification.options",
     "CombinedDetector": ".detector.detection.combination",
-    "Compression": ".detector.head.compression",
+    "Compression": ".detector.options",
     "DetectOptions": ".detector.options",
     "Detections": ".data.detections",
     "FeatureOptions": ".detector.options",
@@ -55,13 +55,13 @@ if TYPE_CHECKING:
     from .detector.classification.network import SPPClassifier as SPPClassifier
     from .detector.classification.options import ClassifierOptions as ClassifierOptions
     from .detector.classification.train import train_classifier as train_classifier
-    from .detector.descent.augment import Augmentation as Augmentation
+    from .detector.descent.options import Augmentation as Augmentation
     from .detector.descent.options import LearnOptions as LearnOptions
     from .detector.detection.combination import CombinedDetector as CombinedDetector
     from .detector.detection.detector import SPPDetector as SPPDetector
     from .detector.detection.detector import WarpDetector as WarpDetector
-    from .detector.head.compression import Compression as Compression
     from .detector.options import BoxOptions as BoxOptions
+    from .detector.options import Compression as Compression
     from .detector.options import DetectOptions as DetectOptions
     from .detector.options import FeatureOptions as FeatureOptions
     from .detector.options import FineTuneOptions as FineTuneOptions

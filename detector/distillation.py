@@ -17,42 +17,24 @@ from ..data.store import content_key
 from .convolutions.backbone import Backbone
 from .convolutions.truncation import cut, to_learn
 from .convolutions.weights import weights_key
-from .descent.augment import Augmentation
 from .descent.curves import write_curves
 from .descent.descent import Descent, Epoch
-from .descent.options import LearnOptions
+from .descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER, Augmentation, LearnOptions
 from .descent.photographs import Batch, Photographs
 from .modelfile import write_model
 
 #: Raised when a checkpoint of an earlier version would be understood wrongly.
 _VERSION = 2
 
-#: Things look as large in the crops as in a photograph whose shorter side a detector scales to 688 pixels. A student
-#: taught with crops of 5 % to all of a photograph explained 39 % of its teacher's variance on photographs of 224 pixels
-#: and 29 % on those of 688.
-AUGMENTATION = Augmentation("strong", area=(0.04, 0.4))
-
-#: Two sizes in turn, a running mean of the weights.
-LEARN = LearnOptions(
-    epochs=60,
-    batch=16,
-    optimizer="adamw",
-    rate=1.5e-3,
-    weight_decay=0.05,
-    sizes=(256, 192),
-    average=0.998,
-    held_out=0.05,
-)
-
 
 def distil(
     photographs: Sequence[Path],
     out: str | Path,
-    backbone: str = "sppnet_student",
-    teacher: str = "mobilenet_v2",
+    backbone: str = STUDENT,
+    teacher: str = TEACHER,
     teacher_weights: str | Path = "imagenet",
-    learn: LearnOptions = LEARN,
-    augmentation: Augmentation = AUGMENTATION,
+    learn: LearnOptions = DISTIL_LEARN,
+    augmentation: Augmentation = DISTIL_AUGMENTATION,
     work: str | Path | None = None,
     device: str = "cpu",
     quiet: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -23,6 +23,31 @@ MIN_SIDE = 64
 METHODS: tuple[str, ...] = get_args(Method)
 FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
 SCORERS: tuple[str, ...] = get_args(Scorer)
+
+#: The network that detectors are trained on unless told, and where its weights come from.
+BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"
+
+#: Lengths of the shorter side of the paper's five scales (section 4.1).
+FIVE_SCALES = (480, 576, 688, 864, 1200)
+
+#: Share of the energy, the sum of squared singular values, that a truncated SVD keeps unless told.
+DEFAULT_ENERGY = 0.95
+
+_COMPRESSIONS = "svd, svd=0.9 (share of the energy kept), svd=256 (rank), bfloat16, or svd and bfloat16 with a comma"
+
+
+def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
+    """The levels as a tuple of positive integers.
+
+    Raises
+    ------
+    ValueError
+        When there is none, or one is no positive integer.
+    """
+    checked = tuple(int(n) for n in levels)
+    if not checked or any(n < 1 or n != given for n, given in zip(checked, levels, strict=True)):
+        raise ValueError(f"levels must be one or more positive integers, not {tuple(levels)}")
+    return checked
 
 
 @dataclass(frozen=True)
@@ -329,3 +354,58 @@ class TrainOptions(BaseOptions):
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise InputError(f"the held-out part must be at least 0 and less than 1, not {self.held_out}")
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How fc6 and fc7 are made smaller.
+
+    Attributes
+    ----------
+    svd : float, int or None
+        Below 1: the share of the energy that the rank must keep; an integer: the rank; None: no SVD.
+    bfloat16 : bool
+        Weights and products in half the bytes.
+    """
+
+    svd: float | int | None = None
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.svd is None and not self.bfloat16:
+            raise InputError(f"a compression is one of {_COMPRESSIONS}")
+        rank = isinstance(self.svd, int) and self.svd >= 1
+        if self.svd is not None and not rank and not 0 < self.svd < 1:
+            raise InputError(f"svd keeps a share of the energy between 0 and 1, or a rank from 1 up, not {self.svd}")
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """What ``--compress`` says; ``str`` of the result says it again.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        svd: float | int | None = None
+        bfloat16 = False
+        for part in text.split(","):
+            name, given, value = part.strip().partition("=")
+            if name == "bfloat16" and not given:
+                bfloat16 = True
+            elif name == "svd":
+                svd = _number(value, text) if given else DEFAULT_ENERGY
+            else:
+                raise InputError(f"unknown compression '{text}'; expected {_COMPRESSIONS}")
+        return cls(svd, bfloat16)
+
+    def __str__(self) -> str:
+        parts = [] if self.svd is None else [f"svd={self.svd}"]
+        return ",".join([*parts, "bfloat16"] if self.bfloat16 else parts)
+
+
+def _number(value: str, text: str) -> float | int:
+    try:
+        return int(value) if value.isdecimal() else float(value)
+    except ValueError:
+        raise InputError(f"unknown compression '{text}'; expected {_COMPRESSIONS}") from None

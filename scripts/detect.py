@@ -137,7 +137,7 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
     from ..data.progress import log
     from ..detector.detection.bundle import Bundle
     from ..detector.detection.detector import detector_of
-    from ..detector.head.compression import Compression
+    from ..detector.options import Compression
     from .info import compression_lines
 
     bundle = Bundle.load(model)

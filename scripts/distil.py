@@ -77,11 +77,12 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.folder import find_images
     from ..data.progress import log
-    from ..detector.distillation import AUGMENTATION, LEARN, distil
+    from ..detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN
+    from ..detector.distillation import distil
     from ..detector.modelfile import read_header
 
     learn = replace(
-        LEARN,
+        DISTIL_LEARN,
         epochs=args.epochs,
         batch=args.batch,
         rate=args.rate,
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         args.teacher,
         args.weights,
         learn,
-        replace(AUGMENTATION, area=args.area),
+        replace(DISTIL_AUGMENTATION, area=args.area),
         work=args.work,
         device=resolve_device(args),
         quiet=args.quiet,

@@ -134,8 +134,7 @@ def run(args: argparse.Namespace) -> int:
     """Train; the model's path and its held-out scores go to stdout."""
     from ..data.errors import InputError
     from ..data.progress import log
-    from ..detector.head.compression import Compression
-    from ..detector.options import DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
+    from ..detector.options import Compression, DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
     from ..detector.training.train import train
     from .info import calibration_lines, compression_lines, score_lines
 

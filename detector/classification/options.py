@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from ...data.errors import InputError
 from ..descent.options import FITS, Fit
-from ..options import MIN_SIDE, BaseOptions
-from ..pooling.levels import check_levels
+from ..options import MIN_SIDE, BaseOptions, FeatureOptions, check_levels
+
+#: The network that classifiers are trained on unless told, and where its weights come from.
+BACKBONE, WEIGHTS = "sppnet_small", "none"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ClassifierOptions(BaseOptions):
         A photograph shows any number of the classes: a sigmoid for each in the place of one softmax.
     """
 
-    levels: tuple[int, ...] = (1, 2, 3, 6)
+    levels: tuple[int, ...] = FeatureOptions.levels
     width: int = 512
     dropout: float = 0.3
     size: int = 224

@@ -19,8 +19,8 @@ from ...data.progress import track
 from ..convolutions.backbone import Backbone
 from ..descent.augment import centre_crop, warped
 from ..head.head import Head
-from ..options import MIN_SIDE, BaseOptions
-from ..pooling.levels import bins, check_levels
+from ..options import MIN_SIDE, BaseOptions, check_levels
+from ..pooling.levels import bins
 from ..pooling.spp import spp_pool
 from ..windows.scales import resize
 

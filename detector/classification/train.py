@@ -20,13 +20,12 @@ from ...data.progress import log
 from ...data.store import content_key
 from ...eval.classification import classification_ap, top_k_accuracy
 from ..convolutions.weights import weights_key
-from ..descent.augment import Augmentation
 from ..descent.curves import write_curves
 from ..descent.descent import Descent, Epoch
-from ..descent.options import LearnOptions
+from ..descent.options import Augmentation, LearnOptions
 from ..descent.photographs import Batch, Photographs, normalised
 from .network import SPPClassifier
-from .options import ClassifierOptions
+from .options import BACKBONE, WEIGHTS, ClassifierOptions
 
 #: Raised when a checkpoint of an earlier version would be understood wrongly.
 _VERSION = 1
@@ -35,8 +34,8 @@ _VERSION = 1
 def train_classifier(
     images: LabelledImages,
     out: str | Path,
-    backbone: str = "sppnet_small",
-    weights: str | Path = "none",
+    backbone: str = BACKBONE,
+    weights: str | Path = WEIGHTS,
     layer: str | None = None,
     network: ClassifierOptions | None = None,
     learn: LearnOptions | None = None,

@@ -6,19 +6,12 @@ All randomness comes from the generator that is passed in; arrays are RGB uint8 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
 from ...data.arrays import Array
-from ...data.errors import InputError
-from ..options import BaseOptions
-
-Kind = Literal["none", "paper", "strong"]
-
-KINDS: tuple[str, ...] = get_args(Kind)
+from .options import Augmentation
 
 #: Principal components of ImageNet's RGB values (0 to 1) and what the random numbers of each are multiplied by, as
 #: published with fb.resnet.torch (``datasets/imagenet.lua``); columns of ``_AXES`` are the components.
@@ -38,30 +31,6 @@ _TRIES = 10
 _ERASE_PROBABILITY = 0.25
 _ERASE_AREA = (0.02, 0.2)
 _ERASE_ASPECT = (0.3, 1 / 0.3)
-
-
-@dataclass(frozen=True)
-class Augmentation(BaseOptions):
-    """How training crops are made (see :func:`training_crop`).
-
-    Attributes
-    ----------
-    kind : {"none", "paper", "strong"}
-    warp : bool
-        Photographs are stretched to squares, for a network that is to see them whole but only takes one size.
-    area : (least, most)
-        Part of the photograph that a "strong" crop shows.
-    """
-
-    kind: Kind = "paper"
-    warp: bool = False
-    area: tuple[float, float] = (0.25, 1.0)
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"augmentation must be one of {', '.join(KINDS)}, not {self.kind!r}")
-        if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:
-            raise InputError(f"crops show from a part to a part of at most 1 of a photograph, not {self.area}")
 
 
 def training_crop(image: Array, side: int, options: Augmentation, rng: np.random.Generator) -> Array:

@@ -18,8 +18,7 @@ from ...data.errors import InputError
 from ...data.progress import log
 from ...data.store import Checkpoint
 from ..head.compression import bfloat16_is_fast
-from .augment import Augmentation
-from .options import LearnOptions
+from .options import Augmentation, LearnOptions
 from .photographs import Batch, Photographs, normalised
 
 #: Epochs' shares after which the schedule "steps" divides the rate by ten.

@@ -18,8 +18,8 @@ from ...data.labelled import LabelledImages
 from ...data.progress import log, track
 from ..convolutions.backbone import MEAN, STD
 from ..windows.scales import resize
-from .augment import Augmentation, at_size, centre_crop, training_crop, warped
-from .options import Fit
+from .augment import at_size, centre_crop, training_crop, warped
+from .options import Augmentation, Fit
 
 #: Memory for photographs that are read once and kept, bytes.
 _KEPT = 2_000_000_000

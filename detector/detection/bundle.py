@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from ...data.errors import InputError
-from ..head.compression import Compression, compress, describe
+from ..head.compression import compress, describe
 from ..head.head import Head
 from ..modelfile import read_model, tensors_below, write_model
-from ..options import DetectOptions, FeatureOptions, Scorer
+from ..options import Compression, DetectOptions, FeatureOptions, Scorer
 from .calibration import Calibration
 
 

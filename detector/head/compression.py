@@ -3,74 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...data.errors import InputError
+from ..options import Compression
 from .head import Head, factors, used_columns
-
-#: Share of the energy, the sum of squared singular values, that a truncated SVD keeps unless told.
-DEFAULT_ENERGY = 0.95
-
-_EXPECTED = "svd, svd=0.9 (share of the energy kept), svd=256 (rank), bfloat16, or svd and bfloat16 with a comma"
-
-
-@dataclass(frozen=True)
-class Compression:
-    """How fc6 and fc7 are made smaller.
-
-    Attributes
-    ----------
-    svd : float, int or None
-        Below 1: the share of the energy that the rank must keep; an integer: the rank; None: no SVD.
-    bfloat16 : bool
-        Weights and products in half the bytes.
-    """
-
-    svd: float | int | None = None
-    bfloat16: bool = False
-
-    def __post_init__(self) -> None:
-        if self.svd is None and not self.bfloat16:
-            raise InputError(f"a compression is one of {_EXPECTED}")
-        rank = isinstance(self.svd, int) and self.svd >= 1
-        if self.svd is not None and not rank and not 0 < self.svd < 1:
-            raise InputError(f"svd keeps a share of the energy between 0 and 1, or a rank from 1 up, not {self.svd}")
-
-    @classmethod
-    def parse(cls, text: str) -> Compression:
-        """What ``--compress`` says; ``str`` of the result says it again.
-
-        Raises
-        ------
-        InputError
-            For anything else.
-        """
-        svd: float | int | None = None
-        bfloat16 = False
-        for part in text.split(","):
-            name, given, value = part.strip().partition("=")
-            if name == "bfloat16" and not given:
-                bfloat16 = True
-            elif name == "svd":
-                svd = _number(value, text) if given else DEFAULT_ENERGY
-            else:
-                raise InputError(f"unknown compression '{text}'; expected {_EXPECTED}")
-        return cls(svd, bfloat16)
-
-    def __str__(self) -> str:
-        parts = [] if self.svd is None else [f"svd={self.svd}"]
-        return ",".join([*parts, "bfloat16"] if self.bfloat16 else parts)
-
-
-def _number(value: str, text: str) -> float | int:
-    try:
-        return int(value) if value.isdecimal() else float(value)
-    except ValueError:
-        raise InputError(f"unknown compression '{text}'; expected {_EXPECTED}") from None
 
 
 def compress(head: Head, compression: Compression, rows: Tensor | None = None) -> Head:

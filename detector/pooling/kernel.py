@@ -18,7 +18,8 @@ import torch
 from numba import njit
 
 from ...data.arrays import Array
-from .levels import bins, check_levels, check_windows, steps
+from ..options import check_levels
+from .levels import bins, check_windows, steps
 
 # Windows handed to a thread at once: a few milliseconds of work.
 _CHUNK = 64

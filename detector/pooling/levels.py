@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...data.arrays import Array
+from ..options import check_levels
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,6 @@ class Step:
     position: int
     n: int
     source: int | None
-
-
-def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
-    """The levels as a tuple of positive integers.
-
-    Raises
-    ------
-    ValueError
-        When there is none, or one is no positive integer.
-    """
-    checked = tuple(int(n) for n in levels)
-    if not checked or any(n < 1 or n != given for n, given in zip(checked, levels, strict=True)):
-        raise ValueError(f"levels must be one or more positive integers, not {tuple(levels)}")
-    return checked
 
 
 def check_windows(windows: ArrayLike, height: int, width: int) -> Array:

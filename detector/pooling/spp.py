@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...data.arrays import Array
+from ..options import check_levels
 from .kernel import pool_bits
-from .levels import bins, check_levels, check_windows, edges, steps
+from .levels import bins, check_windows, edges, steps
 
 __all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "spp_pool"]
 

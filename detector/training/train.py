@@ -24,12 +24,15 @@ from ..convolutions.backbone import Backbone
 from ..detection.bundle import Bundle
 from ..detection.calibration import Calibration, cross_fitted
 from ..detection.detector import Detector, detector_of, features_of
-from ..head.compression import Compression, bfloat16_is_fast, compress
+from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
 from ..options import (
+    BACKBONE,
     SCORERS,
+    WEIGHTS,
     BoxOptions,
+    Compression,
     DetectOptions,
     FeatureKind,
     FeatureOptions,
@@ -54,8 +57,8 @@ def train(
     dataset: Dataset,
     *,
     out: str | Path,
-    backbone: str = "squeezenet1_1",
-    weights: str | Path = "imagenet",
+    backbone: str = BACKBONE,
+    weights: str | Path = WEIGHTS,
     layer: str | None = None,
     features: FeatureOptions | None = None,
     scorer: Scorer = "svm",

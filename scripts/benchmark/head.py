@@ -30,8 +30,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from ...data.errors import InputError
-    from ...detector.head.compression import Compression, bfloat16_is_fast, compress, describe
+    from ...detector.head.compression import bfloat16_is_fast, compress, describe
     from ...detector.head.head import Head
+    from ...detector.options import Compression
     from ...eval.timing import interleave, ratios, synchroniser
     from ..common import resolve_device
 

@@ -202,10 +202,10 @@ def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device:
     import torch
 
     from ...data.progress import log
-    from ...detector.head.compression import Compression, compress, for_device
+    from ...detector.head.compression import compress, for_device
     from ...detector.head.head import Head
     from ...detector.head.pretrained import start_from_classifier
-    from ...detector.options import FeatureOptions
+    from ...detector.options import Compression, FeatureOptions
     from ...detector.windows.features import WindowFeatures
     from ...detector.windows.warping import WarpFeatures
     from .rcnn_sides import CLASSES, Planes, RCNNSide, SPPSide

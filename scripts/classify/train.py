@@ -156,8 +156,7 @@ def run(args: argparse.Namespace) -> int:
     from ...data.progress import log
     from ...detector.classification.options import ClassifierOptions
     from ...detector.classification.train import train_classifier
-    from ...detector.descent.augment import Augmentation
-    from ...detector.descent.options import LearnOptions
+    from ...detector.descent.options import Augmentation, LearnOptions
     from ..info import classifier_scores
 
     if args.out.is_dir():

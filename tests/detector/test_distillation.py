@@ -9,8 +9,7 @@ from sppnet.data.errors import InputError
 from sppnet.detector import distillation as module
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.convolutions.truncation import cut, to_learn
-from sppnet.detector.descent.augment import Augmentation
-from sppnet.detector.descent.options import LearnOptions
+from sppnet.detector.descent.options import Augmentation, LearnOptions
 from sppnet.detector.descent.photographs import normalised
 from sppnet.detector.distillation import Distillation, distil
 from sppnet.detector.modelfile import read_header, read_model

@@ -12,8 +12,7 @@ from sppnet.detector.classification import train as module
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.classification.train import train_classifier
-from sppnet.detector.descent.augment import Augmentation
-from sppnet.detector.descent.options import LearnOptions
+from sppnet.detector.descent.options import Augmentation, LearnOptions
 from sppnet.detector.modelfile import read_header
 
 SMALL = ClassifierOptions(levels=(1, 2), width=16)

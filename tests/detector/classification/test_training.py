@@ -10,9 +10,8 @@ from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.classification.train import Training, classification_loss, one_view
-from sppnet.detector.descent.augment import Augmentation
 from sppnet.detector.descent.descent import Epoch, drops_at_plateaus
-from sppnet.detector.descent.options import LearnOptions
+from sppnet.detector.descent.options import Augmentation, LearnOptions
 from sppnet.detector.descent.photographs import Photographs, normalised
 
 NAMES = ("red", "green", "blue")

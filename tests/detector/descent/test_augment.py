@@ -8,7 +8,8 @@ import pytest
 from reference import augment as slow
 from sppnet.data.errors import InputError
 from sppnet.detector.descent import augment
-from sppnet.detector.descent.augment import KINDS, Augmentation, at_size, centre_crop, training_crop, warped
+from sppnet.detector.descent.augment import at_size, centre_crop, training_crop, warped
+from sppnet.detector.descent.options import KINDS, Augmentation
 
 NASTY = [(1, 1), (3, 500), (500, 3), (1, 20000), (2, 2), (13, 11), (223, 257), (700, 90)]
 

@@ -8,7 +8,8 @@ from sppnet.data.image import write_image
 from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.descent import photographs as module
-from sppnet.detector.descent.augment import Augmentation, at_size, centre_crop, training_crop, warped
+from sppnet.detector.descent.augment import at_size, centre_crop, training_crop, warped
+from sppnet.detector.descent.options import Augmentation
 from sppnet.detector.descent.photographs import Photographs, centre_view, normalised
 
 PAPER = Augmentation("paper")

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sppnet.data.errors import InputError
 from sppnet.detector.head import compression
-from sppnet.detector.head.compression import Compression, compress, describe, for_device
+from sppnet.detector.head.compression import compress, describe, for_device
 from sppnet.detector.head.head import Head
+from sppnet.detector.options import Compression
 
 
 def matrix_of(values, rows, columns, seed=0):

@@ -17,9 +17,8 @@ from sppnet.data.store import Checkpoint
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration, cross_fitted
-from sppnet.detector.head.compression import Compression
 from sppnet.detector.head.head import Head
-from sppnet.detector.options import DetectOptions
+from sppnet.detector.options import Compression, DetectOptions
 from sppnet.detector.training import stages
 from sppnet.detector.training import train as training
 from sppnet.detector.training.cache import MapCache
