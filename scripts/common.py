@@ -70,14 +70,15 @@ def resolve_device(args: argparse.Namespace) -> str:
 def compile_kernels(quiet: bool) -> None:
     """Load the compiled loops, or compile them, which the first run on a machine says and does once for all."""
     import numpy as np
+    import torch
 
     from ..data.nms import nms
     from ..data.progress import notice_if_slow
-    from ..detector.pooling.kernel import pool_windows
+    from ..detector.pooling.spp import spp_pool
     from ..proposals.selective_search import selective_search
 
     with notice_if_slow("compiling the inner loops for this machine, once (about 20 s)", quiet):
         selective_search(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
-        for dtype in (np.float32, np.float16):
-            pool_windows(np.zeros((6, 6, 16), dtype), np.array([[0, 0, 5, 5]]))
+        for dtype in (torch.float32, torch.float16):
+            spp_pool(torch.zeros(16, 6, 6, dtype=dtype), [[0, 0, 5, 5]])
         nms(np.zeros((1, 4), np.float32), np.zeros(1, np.float32), 0.5)

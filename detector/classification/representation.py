@@ -21,7 +21,7 @@ from ..descent.augment import centre_crop, warped
 from ..head.head import Head
 from ..options import MIN_SIDE, BaseOptions, check_levels
 from ..pooling.levels import bins
-from ..pooling.spp import spp_pool
+from ..pooling.spp import pool_whole_maps
 from ..windows.scales import resize
 
 RepresentationKind = Literal["spp", "fc6", "fc7"]
@@ -165,9 +165,7 @@ def represent_all(
 @torch.no_grad()
 def _row(backbone: Backbone, options: Representation, pixels: Array, head: Head | None) -> Array:
     """The row of what the network sees, an RGB uint8 image (h, w, 3)."""
-    features = backbone.feature_map(pixels)
-    _, map_height, map_width = features.shape
-    rows = spp_pool(features, [[0, 0, map_width - 1, map_height - 1]], options.levels)
+    rows = pool_whole_maps(backbone.feature_map(pixels)[None], options.levels)
     if options.kind != "spp":
         rows = _needed(options, head).output(rows, options.kind)
     row = rows[0].double().cpu().numpy()

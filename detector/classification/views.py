@@ -25,7 +25,7 @@ from ...data.boxes import flip
 from ...data.errors import InputError
 from ..convolutions.backbone import Backbone
 from ..descent.options import Fit
-from ..pooling.spp import spp_pool
+from ..pooling.spp import pool_whole_maps, spp_pool
 from ..windows.scales import resize
 from .places import Views, named_views, view_cells, view_windows
 
@@ -164,7 +164,7 @@ def rows_from_crops(classifier: Classifier, image: Array, views: Sequence[Views]
             for start in range(0, len(same), batch):
                 part = same[start : start + batch]
                 maps = backbone(torch.cat([crops[number] for number in part]).to(device))
-                for number, row in zip(part, _pool_whole(maps, classifier.levels), strict=True):
+                for number, row in zip(part, pool_whole_maps(maps, classifier.levels), strict=True):
                     rows[number] = row
     return torch.stack(rows)
 
@@ -192,15 +192,6 @@ def _fitted(crop: Tensor, classifier: Classifier) -> Tensor:
     smooth = cv2.INTER_AREA if size < 0.5 * min(height, width) else cv2.INTER_LINEAR
     pixels = np.ascontiguousarray(crop[0].permute(1, 2, 0).numpy())
     return torch.from_numpy(cv2.resize(pixels, (size, size), interpolation=smooth)).permute(2, 0, 1)[None]
-
-
-def _pool_whole(maps: Tensor, levels: Sequence[int]) -> Tensor:
-    """Rows (B, channels * bins) of whole maps (B, C, h, w)."""
-    count, channels, height, width = maps.shape
-    # One above the other they are a single map, and each of them a window of it.
-    tall = maps.permute(0, 2, 3, 1).reshape(count * height, width, channels).permute(2, 0, 1)
-    tops = np.arange(count) * height
-    return spp_pool(tall, np.stack([0 * tops, tops, 0 * tops + width - 1, tops + height - 1], axis=1), levels)
 
 
 def _mean(classifier: Classifier, rows: Tensor) -> Array:

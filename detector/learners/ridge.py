@@ -10,6 +10,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from ...data.arrays import Array
 from ..options import BoxOptions
+from .gram import gram_matrix
 
 
 class BoxRegressor:
@@ -36,7 +37,7 @@ class BoxRegressor:
         rows : float16 or float32 array (N, width)
         deltas : array (N, 4)
         gram : array (N, N), optional
-            :func:`gram_matrix` of the rows, when it is known already.
+            :func:`.gram.gram_matrix` of the rows, when it is known already.
 
         Raises
         ------
@@ -63,15 +64,6 @@ class BoxRegressor:
     def predict(self, rows: Array) -> Array:
         """Deltas (N, 4) for float32 features (N, width)."""
         return rows @ self.weights_ + self.intercept_
-
-
-def gram_matrix(rows: Array) -> Array:
-    """Inner products (N, N) of half- or single-precision rows (N, width), float32, computed in blocks of columns."""
-    gram = torch.zeros(len(rows), len(rows))
-    for start in range(0, rows.shape[1], 4096):
-        part = torch.from_numpy(rows[:, start : start + 4096]).float()
-        gram.addmm_(part, part.T)
-    return gram.numpy()
 
 
 def _blocks(rows: Array) -> Any:

@@ -19,7 +19,7 @@ from numba import njit
 
 from ...data.arrays import Array
 from ..options import check_levels
-from .levels import bins, check_windows, steps
+from .levels import check_windows, steps
 
 # Windows handed to a thread at once: a few milliseconds of work.
 _CHUNK = 64
@@ -46,73 +46,21 @@ def unique_windows(windows: Array) -> tuple[Array, Array]:
     return windows[first], inverse.reshape(len(windows))
 
 
-def pool_windows(
-    fmap: Array,
-    windows: Array,
-    levels: Sequence[int] = (1, 2, 3, 6),
-    out: Array | None = None,
-    threads: int | None = None,
-) -> Array:
-    """Max-pool windows of a channel-last feature map into the bins of a spatial pyramid.
-
-    Parameters
-    ----------
-    fmap : float16, float32 or float64 array (H, W, C), C-contiguous
-    windows : int array (N, 4)
-        Cells x0, y0, x1, y1, inclusive, 0-based.
-    levels : sequence of int
-        Level n has n x n bins, with the edges of AdaptiveMaxPool2d.
-    out : array (N, M * C), C-contiguous, optional
-        Filled and returned when given. A float16 map may be pooled into float32
-        rows; otherwise it has the map's dtype. Reusing one spares the system the
-        work of handing out fresh memory.
-    threads : int, optional
-        Default: :func:`torch.get_num_threads`.
-
-    Returns
-    -------
-    array (N, M * C)
-        Level blocks in the order given; in a block bin by bin (row-major), each
-        with its C channels side by side. A bin with a NaN in it is NaN.
-
-    Raises
-    ------
-    ValueError
-        For a map, windows, levels or an ``out`` of another form.
-    """
-    if fmap.ndim != 3 or 0 in fmap.shape or not fmap.flags.c_contiguous:
-        raise ValueError(f"fmap must be a C-contiguous array (H, W, C) without empty axes, not {fmap.shape}")
-    if fmap.dtype not in (np.float16, np.float32, np.float64):
-        raise ValueError(f"fmap must be float16, float32 or float64, not {fmap.dtype}")
-    shape = (len(windows), bins(levels) * fmap.shape[2])
-    if out is None:
-        out = np.empty(shape, fmap.dtype)
-    if out.dtype == np.float32 and fmap.dtype == np.float16:
-        fmap = fmap.astype(np.float32)
-    if out.shape != shape or out.dtype != fmap.dtype or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out must be C-contiguous, {fmap.dtype} {shape}, not {out.dtype} {out.shape} with strides {out.strides}"
-        )
-    integer = np.dtype(f"i{fmap.itemsize}")
-    infinity = int(np.array(np.inf, fmap.dtype).view(integer))
-    pool_bits(fmap.view(integer), infinity, windows, levels, out.view(integer), threads)
-    return out
-
-
-def pool_bits(
-    bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array, threads: int | None = None
-) -> None:
-    """:func:`pool_windows` for any IEEE-like float format, given and returned as the integers of the same width.
+def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array) -> None:
+    """Max-pool windows of a channel-last map of any IEEE-like floats, given and returned as integers of their width.
 
     Parameters
     ----------
     bits : int16, int32 or int64 array (H, W, C), C-contiguous
     infinity : int
         The bits of the format's infinity.
-    windows, levels, threads
-        As in :func:`pool_windows`.
+    windows : int array (N, 4)
+        Cells x0, y0, x1, y1, inclusive, 0-based.
+    levels : sequence of int
+        Level n has n x n bins, with the edges of AdaptiveMaxPool2d.
     out : array (N, M * C) of the dtype of ``bits``, C-contiguous
-        Filled.
+        Filled: level blocks in the order given; in a block bin by bin (row-major), each with its C channels side by
+        side. A bin with a NaN in it is NaN.
     """
     height, width, channels = bits.shape
     windows = check_windows(windows, height, width)
@@ -124,7 +72,7 @@ def pool_bits(
     cells = bits.reshape(height * width, channels)
     target = out.reshape(len(windows), -1, channels)
     plan = _plan(levels)
-    threads = torch.get_num_threads() if threads is None else threads
+    threads = torch.get_num_threads()
     starts = range(0, len(windows), _CHUNK)
 
     def pool(start: int) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.nn import functional
 
 from ...data.arrays import Array
@@ -22,7 +23,7 @@ from ..options import check_levels
 from .kernel import pool_bits
 from .levels import bins, check_windows, edges, steps
 
-__all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "spp_pool"]
+__all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "pool_whole_maps", "spp_pool"]
 
 _INTEGERS = {
     torch.float16: torch.int16,
@@ -32,7 +33,12 @@ _INTEGERS = {
 }
 
 
-def spp_pool(features: Tensor, windows: ArrayLike | Tensor, levels: Sequence[int] = (1, 2, 3, 6)) -> Tensor:
+def spp_pool(
+    features: Tensor,
+    windows: ArrayLike | Tensor,
+    levels: Sequence[int] = (1, 2, 3, 6),
+    out: Tensor | None = None,
+) -> Tensor:
     """Max-pool windows of a feature map into the bins of a spatial pyramid.
 
     The result is that of :class:`torch.nn.AdaptiveMaxPool2d` on each window's cells,
@@ -51,6 +57,10 @@ def spp_pool(features: Tensor, windows: ArrayLike | Tensor, levels: Sequence[int
         Cells x0, y0, x1, y1, inclusive, 0-based.
     levels : sequence of int
         Level n has n x n bins; any order, repeats allowed.
+    out : tensor (N, M * C), optional
+        Filled and returned when given: contiguous, of the dtype and on the device of ``features``, and in other
+        memory. Pool into the same rows again and again where you can: to hand out 100 MB for a fresh result can take
+        the system as long as the pooling itself (``sppnet benchmark pooling`` times both).
 
     Returns
     -------
@@ -60,7 +70,9 @@ def spp_pool(features: Tensor, windows: ArrayLike | Tensor, levels: Sequence[int
     Raises
     ------
     ValueError
-        For features, windows or levels of another form, or windows that leave the map.
+        For features, windows, levels or an ``out`` of another form, or windows that leave the map.
+    RuntimeError
+        For an ``out`` where a gradient is asked for, which it cannot carry.
 
     Examples
     --------
@@ -76,13 +88,59 @@ def spp_pool(features: Tensor, windows: ArrayLike | Tensor, levels: Sequence[int
     channels, height, width = features.shape
     cells = windows.detach().cpu().numpy() if isinstance(windows, Tensor) else windows
     cells = check_windows(cells, height, width)
+    shape = len(cells), bins(levels) * channels
+    if out is not None:
+        _check_out(out, features, shape)
+        spp_pool_into(out.detach(), features.detach(), cells, levels)
+        if not out.is_inference():  # which keep no count of their changes
+            increment_version(out)
+        return out
     if features.device.type != "cpu" or (features.requires_grad and torch.is_grad_enabled()):
         return _pool_on_device(features, cells, levels)
 
     # numpy asks the system for large pages, which a result of 100 MB notices.
     integer = np.empty(0, f"i{features.element_size()}").dtype
-    pooled = torch.from_numpy(np.empty((len(cells), bins(levels) * channels), integer)).view(features.dtype)
+    pooled = torch.from_numpy(np.empty(shape, integer)).view(features.dtype)
     return spp_pool_into(pooled, features.detach(), cells, levels)
+
+
+def _check_out(out: Tensor, features: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse an ``out`` of :func:`spp_pool` that is not what it has to be."""
+    if torch.is_grad_enabled() and (features.requires_grad or out.requires_grad):
+        raise RuntimeError(
+            "spp_pool(): out= does not support automatic differentiation, but features or out requires grad"
+        )
+    wanted, given = (features.dtype, features.device), (out.dtype, out.device)
+    if out.shape != shape or given != wanted or not out.is_contiguous():
+        raise ValueError(
+            f"out must be contiguous, {wanted[0]} {shape} on {wanted[1]}, "
+            f"not {given[0]} {tuple(out.shape)} on {given[1]} with strides {out.stride()}"
+        )
+    (first, end), (other, other_end) = _extent(out), _extent(features)
+    if first < other_end and other < end:
+        raise ValueError("out must not share memory with features, which would change while they are read")
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of the first byte of a tensor and of the one behind its last."""
+    first = tensor.data_ptr()
+    if tensor.numel() == 0:
+        return first, first
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return first, first + (last + 1) * tensor.element_size()
+
+
+def pool_whole_maps(maps: Tensor, levels: Sequence[int], out: Tensor | None = None) -> Tensor:
+    """Rows (B, M * C) of one or more whole maps (B, C, H, W) by :func:`spp_pool`, whose ``out`` and errors these are.
+
+    The numbers are those of :class:`SpatialPyramidPooling`; the kernel takes less time.
+    """
+    count, channels, height, width = maps.shape
+    # One above the other they are a single map, and each of them a window of it.
+    tall = maps.permute(0, 2, 3, 1).reshape(count * height, width, channels).permute(2, 0, 1)
+    tops = np.arange(count) * height
+    cells = np.stack([0 * tops, tops, 0 * tops + width - 1, tops + height - 1], axis=1)
+    return spp_pool(tall, cells, levels, out)
 
 
 def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int]) -> Tensor:

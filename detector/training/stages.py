@@ -16,7 +16,8 @@ from ...data.progress import log, track
 from ...data.store import Checkpoint, content_key, write_text
 from ...eval.chart import Axis, Line, line_chart
 from ..head.head import Head
-from ..learners.ridge import BoxRegressor, gram_matrix
+from ..learners.gram import gram_matrix
+from ..learners.ridge import BoxRegressor
 from ..options import BoxOptions, FineTuneOptions, SVMOptions, TrainOptions
 from ..windows.features import Features
 from .finetune import Epoch, FineTuner

@@ -22,7 +22,7 @@ from ...data.memory import after_image
 from ..convolutions.backbone import Backbone
 from ..head.head import Head
 from ..options import FeatureOptions
-from ..pooling.spp import spp_pool_into
+from ..pooling.spp import pool_whole_maps
 from .features import Cells, Features
 
 #: Crops that go through the network together. On two cores 4 or 8 are quickest for SqueezeNet and MobileNetV2, which
@@ -186,16 +186,6 @@ class WarpFeatures(Features[WarpedWindows]):
             with torch.inference_mode():
                 yield part, self.backbone(warp(pixels, wanted[part], self.crop))
 
-    def pool_crops(self, maps: Tensor) -> Tensor:
-        """Rows (n, pooled_width) of the maps (n, C, h, w) of whole windows."""
-        count, channels, height, width = maps.shape
-        # One above the other they are a single map, and each of them a window of it.
-        tall = maps.permute(0, 2, 3, 1).reshape(count * height, width, channels).permute(2, 0, 1)
-        tops = np.arange(count) * height
-        cells = np.stack([0 * tops, tops, 0 * tops + width - 1, tops + height - 1], axis=1)
-        rows = torch.empty(count, self.pooled_width, dtype=maps.dtype, device=maps.device)
-        return spp_pool_into(rows, tall, cells, self.options.levels)
-
     def _pool_into(self, rows: Tensor, maps: WarpedWindows, cells: Cells) -> Tensor:
         """Fill ``rows`` with those that are known; the other windows go through the network first, and are then."""
         wanted = [tuple(frame) for frame in cells.cells.tolist()]
@@ -204,7 +194,7 @@ class WarpFeatures(Features[WarpedWindows]):
             if maps.pixels is None:
                 raise ValueError(f"{len(unknown)} windows were not among those whose features are kept")
             for part, of_crops in self.crop_maps(maps.pixels, cells.cells[unknown]):
-                for number, row in zip(unknown[part], self.pool_crops(of_crops), strict=True):
+                for number, row in zip(unknown[part], pool_whole_maps(of_crops, self.options.levels), strict=True):
                     maps.rows[wanted[number]] = row
         if wanted:
             rows.copy_(torch.stack([maps.rows[frame] for frame in wanted]))

@@ -102,6 +102,7 @@ class RCNNSide:
         import numpy as np
         import torch
 
+        from ...detector.pooling.spp import pool_whole_maps
         from ...detector.windows.features import linear_scores
         from ...detector.windows.warping import frames, warp
 
@@ -122,7 +123,7 @@ class RCNNSide:
                 with timer.stage("convolutions"), torch.inference_mode():
                     maps = features.backbone(crops)
                 with timer.stage("pooling"):
-                    pooled.append(features.pool_crops(maps))
+                    pooled.append(pool_whole_maps(maps, features.options.levels))
             with timer.stage("pooling"):
                 rows = torch.cat(pooled)
             rows = through_fc(features, rows, timer)
@@ -175,6 +176,7 @@ def best_batch(features: WarpFeatures) -> int:
     """The number of crops that are quickest through convolutions and pooling together, measured."""
     import torch
 
+    from ...detector.pooling.spp import pool_whole_maps
     from ...eval.timing import interleave, synchroniser
 
     device = features.device.type
@@ -184,7 +186,8 @@ def best_batch(features: WarpFeatures) -> int:
         def run() -> None:
             with torch.inference_mode():
                 for start in range(0, len(crops), batch):
-                    features.pool_crops(features.backbone(crops[start : start + batch]))
+                    maps = features.backbone(crops[start : start + batch])
+                    pool_whole_maps(maps, features.options.levels)
 
         return run
 

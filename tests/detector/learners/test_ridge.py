@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from sppnet.detector.learners.ridge import BoxRegressor, gram_matrix
+from sppnet.detector.learners.gram import gram_matrix
+from sppnet.detector.learners.ridge import BoxRegressor
 from sppnet.detector.options import BoxOptions
 
 

@@ -7,9 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.spp import sliding_windows
 from reference.spp import spp_pool as slow_pool
-from sppnet.detector.pooling.kernel import pool_windows, unique_windows
+from sppnet.detector.pooling.kernel import unique_windows
 from sppnet.detector.pooling.levels import bins, edges, steps
-from sppnet.detector.pooling.spp import SlidingWindowPyramidPooling, SpatialPyramidPooling, _pool_on_device, spp_pool
+from sppnet.detector.pooling.spp import (
+    SlidingWindowPyramidPooling,
+    SpatialPyramidPooling,
+    _pool_on_device,
+    pool_whole_maps,
+    spp_pool,
+)
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 PYRAMIDS = [(1, 2, 3, 6), (1, 2, 4), (6, 3, 2, 1), (3, 5), (4, 2, 4, 1), (1,), (7,), (2, 6, 4, 3)]
@@ -195,45 +201,99 @@ def test_gradient_reaches_the_maxima():
         assert not spp_pool(features, windows).requires_grad
 
 
-# The low-level function
+# Rows that are there already
 
 
-def test_pool_windows_fills_what_it_is_given():
-    rng = np.random.default_rng(0)
-    fmap = np.ascontiguousarray(rng.standard_normal((9, 11, 5)), np.float32)
-    windows = random_windows(rng, 200, 9, 11)
-    expected = spp_pool(torch.from_numpy(fmap).permute(2, 0, 1), windows, (1, 3)).numpy()
-    out = np.full((200, 50), np.nan, np.float32)
-    assert pool_windows(fmap, windows, (1, 3), out) is out
-    np.testing.assert_array_equal(out, expected)
-    for threads in (1, 2, 5):
-        np.testing.assert_array_equal(pool_windows(fmap, windows, (1, 3), threads=threads), expected)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_given_rows_are_filled_and_returned(dtype, layout):
+    rng = np.random.default_rng(1)
+    features = random_map(rng, (5, 9, 11), dtype)
+    if layout == "channels_last":
+        features = features[None].contiguous(memory_format=torch.channels_last)[0]
+    out = torch.full((40, 50), torch.nan, dtype=dtype)
+    for _ in range(2):  # nothing of the first windows is left
+        windows = random_windows(rng, 40, 9, 11)
+        assert spp_pool(features, windows, (1, 3), out) is out
+        assert torch.equal(out, spp_pool(features, windows, (1, 3)))
 
 
-def test_half_maps_give_half_rows_or_single_rows():
-    rng = np.random.default_rng(0)
-    fmap = rng.standard_normal((9, 11, 5)).astype(np.float16)
-    windows = random_windows(rng, 20, 9, 11)
-    half = pool_windows(fmap, windows)
-    assert half.dtype == np.float16
-    single = pool_windows(fmap, windows, out=np.empty(half.shape, np.float32))
-    np.testing.assert_array_equal(single, half.astype(np.float32))
+def test_given_rows_may_be_a_part_of_others_and_none():
+    features = random_map(np.random.default_rng(2), (2, 5, 5))
+    rows = torch.full((3, 10), -7.0)
+    spp_pool(features, [[1, 1, 3, 2]], (1, 2), rows[1:2])
+    assert torch.equal(rows[1:2], spp_pool(features, [[1, 1, 3, 2]], (1, 2)))
+    assert (rows[[0, 2]] == -7).all()
+    none = rows[:0]
+    assert spp_pool(features, [], (1, 2), none) is none
+
+
+def test_given_rows_may_lie_beside_the_map_in_the_same_memory():
+    memory = torch.arange(45, dtype=torch.float32) % 7
+    features, out = memory[:25].reshape(1, 5, 5), memory[25:].reshape(4, 5)
+    before, windows = features.clone(), random_windows(np.random.default_rng(0), 4, 5, 5)
+    assert torch.equal(spp_pool(features, windows, (1, 2), out), spp_pool(before, windows, (1, 2)))
+    assert torch.equal(features, before)
 
 
 @pytest.mark.parametrize(
-    ("fmap", "out", "message"),
+    ("out", "message"),
     [
-        (np.zeros((3, 4), np.float32), None, r"\(H, W, C\) without empty axes, not \(3, 4\)"),
-        (np.zeros((3, 4, 2), np.float32).transpose(1, 0, 2), None, "C-contiguous"),
-        (np.zeros((3, 4, 2), np.int32), None, "not int32"),
-        (np.zeros((3, 4, 2), np.float32), np.zeros((1, 9), np.float32), r"float32 \(1, 10\), not float32 \(1, 9\)"),
-        (np.zeros((3, 4, 2), np.float32), np.zeros((1, 10), np.float16), r"float32 \(1, 10\), not float16"),
-        (np.zeros((3, 4, 2), np.float32), np.zeros((1, 20), np.float32)[:, ::2], "must be C-contiguous"),
+        (torch.zeros(1, 9), r"torch\.float32 \(1, 10\) on cpu, not torch\.float32 \(1, 9\) on cpu"),
+        (torch.zeros(2, 10), r"\(1, 10\) on cpu, not torch\.float32 \(2, 10\)"),
+        (torch.zeros(10), r"\(1, 10\) on cpu, not torch\.float32 \(10,\)"),
+        (torch.zeros(1, 10, dtype=torch.float16), r"torch\.float32 \(1, 10\) on cpu, not torch\.float16"),
+        (torch.zeros(1, 20)[:, ::2], r"must be contiguous, .* with strides \(20, 2\)"),
+        (torch.zeros(1, 10, device="meta"), r"on cpu, not torch\.float32 \(1, 10\) on meta"),
     ],
 )
-def test_pool_windows_refuses_other_arrays(fmap, out, message):
+def test_refuses_rows_of_another_form(out, message):
+    before = out.clone()
     with pytest.raises(ValueError, match=message):
-        pool_windows(fmap, np.array([[0, 0, 1, 1]]), (1, 2), out)
+        spp_pool(torch.ones(2, 3, 4), [[0, 0, 1, 1]], (1, 2), out)
+    assert out.device.type == "meta" or torch.equal(out, before)
+
+
+def test_refuses_rows_that_are_the_maps_own_memory():
+    memory = torch.zeros(100)
+    for features in (memory[:50].reshape(2, 5, 5), memory[:50].reshape(5, 5, 2).permute(2, 0, 1)):
+        with pytest.raises(ValueError, match="out must not share memory with features"):
+            spp_pool(features, [[0, 0, 1, 1]] * 6, (1, 2), memory[40:].reshape(6, 10))
+
+
+def test_refuses_rows_where_a_gradient_is_asked_for_as_torch_does():
+    features, out = random_map(np.random.default_rng(0), (2, 3, 4)), torch.zeros(1, 10)
+    expected = spp_pool(features, [[0, 0, 1, 1]], (1, 2))
+    for pair in ((features.clone().requires_grad_(), out), (features, out.clone().requires_grad_())):
+        with pytest.raises(RuntimeError, match=r"out= does not support automatic differentiation"):
+            spp_pool(pair[0], [[0, 0, 1, 1]], (1, 2), pair[1])
+        with torch.no_grad():
+            assert torch.equal(spp_pool(pair[0], [[0, 0, 1, 1]], (1, 2), pair[1]), expected)
+
+
+def test_rows_that_a_gradient_needs_are_not_overwritten_unseen():
+    features, weight = random_map(np.random.default_rng(0), (2, 3, 4)), torch.ones(10, requires_grad=True)
+    out = spp_pool(features, [[0, 0, 1, 1]], (1, 2), torch.zeros(1, 10))
+    loss = (out * weight).sum()
+    spp_pool(features, [[1, 1, 2, 2]], (1, 2), out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_rows_made_in_inference_mode_are_filled_too():
+    features = random_map(np.random.default_rng(0), (2, 3, 4))
+    with torch.inference_mode():
+        out = torch.zeros(1, 10)
+        assert torch.equal(spp_pool(features, [[0, 0, 1, 1]], (1, 2), out), spp_pool(features, [[0, 0, 1, 1]], (1, 2)))
+
+
+def test_the_number_of_threads_does_not_matter(monkeypatch):
+    rng = np.random.default_rng(0)
+    features, windows = random_map(rng, (5, 9, 11)), random_windows(rng, 200, 9, 11)
+    expected = adaptive(features, windows, (1, 3))
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert torch.equal(spp_pool(features, windows, (1, 3)), expected)
 
 
 def test_unique_windows_rebuild_the_list():
@@ -288,6 +348,11 @@ def test_module_equals_pooling_the_window_of_the_whole_map(size):
         assert pooled.shape == (3, bins(levels) * 4)
         window = [[0, 0, size[1] - 1, size[0] - 1]]
         assert torch.equal(pooled, torch.cat([spp_pool(one, window, levels) for one in features]))
+        assert torch.equal(pooled, pool_whole_maps(features, levels))
+        last = features.contiguous(memory_format=torch.channels_last)
+        out = torch.empty_like(pooled)
+        assert pool_whole_maps(last, levels, out) is out
+        assert torch.equal(pooled, out)
 
 
 def test_modules_pass_gradcheck():
