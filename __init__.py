@@ -33,6 +33,7 @@ _HOME = {
     "TrainOptions": ".detector.options",
     "VOCDataset": ".data.voc",
     "WarpDetector": ".detector.detection.detector",
+    "load": ".detector.load",
     "open_labelled": ".data.labelled_sources",
     "read_image": ".data.image",
     "selective_search": ".proposals.selective_search",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from .detector.detection.combination import CombinedDetector as CombinedDetector
     from .detector.detection.detector import SPPDetector as SPPDetector
     from .detector.detection.detector import WarpDetector as WarpDetector
+    from .detector.load import load as load
     from .detector.options import BoxOptions as BoxOptions
     from .detector.options import Compression as Compression
     from .detector.options import DetectOptions as DetectOptions

@@ -21,7 +21,7 @@ Section                                 File
 Appendix A, corners to cells            ``windows/projection.py``
 ======================================  ====================================================================
 
-The rooms build on each other in this order, and imports only run downwards: ``options.py`` and ``modelfile.py``,
-``pooling`` and ``convolutions``, ``head``, ``windows``, ``learners``, ``descent``, ``detection``, ``training``,
-``classification``, ``distillation.py``, ``recipes.py``.
+The rooms build on each other in this order, and imports only run downwards: ``options.py``, ``device.py`` and
+``modelfile.py``, ``pooling`` and ``convolutions``, ``head``, ``windows``, ``learners``, ``descent``, ``detection``,
+``training``, ``classification``, ``distillation.py``, ``recipes.py``, ``load.py``.
 """

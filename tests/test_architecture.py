@@ -25,6 +25,7 @@ FLOORS = {
 # Inside the detector: a room or file may use those before it.
 DETECTOR = (
     "options",
+    "device",
     "modelfile",
     "pooling",
     "convolutions",
@@ -37,6 +38,7 @@ DETECTOR = (
     "classification",
     "distillation",
     "recipes",
+    "load",
 )
 MODULES = sorted(path for floor in FLOORS for path in (PACKAGE / floor).rglob("*.py"))
 HEAVY = {"torch", "torchvision", "cv2", "numba", "sklearn", "scipy", "pycocotools", "selectivesearch"}

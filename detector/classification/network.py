@@ -15,6 +15,7 @@ from ...data.image import as_image
 from ..convolutions.backbone import Backbone
 from ..convolutions.truncation import cut, to_learn
 from ..descent.options import Fit
+from ..device import usable_device
 from ..head.batch_norm import finished_head, learning_layers
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
@@ -111,8 +112,8 @@ class SPPClassifier(nn.Module):
         return self.options.pooled_levels
 
     @property
-    def fit(self) -> Fit:
-        """Whether images of any size are taken, or squares cut out or warped."""
+    def input_fit(self) -> Fit:
+        """How images meet the network: at any size ("any"), or as squares that are cut out ("crop") or warped."""
         return self.options.fit
 
     @property
@@ -136,7 +137,7 @@ class SPPClassifier(nn.Module):
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have shape (B, 3, H, W), not {tuple(images.shape)}")
         height, width = images.shape[2:]
-        if self.fit != "any" and (height, width) != (self.size, self.size):
+        if self.input_fit != "any" and (height, width) != (self.size, self.size):
             raise ValueError(
                 f"without SPP the network takes images of {self.size} x {self.size} pixels, not {height} x {width}"
             )
@@ -247,14 +248,21 @@ class SPPClassifier(nn.Module):
         write_model(path, header, convolutions | head)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> SPPClassifier:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SPPClassifier:
         """A trained network, in eval mode.
+
+        Parameters
+        ----------
+        path : str or Path
+        device : str or torch.device
+            ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
         Raises
         ------
         InputError
-            When the file is missing or is no classification network of ours.
+            When the file is missing or is no classification network of ours, or there is no such device.
         """
+        place = usable_device(device)
         header, tensors = read_model(path, "classifier")
         try:
             options = ClassifierOptions.from_dict(header["options"])
@@ -275,4 +283,4 @@ class SPPClassifier(nn.Module):
             raise InputError(f"{path}: {error}") from error
         head.dropout = options.dropout
         network.layers, network.card = learning_layers(head, normalised=False), card
-        return network.eval().to(device)
+        return network.eval().to(place)

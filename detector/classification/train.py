@@ -166,7 +166,7 @@ class Training(Descent):
         return [(self.network.convolutions, factor), (self.network.layers, 1.0)]
 
     def _size(self, epoch: int) -> int:
-        return super()._size(epoch) if self.network.fit == "any" else self.network.size
+        return super()._size(epoch) if self.network.input_fit == "any" else self.network.size
 
     def _loss(self, images: Tensor, batch: Batch) -> Tensor:
         with self._precision():
@@ -219,7 +219,7 @@ def one_view(
 ) -> tuple[Tensor, Tensor]:
     """Float32 logits (N, classes) of the middle of each photograph, and the targets, both on the CPU."""
     logits, targets = [torch.zeros(0, len(network.class_names))], []
-    with closing(photographs.centres(network.fit, batch)) as batches:
+    with closing(photographs.centres(network.input_fit, batch)) as batches:
         for part in batches:
             with torch.autocast(network.device.type, torch.bfloat16, enabled=mixed):
                 logits.append(network(normalised(part.images.to(network.device))).float().cpu())

@@ -41,7 +41,7 @@ class Classifier(Protocol):
     def backbone(self) -> Backbone: ...
 
     @property
-    def fit(self) -> Fit: ...
+    def input_fit(self) -> Fit: ...
 
     @property
     def size(self) -> int: ...
@@ -59,7 +59,7 @@ def predict_views(classifier: Classifier, image: Array, views: Sequence[Views]) 
 
     Parameters, result and errors are theirs.
     """
-    return (from_maps if classifier.fit == "any" else from_crops)(classifier, image, views)
+    return (from_maps if classifier.input_fit == "any" else from_crops)(classifier, image, views)
 
 
 def from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> Array:
@@ -92,8 +92,8 @@ def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views])
     Scale by scale in the order in which ``views`` first name them; at a scale in the order of ``views``, the image's
     before its mirror image's, place by place.
     """
-    if classifier.fit != "any":
-        raise ValueError(f"maps of whole images need a classifier that fits any size, not {classifier.fit!r}")
+    if classifier.input_fit != "any":
+        raise ValueError(f"maps of whole images need a classifier that fits any size, not {classifier.input_fit!r}")
     backbone = classifier.backbone
     device = next(backbone.parameters()).device
     square = _square_cells(backbone, classifier.size)
@@ -124,7 +124,7 @@ def from_crops(classifier: Classifier, image: Array, views: Sequence[Views], bat
     Parameters
     ----------
     classifier, image, views
-        As in :func:`from_maps`, of any ``fit``.
+        As in :func:`from_maps`, of any ``input_fit``.
     batch : int
         Views that go through the convolutions together.
 
@@ -147,7 +147,7 @@ def rows_from_crops(classifier: Classifier, image: Array, views: Sequence[Views]
 
     The order is that of :func:`rows_from_maps`.
     """
-    if classifier.fit == "crop" and any(one.places == "full" for one in views):
+    if classifier.input_fit == "crop" and any(one.places == "full" for one in views):
         raise InputError(
             f"this classifier takes crops of {classifier.size} x {classifier.size} pixels only; "
             f"expected other views than 'full', or a network that fits any size"
@@ -187,7 +187,7 @@ def _fitted(crop: Tensor, classifier: Classifier) -> Tensor:
     """A view (1, 3, h, w) as the classifier takes it."""
     size = classifier.size
     height, width = crop.shape[2:]
-    if classifier.fit == "any" or (height, width) == (size, size):
+    if classifier.input_fit == "any" or (height, width) == (size, size):
         return crop
     smooth = cv2.INTER_AREA if size < 0.5 * min(height, width) else cv2.INTER_LINEAR
     pixels = np.ascontiguousarray(crop[0].permute(1, 2, 0).numpy())

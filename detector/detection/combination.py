@@ -7,23 +7,27 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+import torch
 
 from ...data.arrays import Array
-from ...data.boxes import as_boxes, clip
 from ...data.detections import Detections
 from ...data.errors import InputError
-from ...data.image import as_image
 from ...data.progress import log
+from .base import BaseDetector
 from .detector import Detector
 
 
-class CombinedDetector:
+class CombinedDetector(BaseDetector):
     """Model combination (paper, section 4.4), used like an :class:`.detector.SPPDetector`.
 
     Windows are proposed once, by the first detector's method and number, and all detectors score the same ones.
     Each finishes its list by its own rules: threshold, suppression, cap, box regression. The union of the lists is
-    suppressed again and capped for each class, by the first detector's rules.
+    suppressed again and capped for each class, by the first detector's rules. The score of a window is the best that
+    any detector gives: with it a window comes through suppression over the union, when nothing else overlaps it.
+
+    A threshold is compared with probabilities by each detector that has them, and with scores by the others. Without
+    one each detector applies its own thresholds: those were chosen for its scores, so the combination shows what at
+    least one detector would show alone, and none is silenced by another's.
 
     Scores are compared as they are. The margins of SVMs can be: features are scaled to one mean norm before they
     are trained. Margins beside log-odds of a softmax cannot quite; a line on stderr says so. Scores rank detections
@@ -69,73 +73,35 @@ class CombinedDetector:
         """Whether detections have probabilities: those of all detectors do."""
         return all(detector.calibrated for detector in self.detectors)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the first detector computes."""
+        return self.detectors[0].device
+
+    def _move(self, device: str | torch.device) -> None:
+        for detector in self.detectors:
+            detector.to(device)
+
     def propose(self, image: Array) -> Array:
-        """The windows (N, 4) that :meth:`detect` looks at when it is given none, float32, best first."""
+        """The windows (N, 4) that the first detector proposes, float32, best first."""
         return self.detectors[0].propose(image)
 
-    def set_image(self, image: Any) -> None:
-        """Run every detector's convolutions over an image: a path, a PIL image, or RGB or grey uint8 (H, W[, 3]).
+    def maps(self, image: Array) -> tuple[Any, ...]:
+        """What each detector computes once for an RGB uint8 image (H, W, 3)."""
+        return tuple(detector.maps(image) for detector in self.detectors)
 
-        Raises
-        ------
-        InputError
-            When a file cannot be read.
-        ValueError
-            When an array has another shape or dtype.
-        """
-        pixels = as_image(image)
-        for detector in self.detectors:
-            detector.set_image(pixels)
-
-    def score_windows(self, windows: ArrayLike) -> Array:
-        """Scores of windows on the image set last: the best that any detector gives.
-
-        That is the score with which a window comes through suppression over the union, when nothing else overlaps it.
-
-        Parameters
-        ----------
-        windows : array (N, 4)
-            x1, y1, x2, y2 in pixels, 0-based, half-open.
-
-        Returns
-        -------
-        float32 array (N, classes)
-
-        Raises
-        ------
-        RuntimeError
-            Before :meth:`set_image`.
-        """
+    def score_on(self, maps: tuple[Any, ...], windows: Array) -> Array:
+        """The best scores (N, classes) that any detector gives to windows (N, 4) on what :meth:`maps` gave."""
         scores = []
-        for detector in self.detectors:
+        for detector, of_detector in zip(self.detectors, maps, strict=True):
             columns = [detector.class_names.index(name) for name in self.class_names]
-            scores.append(detector.score_windows(windows)[:, columns])
+            scores.append(detector.score_on(of_detector, windows)[:, columns])
         return np.maximum.reduce(scores)
 
-    def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
-        """Objects in an image, the best first.
-
-        Parameters
-        ----------
-        image : path, PIL image, or RGB or grey uint8 array
-        threshold : float, optional
-            Only detections whose probability by the detector that found them is higher, or, of a detector without
-            calibration, whose score is. When absent each detector applies its own thresholds: those were chosen for
-            its scores, so the combination shows what at least one detector would show alone, and none is silenced by
-            another's.
-        windows : array (N, 4), optional
-            Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
-
-        Raises
-        ------
-        InputError
-            When a file cannot be read.
-        ValueError
-            When an array has another shape or dtype, or the threshold is no probability though a model gives some.
-        """
-        pixels = as_image(image)
-        looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
-        found = [detector.detect(pixels, threshold, looked_at) for detector in self.detectors]
+    def detect_on(self, maps: tuple[Any, ...], windows: Array, threshold: float | None = None) -> Detections:
+        """Objects that any detector finds among windows (N, 4) on what :meth:`maps` gave."""
+        pairs = zip(self.detectors, maps, strict=True)
+        found = [detector.detect_on(of_detector, windows, threshold) for detector, of_detector in pairs]
         rules = self.detectors[0].bundle.detection
         return combine(found, rules.nms, rules.max_per_class)
 

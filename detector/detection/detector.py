@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ...data.arrays import Array
-from ...data.boxes import as_boxes, clip
 from ...data.detections import Detections
 from ...data.embedded import DEFAULT_MODEL
 from ...data.errors import InputError
-from ...data.image import as_image
 from ...proposals.backends import make_proposer
 from ..convolutions.backbone import Backbone
+from ..device import usable_device
 from ..head.compression import for_device
 from ..head.head import Head
 from ..options import FeatureOptions, Method
 from ..windows.features import Cells, Features, WindowFeatures
 from ..windows.warping import WarpFeatures
+from .base import BaseDetector
 from .bundle import Bundle
 from .postprocess import finish, log_odds
 
 AnyDetector = TypeVar("AnyDetector", bound="Detector")
 
 
-class Detector(ABC):
+class Detector(BaseDetector):
     """Scores the windows of an image, whatever their features are made of, and turns scores into detections.
 
     Parameters
     ----------
     bundle : Bundle
-    device : str
-        ``"cpu"`` or ``"cuda"``.
+    device : str or torch.device
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
     Attributes
     ----------
@@ -48,47 +48,57 @@ class Detector(ABC):
     Raises
     ------
     InputError
-        For a model of another method.
+        For a model of another method, or a device that is not there.
     """
 
     method: ClassVar[Method]
 
-    def __init__(self, bundle: Bundle, device: str = "cpu"):
+    def __init__(self, bundle: Bundle, device: str | torch.device = "cpu"):
         if bundle.features.method != self.method:
-            raise InputError(f"the model was trained with the method {bundle.features.method}, not {self.method}")
-        self.bundle = bundle
-        backbone = Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions).to(device)
-        head = for_device(Head.from_state(bundle.head), torch.device(device)) if bundle.head else None
-        self.features = self._features(backbone, head)
-        self.class_names = bundle.class_names
-        self.card = bundle.card
-        self._weights = bundle.score_weights.float().to(device)
-        self._intercepts = bundle.score_intercepts.float().to(device)
-        self._box_weights = None if bundle.box_weights is None else bundle.box_weights.float().to(device)
-        self._box_intercepts = None if bundle.box_intercepts is None else bundle.box_intercepts.float().to(device)
+            raise InputError(
+                f"the model was trained with the method {bundle.features.method}, not {self.method}; "
+                "sppnet.load() gives the right detector"
+            )
+        self.bundle, self.class_names, self.card = bundle, bundle.class_names, bundle.card
         options = bundle.detection
         self._proposer = make_proposer(options.proposals, options.max_windows, seed=0)
-        self._maps: Any = None
+        self._place(Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions), usable_device(device))
+
+    def _place(self, backbone: Backbone, device: torch.device) -> None:
+        """Put all that computes on a device."""
+
+        def placed(values: Tensor) -> Tensor:
+            return values.float().to(device)
+
+        bundle = self.bundle
+        # From the model, not from the layers in use: each device has the precision that is quickest there.
+        head = for_device(Head.from_state(bundle.head), device) if bundle.head else None
+        self.features = self._features(backbone.to(device), head)
+        self._weights, self._intercepts = placed(bundle.score_weights), placed(bundle.score_intercepts)
+        self._box_weights = None if bundle.box_weights is None else placed(bundle.box_weights)
+        self._box_intercepts = None if bundle.box_intercepts is None else placed(bundle.box_intercepts)
 
     @abstractmethod
     def _features(self, backbone: Backbone, head: Head | None) -> Features[Any]:
         """Where the features of windows come from."""
 
     @classmethod
-    def load(cls: type[AnyDetector], model: str | Path = DEFAULT_MODEL, device: str = "cpu") -> AnyDetector:
+    def load(
+        cls: type[AnyDetector], model: str | Path = DEFAULT_MODEL, device: str | torch.device = "cpu"
+    ) -> AnyDetector:
         """The detector in a model file.
 
         Parameters
         ----------
         model : str or Path
             The name of a model that the package carries, or a file (see :func:`sppnet.data.embedded.find_model`).
-        device : str
-            ``"cpu"`` or ``"cuda"``.
+        device : str or torch.device
+            ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
         Raises
         ------
         InputError
-            When there is no such model, or the file is no model, or one of another method.
+            When there is no such model or device, or the file is no model, or one of another method.
         """
         return cls(Bundle.load(model), device)
 
@@ -101,74 +111,35 @@ class Detector(ABC):
         """Whether detections have probabilities."""
         return self.bundle.calibration is not None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the detector computes."""
+        return self.features.device
+
+    def _move(self, device: str | torch.device) -> None:
+        place = usable_device(device)
+        if place != self.device:
+            self._place(self.features.backbone, place)
+
     def propose(self, image: Array) -> Array:
         """The windows (N, 4) that :meth:`detect` looks at when it is given none, float32, best first."""
         return self._proposer(image)[: self.bundle.detection.max_windows]
 
-    def set_image(self, image: Any) -> None:
-        """Take the image whose windows are scored: a path, a PIL image, or RGB or grey uint8 (H, W[, 3]).
+    def maps(self, image: Array) -> Any:
+        """What is computed once for an RGB uint8 image (H, W, 3): :meth:`.features.Features.maps`."""
+        return self.features.maps(image)
 
-        Raises
-        ------
-        InputError
-            When a file cannot be read.
-        ValueError
-            When an array has another shape or dtype.
-        """
-        self._maps = self.features.maps(as_image(image))
-
-    def score_windows(self, windows: ArrayLike) -> Array:
-        """Scores of windows on the image set last.
-
-        Parameters
-        ----------
-        windows : array (N, 4)
-            x1, y1, x2, y2 in pixels, 0-based, half-open.
-
-        Returns
-        -------
-        float32 array (N, classes)
-
-        Raises
-        ------
-        RuntimeError
-            Before :meth:`set_image`.
-        """
-        maps = self._current()
-        cells = self.features.locate(maps, as_boxes(windows))
-        return self._scores(maps, cells)[cells.inverse]
-
-    def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
-        """Objects in an image, the best first.
-
-        Parameters
-        ----------
-        image : path, PIL image, or RGB or grey uint8 array
-        threshold : float, optional
-            Only detections whose probability is higher, from 0 to 1, or ``-np.inf`` for all; when absent that of each
-            class with which the best F1 was reached on held-out images. A model without calibration compares it with
-            scores, and has one score for all classes when it is absent.
-        windows : array (N, 4), optional
-            Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
-
-        Raises
-        ------
-        InputError
-            When a file cannot be read.
-        ValueError
-            When an array has another shape or dtype, or the threshold is no probability though the model gives some.
-        """
-        pixels = as_image(image)
-        looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
-        self.set_image(pixels)
-        return self.detect_on(self._current(), looked_at, threshold)
+    def score_on(self, maps: Any, windows: Array) -> Array:
+        """Scores (N, classes) of windows (N, 4) on what :meth:`maps` gave (see :meth:`score_windows`)."""
+        cells = self.features.locate(maps, windows)
+        scores = self.features.scores(maps, cells, self._weights, self._intercepts)
+        return (log_odds(scores) if self.bundle.scorer == "softmax" else scores)[cells.inverse]
 
     def detect_on(self, maps: Any, windows: Array, threshold: float | None = None) -> Detections:
-        """Objects among ``windows`` (N, 4) on maps that are there already (see :meth:`detect`)."""
+        """Objects among windows (N, 4) on what :meth:`maps` gave (see :meth:`detect`)."""
         options = self.bundle.detection
-        cells = self.features.locate(maps, windows)
-        scores = self._scores(maps, cells)[cells.inverse]
         level = self._threshold(threshold)
+        scores = self.score_on(maps, windows)
 
         def regress(boxes: Array, labels: Array) -> Array:
             moved = self.features.locate(maps, boxes)
@@ -189,11 +160,6 @@ class Detector(ABC):
             raise ValueError(f"the model gives probabilities: the threshold must be from 0 to 1, not {given:g}")
         return given
 
-    def _scores(self, maps: Any, cells: Cells) -> Array:
-        """Scores (U, classes) of distinct windows."""
-        scores = self.features.scores(maps, cells, self._weights, self._intercepts)
-        return log_odds(scores) if self.bundle.scorer == "softmax" else scores
-
     def _deltas(self, maps: Any, cells: Cells, rows: Array, labels: Array) -> Array:
         """Regression outputs (M, 4) of distinct windows ``rows`` (M,) for their classes."""
         assert self._box_weights is not None
@@ -208,11 +174,6 @@ class Detector(ABC):
                 moved = torch.addmm(self._box_intercepts[label], chosen, self._box_weights[label])
                 deltas[here] = moved.cpu().numpy()
         return deltas
-
-    def _current(self) -> Any:
-        if self._maps is None:
-            raise RuntimeError("call set_image(image) before asking for scores")
-        return self._maps
 
 
 class SPPDetector(Detector):
@@ -263,6 +224,6 @@ def features_of(backbone: Backbone, options: FeatureOptions, head: Head | None =
     return _FEATURES[options.method](backbone, options, head)
 
 
-def detector_of(bundle: Bundle, device: str = "cpu") -> Detector:
+def detector_of(bundle: Bundle, device: str | torch.device = "cpu") -> Detector:
     """The detector of a model's method."""
     return _DETECTORS[bundle.features.method](bundle, device)

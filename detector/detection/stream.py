@@ -1,4 +1,4 @@
-"""A detector over many image files, with the stages of different files at work at the same time."""
+"""A detector over many images, with the stages of different images at work at the same time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ...data.arrays import Array
 from ...data.detections import Detections
 from ...data.errors import ImageError
 from ...data.formats import ImageDetections
-from ...data.image import read_image
+from ...data.image import as_image
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Source = TypeVar("Source")
 
 #: Called with a file, its image, RGB uint8 (H, W, 3), and what was found in it.
 Finish = Callable[[Path, Array, Detections], object]
@@ -43,53 +44,81 @@ class ImageDetector(Protocol):
         ...
 
 
+def detect_images(
+    detector: ImageDetector,
+    images: Iterable[Source],
+    threshold: float | None,
+    conclude: Callable[[Source, Array, Detections], Result],
+) -> Generator[Result | ImageError, None, None]:
+    """What is made of a detector's findings in each image, the same as with one image after the other.
+
+    While the network works on an image, the next are read and their windows proposed, and the one before is concluded,
+    each in a thread of its own. :data:`AHEAD` and :data:`BEHIND` bound the images in memory, however many images
+    there are. Close the generator (``contextlib.closing``) to stop early.
+
+    Parameters
+    ----------
+    detector : ImageDetector
+    images : iterable
+        Whatever :func:`sppnet.data.image.as_image` takes.
+    threshold : float or None
+        As in :meth:`.base.BaseDetector.detect`; the detector's own when None.
+    conclude : callable
+        ``conclude(image, pixels, detections)`` makes the result of an image, one at a time and in order; ``pixels``
+        are RGB uint8 (H, W, 3). What it raises is raised here.
+
+    Yields
+    ------
+    The results, or the ImageError of a file that cannot be read, in the order of the images.
+    """
+
+    def prepare(image: Source) -> tuple[Source, Array, Array] | ImageError:
+        try:
+            pixels = as_image(image)
+        except ImageError as error:
+            return error
+        return image, pixels, detector.propose(pixels)
+
+    def find(prepared: tuple[Source, Array, Array]) -> tuple[Source, Array, Detections]:
+        image, pixels, windows = prepared
+        return image, pixels, detector.detect(pixels, threshold, windows)
+
+    with (
+        closing(ahead(prepare, images, AHEAD)) as prepared,
+        closing(
+            ahead(_past_errors(lambda found: conclude(*found)), map(_past_errors(find), prepared), BEHIND)
+        ) as results,
+    ):
+        yield from results
+
+
 def detect_files(
     detector: ImageDetector, paths: Iterable[Path], threshold: float | None = None, finish: Finish | None = None
 ) -> Generator[ImageDetections | ImageError, None, None]:
-    """What a detector finds in each file, the same as with one file after the other.
-
-    While the network works on an image, the next are read and their windows proposed, and the one before is finished,
-    each in a thread of its own. :data:`AHEAD` and :data:`BEHIND` bound the images in memory, however many files
-    there are. Close the generator (``contextlib.closing``) to stop early.
+    """What a detector finds in each file, for results and drawings (see :func:`detect_images`).
 
     Parameters
     ----------
     detector : ImageDetector
     paths : iterable of Path
     threshold : float, optional
-        As in :meth:`.detector.Detector.detect`; the detector's own when absent.
+        As in :meth:`.base.BaseDetector.detect`; the detector's own when absent.
     finish : callable, optional
         ``finish(path, image, detections)`` is called for each image, one at a time and in order; its result comes
         after that. What it raises is raised here.
 
-    Yields
-    ------
-    ImageDetections, or the ImageError of a file that cannot be read, in the order of the files.
+    Returns
+    -------
+    Generator of ImageDetections, or the ImageError of a file that cannot be read, in the order of the files.
     """
 
-    def prepare(path: Path) -> tuple[Path, Array, Array] | ImageError:
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            return error
-        return path, image, detector.propose(image)
-
-    def find(prepared: tuple[Path, Array, Array]) -> tuple[Path, Array, Detections]:
-        path, image, windows = prepared
-        return path, image, detector.detect(image, threshold, windows)
-
-    def conclude(found: tuple[Path, Array, Detections]) -> ImageDetections:
-        path, image, detections = found
+    def conclude(path: Path, image: Array, found: Detections) -> ImageDetections:
         if finish is not None:
-            finish(path, image, detections)
+            finish(path, image, found)
         height, width = image.shape[:2]
-        return ImageDetections(str(path), width, height, detections)
+        return ImageDetections(str(path), width, height, found)
 
-    with (
-        closing(ahead(prepare, paths, AHEAD)) as prepared,
-        closing(ahead(_past_errors(conclude), map(_past_errors(find), prepared), BEHIND)) as results,
-    ):
-        yield from results
+    return detect_images(detector, paths, threshold, conclude)
 
 
 def _past_errors(function: Callable[[Item], Result]) -> Callable[[Item | ImageError], Result | ImageError]:

@@ -145,7 +145,7 @@ def make_classifier(args: argparse.Namespace, device: str) -> SPPClassifier:
 
     if args.model is not None:
         classifier = SPPClassifier.load(args.model, device)
-        if classifier.fit != "any":
+        if classifier.input_fit != "any":
             raise InputError(f"{args.model}: takes squares only; expected a network with spatial pyramid pooling")
         return classifier
     options = ClassifierOptions(levels=args.pyramid, width=args.fc_width)

@@ -75,7 +75,7 @@ def views_from(args: argparse.Namespace, classifier: SPPClassifier) -> Sequence[
     from ...detector.classification.views import named_views
 
     views = named_views(args.views, classifier.size, args.scales)
-    if classifier.fit == "crop" and any(one.places == "full" for one in views):
+    if classifier.input_fit == "crop" and any(one.places == "full" for one in views):
         side = classifier.size
         raise InputError(
             f"{args.model}: without SPP it takes squares of {side} x {side} pixels cut from photographs, and no whole "

@@ -67,7 +67,7 @@ def test_the_file_is_the_network(done, labelled):
     image = labelled(16)[0].image
     assert SPPClassifier.load(out).predict(image) == network.predict(image)
     assert network.class_names == ("red", "green", "blue")
-    assert (network.size, network.multi_label, network.fit, network.levels) == (64, False, "any", (1, 2))
+    assert (network.size, network.multi_label, network.input_fit, network.levels) == (64, False, "any", (1, 2))
 
 
 def test_the_card_says_where_it_comes_from(done):

@@ -60,7 +60,7 @@ def classifier_of(network, size=64, levels=(1, 2, 3), fit="any", classes=5):
         backbone=network,
         size=size,
         levels=levels,
-        fit=fit,
+        input_fit=fit,
         logits=lambda rows: rows @ weights,
         probabilities=lambda logits: logits.softmax(dim=1),
     )

@@ -46,11 +46,14 @@ class Planted:
     def propose(self, image):
         return np.full((1, 4), len(self.found), np.float32)
 
-    def score_windows(self, windows):
+    def maps(self, image):
+        return image
+
+    def score_on(self, maps, windows):
         return self.scores
 
-    def detect(self, image, threshold=None, windows=None):
-        self.asked.append((image, threshold, windows))
+    def detect_on(self, maps, windows, threshold):
+        self.asked.append((maps, threshold, windows))
         return self.found
 
 
@@ -146,6 +149,7 @@ def test_classes_in_another_order_become_the_first_models():
     found = combined.detect(IMAGE)
     assert found.class_names == ("a", "b")
     assert [name for name, _, _ in items(found)] == ["b", "b"]
+    combined.set_image(IMAGE)
     np.testing.assert_array_equal(combined.score_windows(np.zeros((2, 4))), [[1, 5], [3, 2]])
 
 
@@ -249,10 +253,38 @@ def test_scores_are_the_best_of_the_models(bundles, photograph):
         combined.score_windows(windows)
     combined.set_image(photograph)
     scores = combined.score_windows(windows)
+    for model in models:
+        with pytest.raises(RuntimeError, match="set_image"):
+            model.score_windows(windows)  # their own image is theirs
+        model.set_image(photograph)
     first, second = (model.score_windows(windows) for model in models)
     np.testing.assert_array_equal(scores, np.maximum(first, second[:, [1, 2, 0]]))
     assert scores.dtype == np.float32
     assert combined.score_windows(np.zeros((0, 4))).shape == (0, 3)
+
+
+def test_detection_leaves_the_image_that_was_set(models, photograph):
+    combined, windows = CombinedDetector(models), [[5, 5, 60, 50]]
+    combined.set_image(photograph)
+    scores = combined.score_windows(windows)
+    assert len(combined.detect(255 - photograph, -10))
+    for model in models:
+        model.set_image(255 - photograph)
+    np.testing.assert_array_equal(combined.score_windows(windows), scores)
+    combined.reset_image()
+    with pytest.raises(RuntimeError, match="set_image"):
+        combined.score_windows(windows)
+
+
+def test_a_combination_moves_its_models(bundles, photograph):
+    combined = CombinedDetector([SPPDetector(bundle) for bundle in bundles])
+    combined.set_image(photograph)
+    assert combined.to("cpu") is combined
+    assert combined.device == torch.device("cpu")
+    with pytest.raises(RuntimeError, match="set_image"):
+        combined.score_windows([[5, 5, 60, 50]])
+    with pytest.raises(InputError, match="no device 'tpu' here; expected one of cpu"):
+        combined.to("tpu")
 
 
 def test_no_windows_give_no_detections(models, photograph):

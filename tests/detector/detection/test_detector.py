@@ -12,6 +12,7 @@ from sppnet.data.boxes import flip
 from sppnet.data.errors import InputError
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration
+from sppnet.detector.head.head import Head
 from sppnet.detector.modelfile import FORMAT, read_header, write_model
 from sppnet.detector.options import DetectOptions
 
@@ -59,6 +60,65 @@ def test_scores_are_features_times_weights(bundle, features, image):
 def test_asking_before_an_image_is_set_raises(bundle):
     with pytest.raises(RuntimeError, match="set_image"):
         SPPDetector(bundle).score_windows(WINDOWS)
+
+
+def test_detection_leaves_the_image_that_was_set(bundle, image):
+    detector = SPPDetector(bundle)
+    detector.set_image(image)
+    scores = detector.score_windows(WINDOWS)
+    other = 255 - image[:40]
+    assert len(detector.detect(other, -10))
+    assert len(list(detector.detect_many([other, other], -10))) == 2
+    np.testing.assert_array_equal(detector.score_windows(WINDOWS), scores)
+    detector.reset_image()
+    detector.detect(other)
+    with pytest.raises(RuntimeError, match="set_image"):
+        detector.score_windows(WINDOWS)
+
+
+def test_a_detector_says_and_changes_where_it_computes(bundle, image):
+    detector = SPPDetector(bundle)
+    expected = detector.detect(image, -10).to_records()
+    detector.set_image(image)
+    assert detector.device == torch.device("cpu")
+    assert detector.to("cpu") is detector
+    assert detector.to(torch.device("cpu")).detect(image, -10).to_records() == expected
+    with pytest.raises(RuntimeError, match="set_image"):
+        detector.score_windows(WINDOWS)
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(bundle, image, device):
+    detector = SPPDetector(bundle)
+    detector.set_image(image)
+    with pytest.raises(InputError, match=f"there is no device '{device}' here; expected one of cpu"):
+        detector.to(device)
+    detector.score_windows(WINDOWS)  # nothing has changed
+    with pytest.raises(InputError, match=f"there is no device '{device}' here"):
+        SPPDetector(bundle, device)
+
+
+def test_all_parts_move_to_another_device(bundle, features, image, monkeypatch):
+    """torch's device without numbers stands for one that this machine may not have."""
+    monkeypatch.setattr("sppnet.detector.detection.detector.usable_device", torch.device)
+    boxes = {"box_weights": torch.zeros(3, features.width, 4), "box_intercepts": torch.zeros(3, 4)}
+    head = Head(features.width, 8, 3).state()
+    moved = SPPDetector(replace(bundle, head=head, **boxes)).to("meta")
+    parts = [moved._weights, moved._intercepts, moved._box_weights, moved._box_intercepts]
+    parts += [*moved.features.backbone.parameters(), *moved.features.head.parameters()]
+    assert {part.device for part in parts} == {moved.device} == {torch.device("meta")}
+    assert moved.bundle.score_weights.device == torch.device("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_another_device_and_back_it_finds_the_same(bundle, image):
+    detector = SPPDetector(bundle)
+    expected = detector.detect(image, -10, WINDOWS)
+    there = detector.to("cuda").detect(image, -10, WINDOWS)
+    assert detector.device.type == "cuda"
+    np.testing.assert_allclose(there.scores, expected.scores, atol=1e-3)
+    back = detector.to("cpu").detect(image, -10, WINDOWS)
+    assert back.to_records() == expected.to_records()
 
 
 def test_detections_come_from_the_windows_given(bundle, image):

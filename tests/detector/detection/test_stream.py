@@ -6,12 +6,13 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from reference.stream import detect_files as one_by_one
 from sppnet import SPPDetector
 from sppnet.data.detections import Detections
 from sppnet.data.errors import ImageError
 from sppnet.data.formats import ImageDetections
-from sppnet.data.image import write_image
+from sppnet.data.image import read_image, write_image
 from sppnet.detector.detection import stream
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.combination import CombinedDetector
@@ -101,8 +102,64 @@ def test_proposals_given_back_are_the_proposals(detectors, kind):
         np.testing.assert_array_equal(getattr(own, name), getattr(given, name))
 
 
-def test_no_files():
-    assert list(detect_files(None, [])) == []
+def test_no_files(detectors):
+    assert list(detect_files(None, [])) == list(detectors["one"].detect_many([])) == []
+
+
+@pytest.mark.parametrize("kind", ["one", "combination"])
+def test_many_images_give_what_detect_gives_for_each(detectors, paths, kind):
+    """Files, opened images and arrays, grey ones too; what cannot be read stands in its place."""
+    detector = detectors[kind]
+    grey = np.random.default_rng(2).integers(0, 256, (50, 60), np.uint8)
+    images = [paths[0], str(paths[1]), read_image(paths[3]), Image.open(paths[6]), grey]
+    expected = [detector.detect(image, -10).to_records() for image in images]
+    assert all(expected)
+    assert [found.to_records() for found in detector.detect_many(images, -10)] == expected
+    assert [found.to_records() for found in detector.detect_many(iter(images), -10)] == expected
+    results = list(detector.detect_many([paths[0], paths[2], paths[5], grey], -10, on_error="yield"))
+    assert [str(result).split(": ")[0] for result in results[1:3]] == [str(paths[2]), str(paths[5])]
+    assert [results[i].to_records() for i in (0, 3)] == [expected[0], expected[4]]
+
+
+def test_a_file_that_cannot_be_read_is_raised_in_its_turn(detectors, paths):
+    threads = set(threading.enumerate())
+    results = detectors["one"].detect_many([paths[0], paths[2], paths[1]])
+    assert len(next(results).boxes.shape) == 2
+    with pytest.raises(ImageError, match=f"{paths[2]}: cannot be decoded"):
+        next(results)
+    assert list(results) == []
+    assert set(threading.enumerate()) == threads
+
+
+@pytest.mark.parametrize("on_error", ["raise", "yield"])
+def test_an_array_that_is_no_image_ends_all(detectors, on_error):
+    with pytest.raises(ValueError, match="uint8"):
+        list(detectors["one"].detect_many([np.zeros((9, 9, 3))], on_error=on_error))
+
+
+def test_the_call_of_many_is_checked_at_once(detectors, paths):
+    one = read_image(paths[0])
+    for image in (paths[0], str(paths[0]), Image.open(paths[0]), one, one[:, :, 0]):
+        with pytest.raises(ValueError, match="detect_many takes several images"):
+            detectors["one"].detect_many(image)
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'yield', not 'skip'"):
+        detectors["one"].detect_many([one], on_error="skip")
+    stack = np.stack([one, one])
+    assert len(list(detectors["one"].detect_many(stack))) == 2
+
+
+def test_leaving_many_early_ends_all(detectors):
+    threads, taken = set(threading.enumerate()), []
+
+    def images():
+        for number in range(99):
+            taken.append(number)
+            yield np.full((40, 40, 3), number, np.uint8)
+
+    for _ in detectors["one"].detect_many(images()):
+        break
+    assert set(threading.enumerate()) == threads
+    assert len(taken) <= 1 + BEHIND + AHEAD
 
 
 class Planted:
@@ -128,11 +185,11 @@ def read(monkeypatch):
     """The numbers of the images read so far; the "file" of an image is its number."""
     numbers = []
 
-    def read_image(number):
+    def as_image(number):
         numbers.append(number)
         return np.full((1, 1, 3), number, np.uint8)
 
-    monkeypatch.setattr(stream, "read_image", read_image)
+    monkeypatch.setattr(stream, "as_image", as_image)
     return numbers
 
 

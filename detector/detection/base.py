@@ -1,0 +1,239 @@
+"""What every detector offers: one image, many images, or many sets of windows in one image."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from ...data.arrays import Array
+from ...data.boxes import as_boxes, clip
+from ...data.detections import Detections
+from ...data.errors import ImageError
+from ...data.image import as_image
+from .stream import detect_images
+
+Self = TypeVar("Self", bound="BaseDetector")
+
+
+class BaseDetector(ABC):
+    """What :class:`.detector.SPPDetector`, ``WarpDetector`` and :class:`.combination.CombinedDetector` have in common.
+
+    :meth:`detect` looks at one image and :meth:`detect_many` at many. For many sets of windows in one image call
+    :meth:`set_image` once and :meth:`score_windows` as often as you like.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        What the labels of detections and the columns of scores stand for.
+    """
+
+    class_names: tuple[str, ...]
+
+    # What maps() gave for the image of set_image().
+    _maps: Any = None
+
+    @property
+    @abstractmethod
+    def calibrated(self) -> bool:
+        """Whether detections have probabilities."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the detector computes."""
+
+    @abstractmethod
+    def _move(self, device: str | torch.device) -> None:
+        """Compute on another device from now on."""
+
+    @abstractmethod
+    def propose(self, image: Array) -> Array:
+        """The windows that :meth:`detect` looks at when it is given none.
+
+        Parameters
+        ----------
+        image : uint8 array (H, W, 3)
+            RGB.
+
+        Returns
+        -------
+        float32 array (N, 4)
+            x1, y1, x2, y2 in pixels, 0-based, half-open; best first.
+        """
+
+    @abstractmethod
+    def maps(self, image: Array) -> Any:
+        """What is computed once for an RGB uint8 image (H, W, 3), before any window is known."""
+
+    @abstractmethod
+    def score_on(self, maps: Any, windows: Array) -> Array:
+        """Scores (N, classes) of windows (N, 4) on what :meth:`maps` gave (see :meth:`score_windows`)."""
+
+    @abstractmethod
+    def detect_on(self, maps: Any, windows: Array, threshold: float | None = None) -> Detections:
+        """Objects among windows (N, 4) on what :meth:`maps` gave (see :meth:`detect`)."""
+
+    def to(self: Self, device: str | torch.device) -> Self:
+        """Compute on another device.
+
+        The image of :meth:`set_image` is forgotten; call it again.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+        Returns
+        -------
+        The detector itself.
+
+        Raises
+        ------
+        InputError
+            When there is no such device.
+
+        Examples
+        --------
+        >>> detector = SPPDetector.load("animals").to("cuda")       # doctest: +SKIP
+        """
+        self._move(device)
+        self.reset_image()
+        return self
+
+    def set_image(self, image: Any) -> None:
+        """Take the image whose windows are scored from now on; the convolutions run here, once.
+
+        Parameters
+        ----------
+        image : path, PIL image, or RGB or grey uint8 array (H, W[, 3])
+
+        Raises
+        ------
+        InputError
+            When a file cannot be read.
+        ValueError
+            When an array has another shape or dtype.
+        """
+        self._maps = self.maps(as_image(image))
+
+    def reset_image(self) -> None:
+        """Forget the image of :meth:`set_image` and free its maps."""
+        self._maps = None
+
+    def score_windows(self, windows: ArrayLike) -> Array:
+        """Scores of windows in the image of :meth:`set_image`.
+
+        Parameters
+        ----------
+        windows : array (N, 4)
+            x1, y1, x2, y2 in pixels, 0-based, half-open.
+
+        Returns
+        -------
+        float32 array (N, classes)
+
+        Raises
+        ------
+        RuntimeError
+            Before :meth:`set_image`.
+
+        Examples
+        --------
+        >>> detector.set_image("photo.jpg")                         # doctest: +SKIP
+        >>> detector.score_windows([[10, 20, 200, 150]]).shape      # doctest: +SKIP
+        (1, 6)
+        """
+        if self._maps is None:
+            raise RuntimeError("call set_image(image) before asking for scores")
+        return self.score_on(self._maps, as_boxes(windows))
+
+    def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
+        """Objects in an image, the best first. The image of :meth:`set_image` stays as it is.
+
+        Parameters
+        ----------
+        image : path, PIL image, or RGB or grey uint8 array (H, W[, 3])
+        threshold : float, optional
+            Only detections whose probability is higher, from 0 to 1, or ``-np.inf`` for all; when absent that of each
+            class with which the best F1 was reached on held-out images. A model without calibration compares it with
+            scores, and has one score for all classes when it is absent.
+        windows : array (N, 4), optional
+            Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
+
+        Raises
+        ------
+        InputError
+            When a file cannot be read.
+        ValueError
+            When an array has another shape or dtype, or the threshold is no probability though the model gives some.
+        """
+        pixels = as_image(image)
+        looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
+        return self.detect_on(self.maps(pixels), looked_at, threshold)
+
+    @overload
+    def detect_many(
+        self, images: Iterable[Any], threshold: float | None = ..., on_error: Literal["raise"] = ...
+    ) -> Generator[Detections, None, None]: ...
+
+    @overload
+    def detect_many(
+        self, images: Iterable[Any], threshold: float | None = ..., *, on_error: Literal["yield"]
+    ) -> Generator[Detections | ImageError, None, None]: ...
+
+    def detect_many(
+        self, images: Iterable[Any], threshold: float | None = None, on_error: Literal["raise", "yield"] = "raise"
+    ) -> Generator[Any, None, None]:
+        """What :meth:`detect` finds in each of many images, one after the other.
+
+        While the network works on an image, the next two are read and their windows proposed in the background. No
+        more are in memory, however many images there are; nothing starts before the first result is asked for.
+
+        Parameters
+        ----------
+        images : iterable of paths, PIL images, and RGB or grey uint8 arrays (H, W[, 3])
+        threshold : float, optional
+            As in :meth:`detect`.
+        on_error : {"raise", "yield"}
+            What becomes of a file that cannot be read: its :class:`sppnet.InputError` is raised when its turn comes,
+            which ends the iterator, or comes in the place of its detections, and the next image follows.
+
+        Yields
+        ------
+        Detections
+            In the order of the images; with ``on_error="yield"`` an ``InputError`` for each file that cannot be read.
+
+        Raises
+        ------
+        ValueError
+            When ``images`` is a single image or ``on_error`` is neither; from the iterator, what :meth:`detect` raises.
+
+        Examples
+        --------
+        >>> paths = sorted(Path("photos").glob("*.jpg"))                    # doctest: +SKIP
+        >>> for path, found in zip(paths, detector.detect_many(paths)):     # doctest: +SKIP
+        ...     print(path.name, len(found))
+        """
+        if on_error not in ("raise", "yield"):
+            raise ValueError(f"on_error must be 'raise' or 'yield', not {on_error!r}")
+        if isinstance(images, str | os.PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise ValueError("detect_many takes several images, in a list for instance, and detect takes one")
+        results = detect_images(self, images, threshold, lambda image, pixels, found: found)
+        return results if on_error == "yield" else _raising(results)
+
+
+def _raising(results: Generator[Detections | ImageError, None, None]) -> Generator[Detections, None, None]:
+    """The results up to the first error, which is raised."""
+    with closing(results):
+        for result in results:
+            if isinstance(result, ImageError):
+                raise result
+            yield result
