@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import csv
+import html
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Array
 from .boxes import as_boxes
-from .errors import InputError
+from .errors import InputError, NotCalibratedError
 from .nms import class_nms
 from .store import atomic_path, write_json
 
+# Detections that a line and a table name, before "and more".
+_IN_LINE = 5
+_IN_TABLE = 20
 
-@dataclass(frozen=True, eq=False)
+
 class Detections:
-    """Boxes with their scores and classes, and perhaps probabilities; indexing selects, as with an array.
+    """The objects found in one image: boxes, scores, classes and, from a calibrated model, probabilities.
+
+    Indexing selects, as with an array: by a mask, indices, a slice or one index. Equal detections are those with equal
+    values. In a notebook they are shown as a table.
 
     Parameters
     ----------
@@ -32,7 +38,7 @@ class Detections:
         Indices into ``class_names``; kept as int64.
     class_names : sequence of str
     probabilities : (N,) array, optional
-        How probable it is that each is right, from 0 to 1; kept as float32. None where the detector cannot say.
+        How probable it is that each is right, from 0 to 1; kept as float32. None where the model is not calibrated.
 
     Raises
     ------
@@ -42,21 +48,32 @@ class Detections:
     Examples
     --------
     >>> found = Detections([[0, 0, 10, 20], [5, 5, 9, 9]], [0.9, 0.2], [1, 0], ("cat", "dog"))
+    >>> found
+    Detections(2 objects: dog 0.90, cat 0.20)
     >>> found[found.scores > 0.5].to_records()
     [{'label': 'dog', 'score': 0.9, 'box': [0.0, 0.0, 10.0, 20.0]}]
+    >>> found.calibrated
+    False
     """
 
     boxes: Array
     scores: Array
     labels: Array
     class_names: tuple[str, ...]
-    probabilities: Array | None = None
+    _probabilities: Array | None
 
-    def __post_init__(self) -> None:
-        boxes = as_boxes(self.boxes)
-        names = (self.class_names,) if isinstance(self.class_names, str) else tuple(self.class_names)
-        scores = np.asarray(self.scores, np.float32)
-        labels = np.asarray(self.labels)
+    def __init__(
+        self,
+        boxes: ArrayLike,
+        scores: ArrayLike,
+        labels: ArrayLike,
+        class_names: Sequence[str],
+        probabilities: ArrayLike | None = None,
+    ) -> None:
+        boxes = as_boxes(boxes)
+        names = (class_names,) if isinstance(class_names, str) else tuple(class_names)
+        scores = np.asarray(scores, np.float32)
+        labels = np.asarray(labels)
         if scores.shape != (len(boxes),):
             raise ValueError(f"scores must have shape ({len(boxes)},), one for each box, not {scores.shape}")
         if labels.shape != (len(boxes),):
@@ -69,8 +86,8 @@ class Detections:
                 f"labels must be from 0 to {len(names) - 1}, as there are {len(names)} classes, "
                 f"not from {labels.min()} to {labels.max()}"
             )
-        if self.probabilities is not None:
-            probabilities = np.asarray(self.probabilities, np.float32)
+        if probabilities is not None:
+            probabilities = np.asarray(probabilities, np.float32)
             if probabilities.shape != (len(boxes),):
                 raise ValueError(
                     f"probabilities must have shape ({len(boxes)},), one for each box, not {probabilities.shape}"
@@ -78,9 +95,91 @@ class Detections:
             wrong = ~((probabilities >= 0) & (probabilities <= 1))
             if wrong.any():
                 raise ValueError(f"probabilities must be from 0 to 1, not {probabilities[wrong][0]}")
-            object.__setattr__(self, "probabilities", probabilities)
-        for field, value in (("boxes", boxes), ("scores", scores), ("labels", labels), ("class_names", names)):
-            object.__setattr__(self, field, value)
+        vars(self).update(boxes=boxes, scores=scores, labels=labels, class_names=names, _probabilities=probabilities)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"cannot set {name!r}: detections do not change; use replace({name}=...)")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are probabilities beside the scores."""
+        return self._probabilities is not None
+
+    @property
+    def probabilities(self) -> Array:
+        """How probable it is that each detection is right, float32 (N,), from 0 to 1.
+
+        Raises
+        ------
+        NotCalibratedError
+            When the model gives no probabilities (``calibrated`` is False).
+        """
+        if self._probabilities is None:
+            raise NotCalibratedError(
+                "these detections have no probabilities, as the model is not calibrated: "
+                "use scores, or train the model with held-out images"
+            )
+        return self._probabilities
+
+    @property
+    def _shown(self) -> Array:
+        """What stands beside a class where there is room for one number."""
+        return self.probabilities if self.calibrated else self.scores
+
+    def replace(self, **changes: Any) -> Detections:
+        """The same detections with some of the constructor's arguments changed.
+
+        Examples
+        --------
+        >>> found = Detections([[0, 0, 10, 20]], [1.5], [0], ["cat"])
+        >>> found.replace(probabilities=[0.75])
+        Detections(1 object: cat 0.75)
+        """
+        values = {name: vars(self)[name] for name in ("boxes", "scores", "labels", "class_names")}
+        return Detections(**{**values, "probabilities": self._probabilities, **changes})
+
+    #: What ``copy.replace`` calls.
+    __replace__ = replace
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Detections):
+            return NotImplemented
+        return (
+            self.class_names == other.class_names
+            and self.calibrated == other.calibrated
+            and np.array_equal(self.boxes, other.boxes)
+            and np.array_equal(self.scores, other.scores)
+            and np.array_equal(self.labels, other.labels)
+            and np.array_equal(self._shown, other._shown)
+        )
+
+    # Arrays have no hash, nor has what is equal to them.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Detections(no objects)"
+        shown = [
+            f"{self.class_names[label]} {value:.2f}"
+            for label, value in zip(self.labels[:_IN_LINE], self._shown[:_IN_LINE], strict=True)
+        ]
+        more = ["..."] * (len(self) > _IN_LINE)
+        return f"Detections({len(self)} object{'s' * (len(self) > 1)}: {', '.join([*shown, *more])})"
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        columns = record_columns(self.calibrated)
+        head = "".join(f"<th>{name}</th>" for name in columns)
+        rows = [
+            "".join(
+                f"<td>{html.escape(cell) if isinstance(cell, str) else f'{cell:.4g}'}</td>"
+                for cell in record_cells(record, columns)
+            )
+            for record in self[:_IN_TABLE].to_records()
+        ]
+        table = f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        more = f"<p>and {len(self) - _IN_TABLE} more</p>" * (len(self) > _IN_TABLE)
+        return f"<p>{len(self)} object{'s' * (len(self) != 1)}</p>{table}{more}"
 
     @classmethod
     def empty(cls, class_names: Sequence[str]) -> Detections:
@@ -101,7 +200,7 @@ class Detections:
         for part in parts:
             if part.class_names != parts[0].class_names:
                 raise ValueError(f"classes must agree: {parts[0].class_names} and {part.class_names}")
-        probabilities = [part.probabilities for part in parts if part.probabilities is not None]
+        probabilities = [part.probabilities for part in parts if part.calibrated]
         return cls(
             np.concatenate([part.boxes for part in parts]),
             np.concatenate([part.scores for part in parts]),
@@ -121,7 +220,7 @@ class Detections:
         if not isinstance(index, slice):
             index = np.atleast_1d(np.asarray(index))
             index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
-        probabilities = None if self.probabilities is None else self.probabilities[index]
+        probabilities = self.probabilities[index] if self.calibrated else None
         return Detections(self.boxes[index], self.scores[index], self.labels[index], self.class_names, probabilities)
 
     def nms(self, threshold: float) -> Detections:
@@ -134,9 +233,8 @@ class Detections:
         "probability" is there when the detections have them. Numbers are the shortest decimals that read back as the
         same float32.
         """
-        if self.probabilities is None:
-            said: list[dict[str, float]] = [{}] * len(self)
-        else:
+        said: list[dict[str, float]] = [{}] * len(self)
+        if self.calibrated:
             said = [{"probability": decimal(value)} for value in self.probabilities]
         return [
             {
@@ -168,6 +266,130 @@ class Detections:
         probabilities = np.array(said) if said and len(said) == len(records) else None
         return cls(np.array(boxes, np.float32), np.array(scores), np.array(labels, np.int64), names, probabilities)
 
+    def draw(self, image: Any) -> NDArray[np.uint8]:
+        """A copy of the image with a box and a tag for each detection: its class and its probability, or else score.
+
+        Parameters
+        ----------
+        image : path, PIL image or uint8 array
+            RGB (H, W, 3) or grey (H, W) where it is an array.
+
+        Returns
+        -------
+        RGB uint8 array (H, W, 3)
+            The best lies on top. Line width and text grow with the image; tags are kept inside it.
+
+        Examples
+        --------
+        >>> found = Detections([[10, 20, 50, 60]], [0.9], [0], ["cat"])
+        >>> found.draw(np.zeros((80, 100, 3), np.uint8)).shape
+        (80, 100, 3)
+        """
+        from .draw import draw_boxes
+
+        order = np.argsort(self.scores, kind="stable")
+        tags = [f"{self.class_names[self.labels[i]]} {self._shown[i]:.2f}" for i in order]
+        return draw_boxes(image, self.boxes[order], self.labels[order], tags)
+
+    def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO's results of one image, as ``pycocotools.COCO.loadRes`` takes them.
+
+        Parameters
+        ----------
+        image_id : int
+            COCO's number of the image (``COCODataset.image_ids``).
+        category_ids : sequence of int, optional
+            For each class COCO's number (``COCODataset.category_ids``); by default from 1 in the classes' order.
+
+        Returns
+        -------
+        list of dict
+            ``image_id``, ``category_id``, ``bbox`` (x, y, width, height) and ``score``, in plain Python types.
+
+        Raises
+        ------
+        ValueError
+            When classes and category numbers differ in count.
+
+        Examples
+        --------
+        >>> Detections([[10, 20, 50, 30]], [1.5], [0], ["cat"]).to_coco(image_id=7, category_ids=[17])
+        [{'image_id': 7, 'category_id': 17, 'bbox': [10.0, 20.0, 40.0, 10.0], 'score': 1.5}]
+        """
+        if category_ids is None:
+            category_ids = range(1, len(self.class_names) + 1)
+        if len(category_ids) != len(self.class_names):
+            raise ValueError(f"category_ids must be {len(self.class_names)} numbers, not {len(category_ids)}")
+        sizes = self.boxes[:, 2:] - self.boxes[:, :2]
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label],
+                "bbox": [decimal(value) for value in (*box[:2], *size)],
+                "score": decimal(score),
+            }
+            for label, score, box, size in zip(self.labels, self.scores, self.boxes, sizes, strict=True)
+        ]
+
+    def to_supervision(self) -> Any:
+        """The detections as ``supervision.Detections``, for its annotators, trackers and metrics.
+
+        Returns
+        -------
+        supervision.Detections
+            ``confidence`` is the probability where the model is calibrated, with the score as ``data["score"]``;
+            otherwise it is the score. ``data["class_name"]`` holds the names.
+
+        Raises
+        ------
+        InputError
+            When the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise InputError("to_supervision needs the package supervision: pip install supervision") from None
+        data: dict[str, Any] = {"class_name": np.array([self.class_names[label] for label in self.labels], str)}
+        if self.calibrated:
+            data["score"] = self.scores.copy()
+        return supervision.Detections(
+            xyxy=self.boxes.copy(), confidence=self._shown.copy(), class_id=self.labels.copy(), data=data
+        )
+
+    @classmethod
+    def from_supervision(cls, found: Any, class_names: Sequence[str] | None = None) -> Detections:
+        """The inverse of :meth:`to_supervision`, for results of other libraries as well.
+
+        Parameters
+        ----------
+        found : supervision.Detections
+            Its ``confidence`` becomes the score, 1 where there is none. With ``data["score"]`` that is the score, and
+            the confidence is the probability.
+        class_names : sequence of str, optional
+            What ``class_id`` indexes. By default the different names in ``data["class_name"]``, sorted.
+
+        Raises
+        ------
+        ValueError
+            When the classes cannot be told, or an id is no index into ``class_names``.
+        """
+        if class_names is not None:
+            names, labels = tuple(class_names), found.class_id
+        elif "class_name" in found.data:
+            said = [str(name) for name in found.data["class_name"]]
+            names = tuple(sorted(set(said)))
+            labels = np.array([names.index(name) for name in said], np.int64)
+        else:
+            names, labels = (), None
+        if labels is None:
+            if len(found):
+                raise ValueError("classes cannot be told: expected class_names and class_id, or data['class_name']")
+            labels = np.zeros(0, np.int64)
+        confidence = np.ones(len(found), np.float32) if found.confidence is None else found.confidence
+        if "score" in found.data:
+            return cls(found.xyxy, found.data["score"], labels, names, confidence)
+        return cls(found.xyxy, confidence, labels, names)
+
     def save(self, path: str | Path) -> None:
         """Write as ``.json`` (``classes`` and ``detections``) or ``.csv`` (label, score, x1, y1, x2, y2).
 
@@ -184,7 +406,7 @@ class Detections:
         elif path.suffix == ".csv":
             with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                columns = record_columns(self.probabilities is not None)
+                columns = record_columns(self.calibrated)
                 writer.writerow(columns)
                 writer.writerows(record_cells(record, columns) for record in self.to_records())
         else:

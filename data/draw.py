@@ -1,16 +1,17 @@
-"""Detections drawn on their image."""
+"""Boxes drawn on their image."""
 
 from __future__ import annotations
 
 import colorsys
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .detections import Detections
+from .arrays import Array
 from .image import as_image
 
 # Each next hue is this part of the circle further, so that any first few lie far apart.
@@ -27,15 +28,18 @@ def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw_detections(image: Any, detections: Detections) -> NDArray[np.uint8]:
-    """A copy of the image with a box and a tag for each detection: its class and its probability, or else its score.
+def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> NDArray[np.uint8]:
+    """A copy of the image with boxes and their tags.
 
     Parameters
     ----------
     image : path, PIL image or uint8 array
         As :func:`sppnet.data.image.as_image` takes it.
-    detections : Detections
-        Drawn from the lowest to the highest score, so that the best lies on top.
+    boxes : float array (N, 4)
+        x1, y1, x2, y2 in pixels of the displayed image, 0-based, half-open. The last is drawn on top.
+    labels : int array (N,)
+        The classes, which choose the colours.
+    tags : sequence of N str
 
     Returns
     -------
@@ -47,16 +51,12 @@ def draw_detections(image: Any, detections: Detections) -> NDArray[np.uint8]:
     side = (canvas.width * canvas.height) ** 0.5
     line = max(2, round(side / 200))
     font = ImageFont.load_default(size=max(11, round(side / 36)))
-    order = np.argsort(detections.scores, kind="stable")
-    shown = detections.scores if detections.probabilities is None else detections.probabilities
-    boxes = [_pixels(box, canvas.size) for box in detections.boxes]
-    for i in order:
-        draw.rectangle(boxes[i], outline=class_colour(detections.labels[i]), width=line)
+    outlines = [_pixels(box, canvas.size) for box in boxes]
+    for outline, label in zip(outlines, labels, strict=True):
+        draw.rectangle(outline, outline=class_colour(label), width=line)
     # Tags come after all boxes, so that no line runs through a word.
-    for i in order:
-        name = detections.class_names[detections.labels[i]]
-        text = f"{_plain(name)} {shown[i]:.2f}"
-        _draw_tag(draw, text, boxes[i], class_colour(detections.labels[i]), font, canvas.size)
+    for outline, label, tag in zip(outlines, labels, tags, strict=True):
+        _draw_tag(draw, _plain(tag), outline, class_colour(label), font, canvas.size)
     return np.array(canvas)
 
 
@@ -68,9 +68,9 @@ def _pixels(box: NDArray[Any], size: tuple[int, int]) -> tuple[int, int, int, in
     return int(x1), int(y1), int(x2), int(y2)
 
 
-def _plain(name: str) -> str:
-    """The name in the letters that Pillow's font has: accents are dropped, other scripts become question marks."""
-    letters = unicodedata.normalize("NFKD", name)
+def _plain(text: str) -> str:
+    """The text in the letters that Pillow's font has: accents are dropped, other scripts become question marks."""
+    letters = unicodedata.normalize("NFKD", text)
     return (
         "".join(letter for letter in letters if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
     )

@@ -12,3 +12,10 @@ class InputError(ValueError):
 
 class ImageError(InputError):
     """An image file that cannot be read; the message names the file. A batch goes on past it."""
+
+
+class NotCalibratedError(ValueError, AttributeError):
+    """Probabilities were asked of a result that has none; it has scores.
+
+    Also an AttributeError, so that ``hasattr`` and ``getattr`` with a default answer as for what is not there.
+    """

@@ -10,7 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -123,6 +123,14 @@ def read_detections_json(path: str | Path) -> Results:
             )
             for item in value["images"]
         ]
+        if any(image.detections.calibrated for image in images):
+            # An empty list does not say that the model is calibrated; the others do.
+            images = [
+                image
+                if len(image.detections)
+                else replace(image, detections=image.detections.replace(probabilities=[]))
+                for image in images
+            ]
         failed = {item["file"]: item["error"] for item in value["failed"]}
         return Results(value["model"], names, images, failed, value["version"])
     except (KeyError, TypeError, ValueError) as error:
@@ -134,7 +142,7 @@ def write_csv(path: str | Path, results: Results) -> None:
 
     A column "probability" follows the scores when some image's detections have them.
     """
-    with_probabilities = any(image.detections.probabilities is not None for image in results.images)
+    with_probabilities = any(image.detections.calibrated for image in results.images)
     columns = record_columns(with_probabilities)
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -199,25 +207,11 @@ def write_coco(
     ValueError
         When an image has no number, or classes and category numbers differ in count.
     """
-    if category_ids is None:
-        category_ids = range(1, len(results.class_names) + 1)
-    if len(category_ids) != len(results.class_names):
-        raise ValueError(f"category_ids must be {len(results.class_names)} numbers, not {len(category_ids)}")
     rows: list[dict[str, Any]] = []
     for number, image in enumerate(results.images, 1):
         if image_ids is not None and image.id not in image_ids:
             raise ValueError(f"image_ids has no number for image {image.id!r}")
         image_id = number if image_ids is None else image_ids[image.id]
-        found = image.detections
-        sizes = found.boxes[:, 2:] - found.boxes[:, :2]
-        for label, score, box, size in zip(found.labels, found.scores, found.boxes, sizes, strict=True):
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "category_id": category_ids[label],
-                    "bbox": [decimal(value) for value in (*box[:2], *size)],
-                    "score": decimal(score),
-                }
-            )
+        rows += image.detections.to_coco(image_id, category_ids)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(rows) + "\n", encoding="utf-8")

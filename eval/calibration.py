@@ -150,12 +150,10 @@ def verdicts(
     ValueError
         When detections lack probabilities.
     """
-    if any(found.probabilities is None for found in detections if len(found)):
+    if any(not found.calibrated for found in detections if len(found)):
         raise ValueError("expected detections with probabilities, got some without")
     first = np.cumsum([0, *map(len, detections)])
-    everything = np.concatenate(
-        [np.zeros(0), *(found.probabilities for found in detections if found.probabilities is not None)]
-    )
+    everything = np.concatenate([np.zeros(0), *(found.probabilities for found in detections if found.calibrated)])
     p = [everything[first[of_class.images] + of_class.places] for of_class in judged]
     right = [of_class.right for of_class in judged]
     shown = None

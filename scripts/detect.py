@@ -180,13 +180,12 @@ def detect_all(
 
 def drawing(paths: list[Path], folder: Path) -> Finish:
     """What draws the detections of any of these files into a picture of its own in the folder."""
-    from ..data.draw import draw_detections
     from ..data.image import write_image
 
     names = drawn_names(paths)
 
     def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
-        write_image(folder / names[path], draw_detections(image, detections))
+        write_image(folder / names[path], detections.draw(image))
 
     return draw
 

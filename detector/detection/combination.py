@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,7 +133,7 @@ def _relabelled(found: Detections, names: tuple[str, ...]) -> Detections:
     if found.class_names == names:
         return found
     place = np.array([names.index(name) for name in found.class_names], np.int64)
-    return replace(found, labels=place[found.labels], class_names=names)
+    return found.replace(labels=place[found.labels], class_names=names)
 
 
 def _check_classes(number: int, expected: tuple[str, ...], names: tuple[str, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -91,7 +90,7 @@ def finish(
             if not len(found):
                 break
             moved = decode(found.boxes, regress(found.boxes, found.labels)).astype(np.float32)
-            found = _solid(replace(found, boxes=clip(moved, *image_size)))
+            found = _solid(found.replace(boxes=clip(moved, *image_size)))
         found = found.nms(options.nms)
     return found[np.argsort(-found.scores, kind="stable")]
 

@@ -151,10 +151,9 @@ def overlapped_rate(detector: Detector, paths: list[Path]) -> float:
 
 def draw(path: Path, image: NDArray[np.uint8], found: Detections) -> None:
     """Write a photograph with its boxes, as ``sppnet detect`` does."""
-    from ...data.draw import draw_detections
     from ...data.image import write_image
 
-    write_image(path, draw_detections(image, found))
+    write_image(path, found.draw(image))
 
 
 def peak_memory(device: str) -> dict[str, int | None]:

@@ -1,16 +1,14 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from sppnet.data import draw as draw_module
 from sppnet.data.detections import Detections
-from sppnet.data.draw import class_colour, draw_detections
+from sppnet.data.draw import class_colour
 
 
 def draw(boxes, height=120, width=160, names=("cat",)):
     image = np.full((height, width, 3), 128, np.uint8)
     found = Detections(boxes, np.linspace(1, 0.5, len(boxes)), np.arange(len(boxes)) % len(names), names)
-    drawn = draw_detections(image, found)
+    drawn = found.draw(image)
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
     assert (image == 128).all()
@@ -39,7 +37,7 @@ def test_the_tag_stays_inside(box):
     def tag_pixels(box):
         # A box without area leaves the tag alone in its colour.
         found = Detections([box], [1.0], [0], ["cat"])
-        return int((draw_detections(np.zeros((120, 160, 3), np.uint8), found) == colour).all(axis=2).sum())
+        return int((found.draw(np.zeros((120, 160, 3), np.uint8)) == colour).all(axis=2).sum())
 
     assert tag_pixels(box) >= 0.9 * tag_pixels([60, 60, 61, 61])
 
@@ -56,7 +54,7 @@ def test_nothing_to_draw_is_a_copy():
 def test_the_best_lies_on_top():
     image = np.zeros((60, 60, 3), np.uint8)
     found = Detections([[10, 30, 50, 50]] * 2, [0.1, 0.9], [0, 1], ["a", "b"])
-    assert tuple(draw_detections(image, found)[49, 30]) == class_colour(1)
+    assert tuple(found.draw(image)[49, 30]) == class_colour(1)
 
 
 def test_class_colours_are_distinct():
@@ -70,7 +68,7 @@ def test_the_tag_says_the_probability_where_there_is_one(monkeypatch):
     monkeypatch.setattr(draw_module, "_draw_tag", lambda _, text, *rest: said.append(text))
     found = Detections([[10, 30, 50, 50]] * 2, [0.5, 1.5], [0, 1], ["a", "b"])
     image = np.zeros((60, 60, 3), np.uint8)
-    draw_detections(image, found)
+    found.draw(image)
     # The order stays that of the scores.
-    draw_detections(image, replace(found, probabilities=[0.75, 0.25]))
+    found.replace(probabilities=[0.75, 0.25]).draw(image)
     assert said == ["a 0.50", "b 1.50", "a 0.75", "b 0.25"]

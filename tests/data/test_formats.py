@@ -72,10 +72,10 @@ def test_detections_json_reads_back(tmp_path, results):
 
 @pytest.fixture
 def probable(results):
-    """The same of a calibrated model; in one image it found nothing, and no empty list says whether it could."""
+    """The same of a calibrated model; in one image it found nothing, and its empty list does not say so."""
     images = [results.images[1]]
     for image, probabilities in ((results.images[0], [0.75, 0.01]), (results.images[2], [0.5])):
-        images.append(replace(image, detections=replace(image.detections, probabilities=probabilities)))
+        images.append(replace(image, detections=image.detections.replace(probabilities=probabilities)))
     return replace(results, images=images)
 
 
@@ -87,8 +87,7 @@ def test_probabilities_stand_beside_the_scores(tmp_path, probable):
         {"label": "cat", "score": -0.25, "probability": 0.01, "box": [1.5, 2.0, 3.0, 4.0]},
     ]
     back = [image.detections.probabilities for image in read_detections_json(tmp_path / "detections.json").images]
-    assert back[0] is None
-    assert [p.tolist() for p in back[1:]] == [np.float32([0.75, 0.01]).tolist(), [0.5]]
+    assert [p.tolist() for p in back] == [[], np.float32([0.75, 0.01]).tolist(), [0.5]]
     write_csv(tmp_path / "d.csv", probable)
     with open(tmp_path / "d.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
@@ -113,7 +112,7 @@ def test_the_formats_of_others_have_the_scores_alone(tmp_path, probable, results
 
 
 def without(found):
-    return replace(found, probabilities=None)
+    return found.replace(probabilities=None)
 
 
 @pytest.mark.parametrize(

@@ -338,8 +338,8 @@ def test_beside_a_model_without_probabilities_none_has_one(models, calibrated, p
     # The one compares 0.5 with its scores, the other with its probabilities.
     lists = [items(model.detect(photograph, 0.5, windows)) for model in mixed.detectors]
     assert items(found) == slow_combine(lists, 0.3, 100)
-    assert found.probabilities is None
+    assert not found.calibrated
     # Also where the one finds nothing.
     nothing = CombinedDetector([SPPDetector(replace(models[0].bundle, detection=SILENT)), calibrated[1]])
     assert len(nothing.detect(photograph)) > 0
-    assert nothing.detect(photograph).probabilities is None
+    assert not nothing.detect(photograph).calibrated

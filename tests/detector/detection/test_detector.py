@@ -220,7 +220,7 @@ def calibrated(bundle):
 def test_a_calibrated_detector_says_how_probable_its_detections_are(bundle, calibrated, image):
     plain, found = SPPDetector(bundle).detect(image, -np.inf), calibrated.detect(image, -np.inf)
     assert (SPPDetector(bundle).calibrated, calibrated.calibrated) == (False, True)
-    assert plain.probabilities is None
+    assert not plain.calibrated
     np.testing.assert_array_equal(found.scores, plain.scores)
     np.testing.assert_array_equal(found.boxes, plain.boxes)
     np.testing.assert_array_equal(found.probabilities, CALIBRATION.probabilities(plain.scores, plain.labels))

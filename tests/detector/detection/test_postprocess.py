@@ -80,7 +80,7 @@ def test_calibrated_detections_have_probabilities_and_keep_their_order():
     found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), -np.inf, calibration=CALIBRATION)
     for name in ("boxes", "scores", "labels"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
-    assert plain.probabilities is None
+    assert not plain.calibrated
     expected = [sigmoid((2 * s, s - 1)[k]) for s, k in zip(found.scores.tolist(), found.labels.tolist(), strict=True)]
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-6)
 

@@ -319,7 +319,7 @@ def test_without_held_out_images_there_are_no_scores(scenes, trained, tmp_path):
     detector = train(scenes, out=tmp_path / "m.safetensors", work=trained / "work", **options)
     assert "held_out" not in detector.card
     assert detector.bundle.calibration is None
-    assert detector.detect(scenes[0].image, threshold=-10).probabilities is None
+    assert not detector.detect(scenes[0].image, threshold=-10).calibrated
 
 
 def test_class_without_an_object_is_named_before_any_work(scenes, tmp_path):
