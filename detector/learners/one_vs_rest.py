@@ -11,6 +11,7 @@ import torch
 from ...data.arrays import Array
 from ...eval.machine import cpu_count
 from ..options import SVMOptions
+from .estimator import Estimator
 from .gram import COLUMNS, ROWS, gram_matrix, solve
 from .svm import LinearSVM, RowStore, fit_all
 
@@ -18,7 +19,7 @@ from .svm import LinearSVM, RowStore, fit_all
 MAX_GRAM_ROWS = 16_384
 
 
-class OneVsRest:
+class OneVsRest(Estimator):
     """A linear SVM for each class against all others: hinge loss, L2 regularisation.
 
     Parameters
@@ -131,6 +132,16 @@ class OneVsRest:
             part = slice(start, start + ROWS)
             scores[part] = torch.from_numpy(rows[part]).float() @ weights
         return scores.numpy() + self.intercept_
+
+    def predict(self, rows: Array) -> Array:
+        """Targets int8 (N, classes) of rows (N, width): 1 where the score is more than 0.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`decision_function` does.
+        """
+        return (self.decision_function(rows) > 0).astype(np.int8)
 
     def _fit_gram(self, rows: Array, targets: Array, gram: Array) -> OneVsRest:
         _check_finite(gram.diagonal())

@@ -10,14 +10,22 @@ from scipy.linalg import cho_factor, cho_solve
 
 from ...data.arrays import Array
 from ..options import BoxOptions
+from .estimator import Estimator
 from .gram import gram_matrix
 
 
-class BoxRegressor:
+class BoxRegressor(Estimator):
     """Ridge regression with centred and whitened targets (R-CNN, appendix C).
 
     There are far fewer windows than features, so the N x N dual problem is solved:
     ``W = X' (X X' + ridge I)^-1 T``. A constant feature carries the intercept.
+
+    Parameters
+    ----------
+    options : BoxOptions
+        Of which ``ridge`` counts here.
+    scale : float
+        Factor on the features.
 
     Attributes
     ----------
@@ -62,7 +70,15 @@ class BoxRegressor:
         return self
 
     def predict(self, rows: Array) -> Array:
-        """Deltas (N, 4) for float32 features (N, width)."""
+        """Deltas (N, 4) for float32 features (N, width).
+
+        Raises
+        ------
+        ValueError
+            Before :meth:`fit`.
+        """
+        if not hasattr(self, "weights_"):
+            raise ValueError("fit comes before predict")
         return rows @ self.weights_ + self.intercept_
 
 

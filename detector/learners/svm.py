@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 
 from ...data.arrays import Array
 from ..options import SVMOptions
+from .estimator import Estimator
 
 
 def _half_intrinsic(typing_context: Any, bits: Any) -> Any:
@@ -179,8 +180,17 @@ class RowStore:
         self._free[: self._left] = numbers
 
 
-class LinearSVM:
+class LinearSVM(Estimator):
     """One class's problem on the rows of a :class:`RowStore`, solved again and again as rows come and go.
+
+    Parameters
+    ----------
+    store : RowStore
+    options : SVMOptions
+    scale : float
+        Factor on the features.
+    seed : int
+        Of the order of steps.
 
     Attributes
     ----------
@@ -189,7 +199,7 @@ class LinearSVM:
     """
 
     def __init__(self, store: RowStore, options: SVMOptions, scale: float, seed: int = 0):
-        self.store, self.options, self.scale, self.seed = store, options, np.float32(scale), seed
+        self.store, self.options, self.scale, self.seed = store, options, scale, seed
         self.members = np.zeros(0, np.int64)
         self.signs = np.zeros(0, np.float32)
         self.alpha = np.zeros(0, np.float64)
@@ -212,7 +222,7 @@ class LinearSVM:
             self.members,
             self.signs,
             self.store.squares,
-            self.scale,
+            np.float32(self.scale),
             np.float32(options.bias),
             limits,
             self.alpha,
@@ -227,7 +237,7 @@ class LinearSVM:
     def scores(self) -> Array:
         """Scores of the problem's own rows, float32, in the order of ``members``."""
         bias_term = np.float32(self.options.bias) * self.weights_[-1]
-        return _margins(self.store.rows, self.members, self.scale, self.weights_[:-1], bias_term)
+        return _margins(self.store.rows, self.members, np.float32(self.scale), self.weights_[:-1], bias_term)
 
     def evict(self, below: float) -> int:
         """Drop the negatives that score under ``below`` and do not carry the solution; returns how many."""
@@ -243,7 +253,7 @@ class LinearSVM:
         for i in lost[self.alpha[lost] > 0]:
             # What leaves takes its part of the solution along, so that weights stay the sum over the members.
             step = -self.alpha[i] * self.signs[i]
-            _add(self.store.rows[self.members[i]], np.float32(step * self.scale), self.weights_[:-1])
+            _add(self.store.rows[self.members[i]], np.float32(step * np.float32(self.scale)), self.weights_[:-1])
             self.weights_[-1] += np.float32(step * self.options.bias)
         self._select(np.isin(np.arange(len(scores)), kept))
 
@@ -252,7 +262,16 @@ class LinearSVM:
 
     def hyperplane(self) -> tuple[Array, float]:
         """Weights (width,) and intercept that give this SVM's scores from unscaled features."""
-        return self.weights_[:-1] * self.scale, float(self.weights_[-1]) * self.options.bias
+        return self.weights_[:-1] * np.float32(self.scale), float(self.weights_[-1]) * self.options.bias
+
+    def decision_function(self, rows: Array) -> Array:
+        """Scores float32 (N,) of unscaled float32 features (N, width), more than 0 for positives."""
+        weights, intercept = self.hyperplane()
+        return rows @ weights + np.float32(intercept)
+
+    def predict(self, rows: Array) -> Array:
+        """The signs, +1 or -1, of unscaled float32 features (N, width): those of their scores."""
+        return np.where(self.decision_function(rows) > 0, 1, -1)
 
 
 def fit_all(machines: Sequence[LinearSVM], threads: int) -> None:
