@@ -62,6 +62,9 @@ class COCODataset(SampleList):
         samples = [_sample(entry, inside_folder(folder, entry.file_name, path), label_of, tally) for entry in entries]
         super().__init__(samples, tuple(names[category] for category in self.category_ids), tally)
 
+    def _image_numbers(self) -> list[int]:
+        return [self.image_ids[sample.id] for sample in self]
+
 
 @dataclass
 class _Entry:

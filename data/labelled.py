@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from .arrays import Array
 from .errors import InputError
 from .image import read_image
 from .sample import checked_classes
+
+if TYPE_CHECKING:
+    from .torch_data import TorchClassification, Transforms
 
 Box = tuple[float, float, float, float]
 
@@ -166,6 +169,41 @@ class LabelledImages:
             row[image.ignored] = -1
             row[image.labels] = 1
         return targets
+
+    def to_torch(self, transforms: Transforms | None = None) -> TorchClassification:
+        """The images and their classes as a data set of torch.
+
+        Parameters
+        ----------
+        transforms : callable, optional
+            From an image and its target to both, such as a pipeline of :mod:`torchvision.transforms.v2`, which leaves
+            the target as it is. The image is a uint8 ``tv_tensors.Image`` (3, H, W).
+
+        Returns
+        -------
+        torch.utils.data.Dataset
+            Item i is ``(image, target)``. Without transforms the image is a float32 tensor (3, H, W), RGB from 0 to 1.
+            The target of a single-label image is its class, an int. That of a multi-label image is a float32 tensor
+            (C,) with the values of ``targets``: leave classes of -1 out of the loss. Photographs of different sizes
+            need a transform to one size, or its ``collate`` as the loader's ``collate_fn``.
+
+        Examples
+        --------
+        >>> import sppnet, tempfile
+        >>> from sppnet.data.scenes import make_scenes
+        >>> from torch.utils.data import DataLoader
+        >>> from torchvision.transforms import v2
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     photographs = sppnet.open_labelled([make_scenes(folder, {"train": 4})], "train")
+        ...     loader = DataLoader(photographs.to_torch(v2.RandomResizedCrop(64)), batch_size=4)
+        ...     images, targets = next(iter(loader))
+        >>> images.shape, targets.shape
+        (torch.Size([4, 3, 64, 64]), torch.Size([4, 4]))
+        """
+        from .torch_data import TorchClassification
+
+        targets = self.targets.astype(np.float32) if self.multi_label else self.labels
+        return TorchClassification(self._images, targets, transforms)
 
     def subset(self, indices: Sequence[int] | Array) -> LabelledImages:
         """The images at ``indices``, in that order."""

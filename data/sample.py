@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
 from .cleaning import Tally
 from .errors import InputError
 from .image import read_image
+
+if TYPE_CHECKING:
+    from .torch_data import TorchDetection, Transforms
 
 SomeList = TypeVar("SomeList", bound="SampleList")
 
@@ -103,6 +106,59 @@ class SampleList:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self._samples)
+
+    def to_torch(
+        self, transforms: Transforms | None = None, first_label: int = 1, difficult: bool = True
+    ) -> TorchDetection:
+        """The photographs and boxes in the form that torchvision's detectors and its detection references take.
+
+        Parameters
+        ----------
+        transforms : callable, optional
+            From an image and its target to both, such as a pipeline of :mod:`torchvision.transforms.v2`. It is given
+            the image as a uint8 ``tv_tensors.Image`` (3, H, W) and the boxes as ``tv_tensors.BoundingBoxes``, so that
+            v2's transforms move the boxes with the image. What it returns is what a loader gets.
+        first_label : int
+            The label of the first class: 1, as torchvision's detectors keep 0 for the background, or 0 for models
+            without a background class.
+        difficult : bool
+            Whether difficult objects (COCO's crowds) are among the targets. Most losses know nothing of
+            ``iscrowd``: leave them out for training.
+
+        Returns
+        -------
+        torch.utils.data.Dataset
+            Item i is ``(image, target)``. Without transforms the image is a float32 tensor (3, H, W), RGB from 0 to 1.
+            The target is a dict: ``boxes`` float32 (N, 4), x1 y1 x2 y2 in pixels, half-open; ``labels`` int64 (N,);
+            ``image_id`` int, COCO's or else i; ``area`` float32 (N,) of the boxes before any transforms; ``iscrowd``
+            int64 (N,), 1 for difficult objects. An image without objects keeps shapes (0, 4) and (0,). It can be sent
+            to a loader's workers when ``transforms`` can. Its ``collate`` is the loader's ``collate_fn``.
+
+        Examples
+        --------
+        >>> import sppnet, tempfile
+        >>> from sppnet.data.scenes import make_scenes
+        >>> from torch.utils.data import DataLoader
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = sppnet.VOCDataset(make_scenes(folder, {"train": 3}), "train").to_torch(difficult=False)
+        ...     images, targets = next(iter(DataLoader(data, batch_size=3, collate_fn=data.collate)))
+        >>> len(images), sorted(targets[0])
+        (3, ['area', 'boxes', 'image_id', 'iscrowd', 'labels'])
+
+        Transforms that drop boxes must be told what goes with them:
+
+        >>> from torchvision.transforms import v2
+        >>> def beside_boxes(pair):
+        ...     return [pair[1][name] for name in ("labels", "area", "iscrowd")]
+        >>> transforms = v2.Compose([v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes(labels_getter=beside_boxes)])
+        """
+        from .torch_data import TorchDetection
+
+        return TorchDetection(self._samples, self._image_numbers(), transforms, first_label, difficult)
+
+    def _image_numbers(self) -> list[int]:
+        """What a target calls each image."""
+        return list(range(len(self)))
 
     def subset(self: SomeList, indices: Sequence[int] | NDArray[Any]) -> SomeList:
         """The samples at ``indices``, in that order, as a dataset of the same kind and classes."""
