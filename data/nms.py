@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Array
 from .boxes import as_boxes
+from .compiled import compiled
 
 
 def nms(boxes: ArrayLike, scores: ArrayLike, threshold: float) -> NDArray[np.int64]:
@@ -51,7 +51,7 @@ def class_nms(boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike, threshold:
     return kept[np.lexsort((kept, -scores[kept]))].astype(np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _keep(boxes: Array, labels: Array, threshold: float) -> Array:
     """Which of the boxes stay, for boxes ordered by class and within a class best first."""
     count = len(boxes)

@@ -14,9 +14,9 @@ plus ``k`` over its size. Three things make it fast:
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ..data.arrays import Array
+from ..data.compiled import compiled
 
 STEPS = 16
 """Weights are Euclidean colour distances in steps of 1/16."""
@@ -29,7 +29,7 @@ RIGHT, DOWN, FALL, RISE = 0, 1, 2, 3  # (y, x)-(y, x+1), (y, x)-(y+1, x), (y, x)
 _ABSENT = np.int32(4 * (MAX_WEIGHT + 1))
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def sort_edges(planes: Array) -> tuple[Array, Array]:
     """The edges that a segmentation needs, lightest first.
 
@@ -74,7 +74,7 @@ def sort_edges(planes: Array) -> tuple[Array, Array]:
     return in_order, starts
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _keys(planes: Array) -> Array:
     """``4 * weight + direction`` of every edge, int32 (4, H, W); _ABSENT beyond the border."""
     channels, height, width = planes.shape
@@ -100,7 +100,7 @@ def _keys(planes: Array) -> Array:
     return keys
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _heaviest_of_triangles(keys: Array) -> Array:
     """Which edges have the largest key of a triangle, or lead out of the image, bool (4, H, W).
 
@@ -131,7 +131,7 @@ def _heaviest_of_triangles(keys: Array) -> Array:
     return dropped
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _root(parent: Array, node: int) -> int:
     """The root of a node's tree; nodes on the way are moved closer to it."""
     above = parent[node]
@@ -142,7 +142,7 @@ def _root(parent: Array, node: int) -> int:
     return above
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _join(parent: Array, size: Array, a: int, b: int) -> int:
     """Hang the smaller of two trees below the root of the larger, which is returned."""
     if size[a] < size[b]:
@@ -152,7 +152,7 @@ def _join(parent: Array, size: Array, a: int, b: int) -> int:
     return a
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def segment(edges: Array, starts: Array, height: int, width: int, k: int, min_size: int) -> tuple[Array, int]:
     """Segments of an image whose edges are sorted.
 

@@ -7,16 +7,16 @@ until one region is left; every region on the way is a proposal.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ..data.arrays import Array
+from ..data.compiled import compiled
 from .heap import pop, push, room
 
 ONE = 1 << 15
 """Histograms hold whole 1/ONE shares of a region: sums of whole numbers do not depend on their order."""
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _update_shares(shares: Array, counts: Array, row: int, size: int) -> None:
     """The histogram of a region of ``size`` pixels, each channel adding up to about ONE; rounded down."""
     counted = counts[row]
@@ -26,7 +26,7 @@ def _update_shares(shares: Array, counts: Array, row: int, size: int) -> None:
         out[i] = np.uint16(np.float32(counted[i]) * factor)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _intersection(shares: Array, a: int, b: int, start: int, stop: int) -> int:
     """Sum of the smaller of each two bins of rows ``a`` and ``b``."""
     one = shares[a, start:stop]
@@ -37,7 +37,7 @@ def _intersection(shares: Array, a: int, b: int, start: int, stop: int) -> int:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _similarity(
     a: int, b: int, sizes: Array, boxes: Array, shares: Array, row: Array, split: int, weights: Array, pixels: int
 ) -> float:
@@ -57,7 +57,7 @@ def _similarity(
     return result
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, channels: int, weights: Array) -> Array:
     """The boxes of all regions of one hierarchy.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ..data.arrays import Array
+from ..data.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def room(array: Array, needed: int) -> Array:
     """The array itself when it has ``needed`` places, else a copy with twice as many."""
     if needed <= array.size:
@@ -19,7 +19,7 @@ def room(array: Array, needed: int) -> Array:
     return larger
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def push(keys: Array, pairs: Array, count: int, key: float, pair: int) -> None:
     """Add an entry to a heap of ``count`` entries."""
     place = count
@@ -34,7 +34,7 @@ def push(keys: Array, pairs: Array, count: int, key: float, pair: int) -> None:
     pairs[place] = pair
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def pop(keys: Array, pairs: Array, count: int) -> int:
     """Take the top entry from a heap of ``count`` entries and return its pair."""
     top = pairs[0]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numba import njit
 
 from ..data.arrays import Array
+from ..data.compiled import compiled
 
 COLOUR_BINS = 25
 DIRECTIONS = 8
@@ -43,7 +43,7 @@ def texture_bins(image: Array) -> Array:
     return _texture_bins(dx.ravel(), dy.ravel()).reshape(image.shape)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _texture_bins(dx: Array, dy: Array) -> Array:
     bins = np.empty(dx.size, np.uint8)
     for i in range(dx.size):
@@ -60,7 +60,7 @@ def _texture_bins(dx: Array, dy: Array) -> Array:
     return bins
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def histograms(labels: Array, count: int, colours: Array, textures: Array) -> Array:
     """Histogram counts of every region.
 
@@ -89,7 +89,7 @@ def histograms(labels: Array, count: int, colours: Array, textures: Array) -> Ar
     return counts
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def sizes_and_boxes(labels: Array, count: int) -> tuple[Array, Array]:
     """Pixels, int64 (count,), and half-open boxes x1, y1, x2, y2, int32 (count, 4), of every region."""
     height, width = labels.shape
@@ -109,7 +109,7 @@ def sizes_and_boxes(labels: Array, count: int) -> tuple[Array, Array]:
     return sizes, boxes
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def neighbours(labels: Array, count: int) -> Array:
     """Pairs of regions with pixels in one square of 2 x 2, int32 (P, 2), smaller label first, sorted."""
     height, width = labels.shape

@@ -68,16 +68,19 @@ def resolve_device(args: argparse.Namespace) -> str:
 
 
 def compile_kernels(quiet: bool) -> None:
-    """Load the compiled loops, or compile them, which the first run on a machine says and does once for all."""
+    """Load the compiled loops, or compile them, which is said: once on a machine, or each time where none are kept."""
     import numpy as np
     import torch
 
+    from ..data.compiled import is_kept
     from ..data.nms import nms
     from ..data.progress import notice_if_slow
     from ..detector.pooling.spp import spp_pool
+    from ..proposals.heap import push
     from ..proposals.selective_search import selective_search
 
-    with notice_if_slow("compiling the inner loops for this machine, once (about 20 s)", quiet):
+    when = "once" if is_kept(push) else "at each start, as no folder to keep them in can be written"
+    with notice_if_slow(f"compiling the inner loops for this machine, {when} (about 20 s)", quiet):
         selective_search(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
         for dtype in (torch.float32, torch.float16):
             spp_pool(torch.zeros(16, 6, 6, dtype=dtype), [[0, 0, 5, 5]])

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 
 from ...data.arrays import Array
+from ...data.compiled import compiled
 
 #: Numbers of a row, and rows, that are brought to single precision together.
 COLUMNS, ROWS = 4096, 1024
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(nogil=True, fastmath=True)
 def solve(gram: Array, signs: Array, limits: Array, constant: Any, alpha: Array, tolerance: Any, max_steps: Any) -> Any:
     """Solve one problem, always along the steepest coordinate of those that can go on.
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ...data.arrays import Array
+from ...data.compiled import compiled
 from ..options import SVMOptions
 from .estimator import Estimator
 
@@ -37,7 +38,7 @@ def _half_intrinsic(typing_context: Any, bits: Any) -> Any:
 _half: Any = intrinsic(_half_intrinsic)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(nogil=True, fastmath=True)
 def _dot(row: Array, weights: Array) -> Any:
     total = np.float32(0)
     for j in range(weights.size):
@@ -45,13 +46,13 @@ def _dot(row: Array, weights: Array) -> Any:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(nogil=True, fastmath=True)
 def _add(row: Array, factor: Any, weights: Array) -> None:
     for j in range(weights.size):
         weights[j] += factor * _half(row[j])
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _margins(rows: Array, members: Array, scale: Any, weights: Array, bias_term: Any) -> Array:
     """Scores of the rows named by ``members``."""
     scores = np.empty(members.size, np.float32)
@@ -60,7 +61,7 @@ def _margins(rows: Array, members: Array, scale: Any, weights: Array, bias_term:
     return scores
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _solve(
     rows: Array,
     members: Array,

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba import njit
 
 from ...data.arrays import Array
+from ...data.compiled import compiled
 from ..options import check_levels
 from .levels import check_windows, steps
 
@@ -98,7 +98,7 @@ def _plan(levels: Sequence[int]) -> Array:
     return np.array(rows, np.int64)
 
 
-@njit(cache=True, nogil=True)  # pragma: no cover
+@compiled(nogil=True)  # pragma: no cover
 def _order(bits: Array, infinity: int) -> Array:
     """Float bits as integers that sort like the floats, NaN of either sign on top."""
     top = np.iinfo(bits.dtype).max
@@ -112,7 +112,7 @@ def _order(bits: Array, infinity: int) -> Array:
     return keys
 
 
-@njit(cache=True, nogil=True)  # pragma: no cover
+@compiled(nogil=True)  # pragma: no cover
 def _pool(cells: Array, width: int, windows: Array, plan: Array, signed: bool, out: Array) -> None:
     """Pool windows of a map (H * W, C) of integers into ``out`` (N, M, C)."""
     top = np.iinfo(cells.dtype).max
@@ -132,7 +132,7 @@ def _pool(cells: Array, width: int, windows: Array, plan: Array, signed: bool, o
                 values[k] = values[k] if values[k] >= 0 else values[k] ^ top
 
 
-@njit(cache=True, nogil=True)  # pragma: no cover
+@compiled(nogil=True)  # pragma: no cover
 def _pool_grid(
     cells: Array, origin: int, pitch: int, height: int, width: int, n: int, target: Array, first: int
 ) -> None:
