@@ -9,6 +9,7 @@ random, so neither colour nor place gives a class away.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,13 +83,15 @@ def make_scenes(
     Raises
     ------
     InputError
-        When a class is none of ``CLASSES``.
+        When a class is none of ``CLASSES``, or the folder has a list of one of these sets that is not of scenes.
     """
     root = Path(root)
     names = CLASSES if classes is None else tuple(classes)
     unknown = [name for name in names if name not in CLASSES]
     if unknown or not names:
         raise InputError(f"no generated class {', '.join(unknown) or 'given'}; expected some of {', '.join(CLASSES)}")
+    for image_set in counts:
+        _refuse_other_labels(root / "ImageSets/Main" / f"{image_set}.txt", image_set)
     for image_set, count in counts.items():
         ids = [f"{image_set}_{index:05d}" for index in range(count)]
         for index, id in enumerate(ids):
@@ -106,6 +109,15 @@ def make_scenes(
         with atomic_path(root / "ImageSets/Main" / f"{image_set}.txt") as temporary:
             temporary.write_text("".join(f"{id}\n" for id in ids))
     return root
+
+
+def _refuse_other_labels(path: Path, image_set: str) -> None:
+    """Refuse to write over the list of a data set that was not generated."""
+    if path.is_file():
+        ours = re.compile(rf"{re.escape(image_set)}_\d+")
+        others = [id for id in path.read_text("utf-8", "replace").split() if not ours.fullmatch(id)]
+        if others:
+            raise InputError(f"{path}: lists {others[0]}, which is no generated scene; choose a folder of its own")
 
 
 def draw_scene(rng: Rng, size: tuple[int, int] = (240, 320), classes: Sequence[str] | None = None) -> Scene:

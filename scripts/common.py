@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 
 from ..data.embedded import DEFAULT_MODEL, embedded_models
 from ..data.errors import InputError
 from .datasets import integers
+
+#: What commands call the arguments that name files, folders or patterns that they read.
+_READ = (
+    *("images", "inputs", "folders", "dataset", "test", "test_dataset", "test_images", "val", "val_images", "accuracy"),
+    *("model", "models", "weights"),
+)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +73,22 @@ def resolve_device(args: argparse.Namespace) -> str:
     if args.device == "cuda":
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
     return "cpu"
+
+
+def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Refuse to write over what the arguments name, or over ``inputs``; called before anything is computed.
+
+    Raises
+    ------
+    InputError
+        When an output is the same file as an input; the message names both.
+    """
+    from ..data.outputs import files_named, refuse_inputs
+
+    given = [getattr(args, name, None) for name in _READ]
+    listed = [one for value in given for one in (value if isinstance(value, list | tuple) else [value])]
+    named = (path for one in listed if isinstance(one, str | Path) for path in files_named(one))
+    refuse_inputs(outputs, (path for part in (inputs, named) for path in part))
 
 
 def compile_kernels(quiet: bool) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_model_arguments, compile_kernels, model_name, model_names, resolve_device
+from .common import add_model_arguments, compile_kernels, model_name, model_names, protect_inputs, resolve_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,10 +65,12 @@ def run(args: argparse.Namespace) -> int:
     from ..data.progress import log
 
     paths = photographs(args)
+    drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in drawn_names(paths).items()}
+    protect_inputs(args, [*results_files(args.out, args.format), *drawn.values()], paths)
     detector = load_detector(args)
     check_threshold(args, detector)
     compile_kernels(args.quiet)
-    draw = None if args.no_draw else drawing(paths, args.out / "images")
+    draw = None if args.no_draw else drawing(drawn)
     found, failed = detect_all(detector, paths, args.threshold, args.quiet, draw)
     write_results(args.out, Results(model_name(args), detector.class_names, found, failed), args.format)
     total = sum(len(image.detections) for image in found)
@@ -178,14 +180,12 @@ def detect_all(
     return found, failed
 
 
-def drawing(paths: list[Path], folder: Path) -> Finish:
-    """What draws the detections of any of these files into a picture of its own in the folder."""
+def drawing(drawn: dict[Path, Path]) -> Finish:
+    """What draws the detections of any of these files into the picture that belongs to it."""
     from ..data.image import write_image
 
-    names = drawn_names(paths)
-
     def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
-        write_image(folder / names[path], detections.draw(image))
+        write_image(drawn[path], detections.draw(image))
 
     return draw
 
@@ -204,6 +204,13 @@ def _distinct(stems: Iterator[str]) -> Iterator[str]:
             name = f"{stem}-{number}"
         taken.add(name.casefold())
         yield f"{name}.jpg"
+
+
+def results_files(folder: Path, wanted: tuple[str, ...] = ("json",)) -> list[Path]:
+    """The files of :func:`write_results`; of VOC's, whose names are the model's classes, those that are there."""
+    files = {"json": "detections.json", "csv": "detections.csv", "coco": "coco.json"}
+    voc = (folder / "voc").glob("comp4_det_test_*.txt") if "voc" in wanted else ()
+    return [*(folder / name for kind, name in files.items() if kind in wanted), *voc]
 
 
 def write_results(folder: Path, results: Results, wanted: tuple[str, ...] = ("json",)) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .common import resolve_device
+from .common import protect_inputs, resolve_device
 from .datasets import integers
 
 HELP = """Train a small network's convolutions, from nothing, to compute the feature map of a pretrained one.
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from ..detector.distillation import distil
     from ..detector.modelfile import read_header
 
+    protect_inputs(args, [args.out])
     learn = replace(
         DISTIL_LEARN,
         epochs=args.epochs,

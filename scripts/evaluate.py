@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_model_arguments, compile_kernels, model_name
+from .common import add_model_arguments, compile_kernels, model_name, protect_inputs
 from .datasets import add_dataset_arguments, dataset_from
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ HELP = """Detect in every image of a labelled set and measure the average precis
 
 Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; the tables go to stdout. Of a model that
 gives probabilities also how true they are, and DIR/reliability.svg."""
+
+#: What is written besides the detections.
+FILES = ("metrics.json", "curves.csv", "curves.svg", "reliability.svg")
 
 METRICS = ("voc07", "voc", "coco")
 
@@ -56,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.formats import Results
     from ..data.store import write_json
-    from .detect import detect_all, load_detector, write_results
+    from .detect import detect_all, load_detector, results_files, write_results
 
+    protect_inputs(args, [*results_files(args.out), *(args.out / name for name in FILES)])
     detector = load_detector(args)
     dataset = dataset_from(args, detector.class_names)
     if not any(len(sample.boxes) for sample in dataset):

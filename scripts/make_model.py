@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import compile_kernels, resolve_device
+from .common import compile_kernels, protect_inputs, resolve_device
 
 if TYPE_CHECKING:
     from ..detector.detection.bundle import Bundle
@@ -48,6 +48,11 @@ def run(args: argparse.Namespace) -> int:
     from ..detector.recipes import RECIPES
 
     recipe, work = RECIPES[args.name], args.work or Path(f"{args.out}.work")
+    made = [args.out, *(work / f"{name}.safetensors" for name in ("student", "detector", args.name))]
+    if args.results is not None:
+        copies = (args.results / f"{args.name}-{name}" for name in curve_files(work))
+        made += [args.results / f"{args.name}.json", *copies]
+    protect_inputs(args, made)
     student = distilled(recipe, args, work)
     bundle = trained(recipe, args, student, work)
     metrics, table = scored(recipe, args, bundle, work)
@@ -154,12 +159,16 @@ def with_card(bundle: Bundle, entries: dict[str, Any]) -> Bundle:
 
 
 def curves(work: Path) -> dict[str, Path]:
-    """The plots and numbers of a finished run by what they are called among the results."""
-    places = {
+    """The plots and numbers that a finished run has made by what they are called among the results."""
+    # Without held-out photographs there are no probabilities, and nothing says how true they are.
+    return {name: path for name, path in curve_files(work).items() if path.is_file()}
+
+
+def curve_files(work: Path) -> dict[str, Path]:
+    """The plots and numbers of a run by what they are called among the results."""
+    return {
         "distillation.svg": work / "distillation" / "loss.svg",
         "distillation.csv": work / "distillation" / "history.csv",
         "precision-recall.svg": work / "evaluation" / "curves.svg",
         "reliability.svg": work / "evaluation" / "reliability.svg",
     }
-    # Without held-out photographs there are no probabilities, and nothing says how true they are.
-    return {name: path for name, path in places.items() if path.is_file()}

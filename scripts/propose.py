@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .common import protect_inputs
 from .datasets import dataset_from
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     proposer = make_proposer(args.method, args.max_boxes, args.seed)
     dataset: SampleList | None = None if args.dataset is None else dataset_from(args)
     paths = find_images(args.inputs) if dataset is None else [sample.path for sample in dataset]
-    names = drawn_names(paths)
+    files = {path: (args.out / name).with_suffix(".npz") for path, name in drawn_names(paths).items()}
+    protect_inputs(args, [*files.values(), args.out / "recall.json"], paths)
     found, failed = [], 0
     for path in track(paths, "proposals", quiet=args.quiet):
         boxes = np.zeros((0, 4), np.float32)
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             failed += 1
             log(f"sppnet: {error}")
         else:
-            with atomic_path((args.out / names[path]).with_suffix(".npz")) as temporary:
+            with atomic_path(files[path]) as temporary:
                 np.savez(temporary, boxes=boxes)
         found.append(boxes)
     log(f"{sum(map(len, found))} boxes in {len(paths) - failed} images: {args.out}", args.quiet)

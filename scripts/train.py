@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .common import compile_kernels, resolve_device
+from .common import compile_kernels, protect_inputs, resolve_device
 from .datasets import add_dataset_arguments, dataset_from, integers, names
 from .propose import METHODS as PROPOSALS
 
@@ -142,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
         from ..data.download import download_voc
 
         args.dataset = download_voc(args.dataset, args.set, args.quiet)
+    protect_inputs(args, [args.out])
     if args.method == "warp" and args.scales is not None:
         raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
     chosen = {} if args.scales is None else {"scales": args.scales}

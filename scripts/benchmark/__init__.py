@@ -12,6 +12,7 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
+from ..common import protect_inputs
 from ..parser import CommandParser
 
 HELP = "Time this package against the alternatives on this machine. The table goes to stdout."
@@ -40,8 +41,12 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON file if one was asked for; 1 when some inputs could not be read."""
     from ...data.store import write_json
     from ...eval.machine import describe_machine
+    from .growth import chart_files
 
     module = import_module(f".{args.benchmark}", __package__)
+    plot = getattr(args, "plot", None)
+    charts = [] if plot is None else [plot, *chart_files(plot).values()]
+    protect_inputs(args, [*([] if args.json is None else [args.json]), *charts])
     result = module.measure(args)
     print(module.table(result))
     if args.json is not None:

@@ -153,8 +153,14 @@ def write_growth_charts(path: Path, growth: dict[str, Any]) -> None:
     """Write ``NAME-windows.svg`` and ``NAME-size.svg`` for a path ``NAME.svg``."""
     from ...data.store import write_text
 
-    for name, title in (("windows", "Time by number of windows"), ("size", "Time by size of the image")):
-        write_text(path.with_name(f"{path.stem}-{name}.svg"), growth_chart(title, growth[name]))
+    titles = {"windows": "Time by number of windows", "size": "Time by size of the image"}
+    for name, file in chart_files(path).items():
+        write_text(file, growth_chart(titles[name], growth[name]))
+
+
+def chart_files(path: Path) -> dict[str, Path]:
+    """The files that the charts of a path ``NAME.svg`` go to."""
+    return {name: path.with_name(f"{path.stem}-{name}.svg") for name in ("windows", "size")}
 
 
 def _names(curve: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common import resolve_device
+from ..common import protect_inputs, resolve_device
 from ..datasets import add_labelled_arguments, integers, known_only, labelled_from, listed_folders
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from ...detector.classification.predict import predict_all
     from ...eval.classification import classification_ap, classification_table, evaluate_single
 
+    protect_inputs(args, [args.out / "metrics.json", args.out / "predictions.csv"])
     classifier = SPPClassifier.load(args.model, resolve_device(args))
     views = views_from(args, classifier)
     folders, images = listed_folders(args), labelled_from(args)

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ..common import resolve_device
+from ..common import protect_inputs, resolve_device
 from .evaluate import add_view_arguments, views_from
 
 HELP = """Label photographs: files, folders (searched through) or globs.
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.top is not None and args.top < 1:
         raise InputError(f"--top must be at least 1, not {args.top}")
     photographs = FolderDataset(args.images)
+    protect_inputs(args, [args.out])
     classifier = SPPClassifier.load(args.model, resolve_device(args))
     views = views_from(args, classifier)
     rows: list[list[Any]] = []

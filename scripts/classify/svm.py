@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..common import resolve_device
+from ..common import protect_inputs, resolve_device
 from ..datasets import add_labelled_arguments, integers, labelled_from, listed_folders, names
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
     if args.splits < 0 or args.splits == 1 or len(args.per_class) != 2:
         counts = ",".join(map(str, args.per_class))
         raise InputError(f"--splits must be 2 or more and --per-class two numbers, not {args.splits} and {counts}")
+    protect_inputs(args, [] if args.json is None else [args.json])
     train = labelled_from(args)
     if train.multi_label and (args.protocol == "caltech101" or args.splits):
         raise InputError(

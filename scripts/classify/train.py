@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..common import resolve_device
+from ..common import protect_inputs, resolve_device
 from ..datasets import add_labelled_arguments, integers, known_only, labelled_from, listed_folders, open_and_warn
 
 HELP = """Train a classification network that takes images of any size, at one size or at several in turn.
@@ -161,6 +161,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out.is_dir():
         raise InputError(f"{args.out}: is a folder; --out is the model file to write")
+    protect_inputs(args, [args.out])
     learn = LearnOptions(
         epochs=args.epochs,
         batch=args.batch,
