@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .image import IMAGE_SUFFIXES
+from .image import IMAGE_SUFFIXES, is_drawing
 from .sample import Sample, SampleList
 
 
@@ -22,6 +22,7 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     patterns : iterable of str or Path
         A file (of any suffix), a folder (searched to any depth for ``IMAGE_SUFFIXES``; hidden
         files and folders are passed over) or a pattern such as ``photos/*.jpg``, ``**`` included.
+        Folders and patterns do not stand for the drawings that ``sppnet detect`` has left in a folder ``images``.
 
     Returns
     -------
@@ -44,12 +45,19 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The image files of a folder at any depth, sorted within each folder; hidden files and folders are passed over."""
+    """The image files of a folder at any depth, sorted within each folder.
+
+    Hidden files and folders are passed over, and so are the drawings that ``sppnet detect`` has left in a folder
+    ``images``.
+    """
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        may_hold_drawings = _may_hold_drawings(parent)
         for name in sorted(files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield Path(parent, name)
+                path = Path(parent, name)
+                if not (may_hold_drawings and is_drawing(path)):
+                    yield path
 
 
 class FolderDataset(SampleList):
@@ -84,11 +92,18 @@ def _images_of(path: Path) -> Iterator[Path]:
     else:
         # A file whose name holds a bracket was found above; here only patterns are left.
         for match in sorted(Path(name) for name in glob.glob(str(path), recursive=True)):
-            if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES:
+            drawn = _may_hold_drawings(match.parent) and is_drawing(match)
+            if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES and not drawn:
                 yield match
+
+
+def _may_hold_drawings(folder: str | Path) -> bool:
+    """Whether ``sppnet detect`` may have drawn into this folder: files of others need not be opened."""
+    return os.path.basename(os.path.abspath(folder)) == "images"
 
 
 def _what_is_missing(path: Path) -> str:
     if path.is_dir():
-        return f"no image in this folder; expected files with {', '.join(IMAGE_SUFFIXES)}"
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        return f"no image in this folder (drawings of sppnet do not count); expected files with {suffixes}"
     return "no such image; expected a file, a folder or a pattern"

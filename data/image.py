@@ -30,6 +30,9 @@ _BITS_PER_SAMPLE = 258
 _ORIENTATION = 274
 _PLANAR_CONFIGURATION = 284
 
+#: What the comment of a JPEG file says in which we have drawn detections.
+DRAWING = b"Detections drawn by sppnet"
+
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 
 Source = str | os.PathLike[str] | IO[bytes]
@@ -124,8 +127,17 @@ def as_image(image: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92) -> None:
+def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92, comment: bytes = b"") -> None:
     """Write RGB uint8 (H, W, 3) in the format that the suffix names, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    image : uint8 array (H, W, 3)
+    quality : int
+        Of JPEG and WebP, 1 to 100.
+    comment : bytes
+        What a JPEG file says of itself.
 
     Raises
     ------
@@ -138,8 +150,21 @@ def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92) -
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"{path}: no image suffix; expected one of {', '.join(IMAGE_SUFFIXES)}")
     options: dict[str, Any] = {"quality": quality} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    if comment:
+        options["comment"] = comment
     with atomic_path(path) as temporary:
         Image.fromarray(as_image(image)).save(temporary, **options)
+
+
+def is_drawing(path: str | Path) -> bool:
+    """Whether a file is a JPEG in which we have drawn detections; read from its first bytes."""
+    if os.path.splitext(path)[1].lower() not in (".jpg", ".jpeg"):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return DRAWING in file.read(256)
+    except OSError:  # whoever reads the image says what is wrong with it
+        return False
 
 
 def _name(source: Source) -> str:

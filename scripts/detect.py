@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..detector.detection.detector import Detector
     from ..detector.detection.stream import Finish, ImageDetector
 
-HELP = """Find objects in photographs: files, folders (searched through) or globs.
+HELP = """Find objects in photographs: files, folders (searched through) or globs. Its earlier drawings are left out.
 
 Writes DIR/detections.json (and the other formats asked for) and DIR/images/NAME.jpg with the boxes drawn. A file
 that cannot be read is named and left out; the exit status is then 1."""
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     paths = photographs(args)
     drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in drawn_names(paths).items()}
     protect_inputs(args, [*results_files(args.out, args.format), *drawn.values()], paths)
+    check_replaced(drawn.values())
     detector = load_detector(args)
     check_threshold(args, detector)
     compile_kernels(args.quiet)
@@ -94,6 +95,22 @@ def photographs(args: argparse.Namespace) -> list[Path]:
         found = "both" if args.samples else "neither"
         raise InputError(f"expected IMAGES or --samples (photographs that come with scikit-image), not {found}")
     return free_photographs() if args.samples else find_images(args.images)
+
+
+def check_replaced(drawings: Iterable[Path]) -> None:
+    """Refuse to draw into files that are there and are no drawings of ours: they may be somebody's photographs.
+
+    Raises
+    ------
+    InputError
+        It names the first.
+    """
+    from ..data.errors import InputError
+    from ..data.image import is_drawing
+
+    for path in drawings:
+        if path.exists() and not is_drawing(path):
+            raise InputError(f"{path}: is there and is no drawing of this command; choose another --out")
 
 
 def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
@@ -182,10 +199,10 @@ def detect_all(
 
 def drawing(drawn: dict[Path, Path]) -> Finish:
     """What draws the detections of any of these files into the picture that belongs to it."""
-    from ..data.image import write_image
+    from ..data.image import DRAWING, write_image
 
     def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
-        write_image(drawn[path], detections.draw(image))
+        write_image(drawn[path], detections.draw(image), comment=DRAWING)
 
     return draw
 

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 from PIL import Image
 from sppnet.data.errors import InputError
 from sppnet.data.folder import FolderDataset, find_images
+from sppnet.data.image import DRAWING, write_image
 
 
 @pytest.fixture
@@ -59,3 +61,38 @@ def test_a_folder_as_a_dataset(tree):
     assert (data[0].boxes.shape, data[0].labels.shape, data[0].difficult.shape) == ((0, 4), (0,), (0,))
     assert data[0].image.shape == (4, 6, 3)
     assert len(FolderDataset(["photos/a.PNG", "photos/b.jpg"]).subset([1])) == 1
+
+
+@pytest.fixture
+def drawn(tree):
+    """Drawings of an earlier run among the photographs, and photographs in a folder of the same name."""
+    for name in ("detections/images/b.jpg", "detections/images/new.jpg", "set/images/c.jpg", "set/images/d.png"):
+        comment = DRAWING if name.startswith("detections") else b""
+        write_image(tree / name, np.zeros((4, 6, 3), np.uint8), comment=comment)
+    (tree / "set" / "images" / "broken.jpg").write_bytes(b"")
+    return tree
+
+
+OTHERS = ["photos/set/images/broken.jpg", "photos/set/images/c.jpg", "photos/set/images/d.png"]
+
+
+def test_earlier_drawings_are_passed_over(drawn, monkeypatch):
+    assert names("photos") == sorted(ALL[:2]) + OTHERS + ALL[2:]
+    assert names("photos/**/*.jpg") == ["photos/b.jpg", *OTHERS[:2]]
+    with pytest.raises(InputError, match=r"no image in this folder \(drawings"):
+        find_images(["photos/detections"])
+    monkeypatch.chdir(drawn / "detections" / "images")
+    with pytest.raises(InputError, match=r"no image in this folder \(drawings"):
+        find_images(["."])
+
+
+def test_a_drawing_that_is_named_is_taken(drawn):
+    assert names("photos/detections/images/b.jpg") == ["photos/detections/images/b.jpg"]
+
+
+def test_a_file_outside_a_folder_of_drawings_is_not_opened(tree, monkeypatch):
+    def opened(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr("sppnet.data.folder.is_drawing", opened)
+    assert names("photos") == ALL

@@ -1,6 +1,7 @@
 """``sppnet detect`` and ``evaluate`` when some images cannot be read: each is named, the rest are done, status 1."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -64,6 +65,31 @@ def test_detect(folder, tmp_path, capsys):
     assert "detecting: 6 in " in error
     drawn = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert drawn == [path.name for number, path in enumerate(pictures(folder)) if number not in BROKEN]
+
+
+def test_a_second_run_does_not_take_the_drawings_of_the_first(folder, tmp_path, monkeypatch):
+    shutil.copy(pictures(folder)[0], tmp_path / "a.png")
+    shutil.copy(pictures(folder)[3], tmp_path / "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    call = ["detect", ".", "--model", str(folder / "model.safetensors"), "--quiet"]
+    for out in ("detections", "detections", "other", "detections"):
+        assert main([*call, "-o", out]) == 0
+        results = read_detections_json(tmp_path / out / "detections.json")
+        assert [image.file for image in results.images] == ["a.jpg", "a.png"]
+        assert sorted(path.name for path in (tmp_path / out / "images").iterdir()) == ["a-2.jpg", "a.jpg"]
+
+
+def test_photographs_that_are_not_inputs_are_not_drawn_over(folder, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    own = tmp_path / "images" / pictures(folder)[0].name
+    shutil.copy(pictures(folder)[0], own)
+    before = own.read_bytes()
+    call = ["detect", str(pictures(folder)[0]), "--model", str(folder / "model.safetensors"), "-o", str(tmp_path)]
+    assert main(call) == 2
+    assert f"{own}: is there and is no drawing of this command" in capsys.readouterr().err
+    assert own.read_bytes() == before
+    assert not (tmp_path / "detections.json").exists()
+    assert main([*call, "--no-draw", "--quiet"]) == 0
 
 
 def test_evaluate(folder, tmp_path, capsys):
