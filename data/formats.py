@@ -59,7 +59,7 @@ class Results:
         The model's classes; those of every image's detections.
     images : sequence of ImageDetections
     failed : mapping of str to str
-        The files that could not be read, each with the error.
+        The files that could not be read, or not be drawn, each with the error.
     version : str
         The sppnet that made them.
     """

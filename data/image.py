@@ -33,6 +33,9 @@ _PLANAR_CONFIGURATION = 284
 #: What the comment of a JPEG file says in which we have drawn detections.
 DRAWING = b"Detections drawn by sppnet"
 
+#: The longest side that a JPEG file is written with: libjpeg's limit.
+_LONGEST_JPEG = 65500
+
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 
 Source = str | os.PathLike[str] | IO[bytes]
@@ -142,13 +145,16 @@ def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92, c
     Raises
     ------
     InputError
-        When the suffix is none of ``IMAGE_SUFFIXES``.
+        When the suffix is none of ``IMAGE_SUFFIXES``, or the image is too large for JPEG.
     ValueError
         When ``image`` is no RGB uint8 array.
     """
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"{path}: no image suffix; expected one of {', '.join(IMAGE_SUFFIXES)}")
+    if path.suffix.lower() in (".jpg", ".jpeg") and max(image.shape[:2]) > _LONGEST_JPEG:
+        height, width = image.shape[:2]
+        raise InputError(f"{path}: {width} x {height} pixels; a JPEG file has at most {_LONGEST_JPEG} a side")
     options: dict[str, Any] = {"quality": quality} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     if comment:
         options["comment"] = comment

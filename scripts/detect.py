@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 HELP = """Find objects in photographs: files, folders (searched through) or globs. Its earlier drawings are left out.
 
 Writes DIR/detections.json (and the other formats asked for) and DIR/images/NAME.jpg with the boxes drawn. A file
-that cannot be read is named and left out; the exit status is then 1."""
+that cannot be read, or not be drawn, is named and left out there; the exit status is then 1."""
+
+#: The longest file name of most file systems, in bytes.
+_NAME_BYTES = 255
 
 FORMATS = ("json", "coco", "voc", "csv")
 
@@ -60,8 +64,9 @@ def formats(text: str) -> tuple[str, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect in every image; 1 when some could not be read."""
+    """Detect in every image; 1 when some could not be read or drawn."""
     from ..data.formats import Results
+    from ..data.outputs import make_writable
     from ..data.progress import log
 
     paths = photographs(args)
@@ -70,9 +75,12 @@ def run(args: argparse.Namespace) -> int:
     check_replaced(drawn.values())
     detector = load_detector(args)
     check_threshold(args, detector)
+    make_writable(args.out if args.no_draw else args.out / "images")
     compile_kernels(args.quiet)
-    draw = None if args.no_draw else drawing(drawn)
+    undrawn: dict[str, str] = {}
+    draw = None if args.no_draw else drawing(drawn, undrawn)
     found, failed = detect_all(detector, paths, args.threshold, args.quiet, draw)
+    failed |= undrawn
     write_results(args.out, Results(model_name(args), detector.class_names, found, failed), args.format)
     total = sum(len(image.detections) for image in found)
     log(f"{total} objects in {len(found)} images: {args.out / 'detections.json'}", args.quiet)
@@ -197,30 +205,50 @@ def detect_all(
     return found, failed
 
 
-def drawing(drawn: dict[Path, Path]) -> Finish:
-    """What draws the detections of any of these files into the picture that belongs to it."""
+def drawing(drawn: dict[Path, Path], undrawn: dict[str, str]) -> Finish:
+    """What draws the detections of any of these files into the picture that belongs to it.
+
+    When that fails, the photograph is named on stderr and put into ``undrawn`` with the error. Nothing is raised, on a
+    full disk either: what was found is worth more than its pictures, and there may be room again at the end.
+    """
+    from ..data.errors import InputError
     from ..data.image import DRAWING, write_image
+    from ..data.progress import log
 
     def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
-        write_image(drawn[path], detections.draw(image), comment=DRAWING)
+        try:
+            write_image(drawn[path], detections.draw(image), comment=DRAWING)
+        except (InputError, OSError, MemoryError) as error:
+            undrawn[str(path)] = f"{path}: cannot be drawn ({error or type(error).__name__}); what was found is kept"
+            log(f"sppnet: {undrawn[str(path)]}")
 
     return draw
 
 
 def drawn_names(paths: list[Path]) -> dict[Path, str]:
-    """A file name of its own, ``NAME.jpg``, for each path; the second of two equal stems becomes ``NAME-2.jpg``."""
+    """A file name of its own, ``NAME.jpg``, for each path; the second of two equal stems becomes ``NAME-2.jpg``.
+
+    A name that would be longer than file systems allow is shortened.
+    """
     return dict(zip(paths, _distinct(path.stem for path in paths), strict=True))
 
 
 def _distinct(stems: Iterator[str]) -> Iterator[str]:
     taken: set[str] = set()
     for stem in stems:
-        name, number = stem, 1
+        name, number = _fitting(stem), 1
         while name.casefold() in taken:
             number += 1
-            name = f"{stem}-{number}"
+            name = _fitting(stem, f"-{number}")
         taken.add(name.casefold())
         yield f"{name}.jpg"
+
+
+def _fitting(stem: str, end: str = "") -> str:
+    """A stem with an end, shortened before it where a file of that name could not be made."""
+    room = _NAME_BYTES - len(end) - len(".jpg")
+    encoded = os.fsencode(stem)
+    return (stem if len(encoded) <= room else encoded[:room].decode(errors="ignore")) + end
 
 
 def results_files(folder: Path, wanted: tuple[str, ...] = ("json",)) -> list[Path]:

@@ -33,6 +33,13 @@ def test_atomic_path_leaves_the_whole_file_with_ordinary_rights(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".jpg", "ü" * 127, "x" * 50 + "." + "y" * 200])
+def test_atomic_path_takes_the_longest_names(tmp_path, name):
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")

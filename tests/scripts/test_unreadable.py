@@ -1,11 +1,15 @@
 """``sppnet detect`` and ``evaluate`` when some images cannot be read: each is named, the rest are done, status 1."""
 
+import errno
 import json
+import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from sppnet.data.formats import read_detections_json
+from sppnet.data.image import write_image
 from sppnet.data.scenes import make_scenes
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.detection.bundle import Bundle
@@ -65,6 +69,61 @@ def test_detect(folder, tmp_path, capsys):
     assert "detecting: 6 in " in error
     drawn = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert drawn == [path.name for number, path in enumerate(pictures(folder)) if number not in BROKEN]
+
+
+def test_a_photograph_that_cannot_be_drawn_is_named_and_the_batch_goes_on(folder, tmp_path, capsys):
+    wide = tmp_path / "wide.png"
+    write_image(wide, np.zeros((4, 65501, 3), np.uint8))
+    others = [pictures(folder)[0], pictures(folder)[3]]
+    out = tmp_path / "out"
+    call = ["detect", str(others[0]), str(wide), str(others[1]), "--model", str(folder / "model.safetensors")]
+    assert main([*call, "-o", str(out), "--threshold", "-10"]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sppnet: ")]
+    results = read_detections_json(out / "detections.json")
+    assert [image.file for image in results.images] == [str(others[0]), str(wide), str(others[1])]
+    assert lines == [f"sppnet: {error}" for error in results.failed.values()]
+    assert list(results.failed) == [str(wide)]
+    assert "65501 x 4 pixels; a JPEG file has at most 65500 a side" in lines[0]
+    assert sorted(path.name for path in (out / "images").iterdir()) == [path.name for path in others]
+
+
+def test_a_full_disk_costs_the_drawings_only(folder, tmp_path, monkeypatch, capsys):
+    def full(*args, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sppnet.data.image.write_image", full)
+    call = ["detect", str(pictures(folder)[0]), str(pictures(folder)[3]), "--model", str(folder / "model.safetensors")]
+    assert main([*call, "-o", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("No space left on device") == 2
+    results = read_detections_json(tmp_path / "detections.json")
+    assert (len(results.images), len(results.failed)) == (2, 2)
+
+
+def test_long_names_are_shortened_and_stay_apart(folder, tmp_path):
+    names = ["x" * 251 + ".jpg", "x" * 250 + "y.jpg", "x" * 255, "é" * 125 + ".jpg", "é" * 127]
+    for number, name in enumerate(names):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(pictures(folder)[0], tmp_path / str(number) / name)
+    shutil.copy(pictures(folder)[0], tmp_path / "0" / names[1])
+    paths = [str(tmp_path / str(number) / name) for number, name in [*enumerate(names), (0, names[1])]]
+    call = ["detect", *paths, "--model", str(folder / "model.safetensors"), "--quiet", "-o", str(tmp_path / "out")]
+    assert main(call) == 0
+    made = {os.fsencode(path.name) for path in (tmp_path / "out" / "images").iterdir()}
+    assert len(made) == len(paths)
+    assert max(map(len, made)) == 255
+    assert len(read_detections_json(tmp_path / "out" / "detections.json").images) == len(paths)
+    assert main(["propose", *paths, "--max", "5", "--quiet", "-o", str(tmp_path / "proposals")]) == 0
+    assert len(list((tmp_path / "proposals").glob("*.npz"))) == len(paths)
+
+
+def test_a_folder_that_cannot_be_written_is_said_first(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr("sppnet.scripts.detect.detect_all", None)
+    call = ["detect", str(pictures(folder)[0]), "--model", str(folder / "model.safetensors"), "--quiet"]
+    for more in ([], ["--no-draw"]):
+        assert main([*call, *more, "-o", str(tmp_path / "file")]) == 2
+        assert f"{tmp_path / 'file'}" in (error := capsys.readouterr().err)
+        assert "cannot be written" in error
 
 
 def test_a_second_run_does_not_take_the_drawings_of_the_first(folder, tmp_path, monkeypatch):
