@@ -31,6 +31,7 @@ _HOME = {
     "SlidingWindowPyramidPooling": ".detector.pooling.spp",
     "SpatialPyramidPooling": ".detector.pooling.spp",
     "TrainOptions": ".detector.options",
+    "TrainPlan": ".detector.training.plan",
     "VOCDataset": ".data.voc",
     "WarpDetector": ".detector.detection.detector",
     "load": ".detector.load",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from .detector.pooling.spp import SlidingWindowPyramidPooling as SlidingWindowPyramidPooling
     from .detector.pooling.spp import SpatialPyramidPooling as SpatialPyramidPooling
     from .detector.pooling.spp import spp_pool as spp_pool
+    from .detector.training.plan import TrainPlan as TrainPlan
     from .detector.training.train import train as train
     from .proposals.selective_search import selective_search as selective_search
 else:

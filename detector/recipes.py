@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from .descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, Augmentation, LearnOptions
 from .options import BoxOptions, Compression, DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions
+from .training.plan import TrainPlan
 
 
 @dataclass(frozen=True)
@@ -17,19 +18,10 @@ class Recipe:
     classes : tuple of str
     train_set, test_set : str
         Image sets of the dataset.
-    student : str
-        The network that learns.
-    layer : str or None
-        The node of it whose map is pooled; None is the one that imitates.
     learn, augmentation : LearnOptions, Augmentation
         Of the distillation.
-    features : FeatureOptions
-    svm, boxes : SVMOptions, BoxOptions
-    detection : DetectOptions
-    finetune : FineTuneOptions
-        Of the fc layers, if ``features`` has any.
-    compression : Compression or None
-        Of the fc layers: what makes the file as small as it must be.
+    plan : TrainPlan
+        Of the detector, but for the seed and the backbone's weights, which the distillation makes.
     data, licence, limits : str
         For the model's card.
     """
@@ -37,16 +29,9 @@ class Recipe:
     classes: tuple[str, ...]
     train_set: str
     test_set: str
-    student: str
-    layer: str | None
     learn: LearnOptions
     augmentation: Augmentation
-    features: FeatureOptions
-    svm: SVMOptions
-    boxes: BoxOptions
-    detection: DetectOptions
-    finetune: FineTuneOptions
-    compression: Compression | None
+    plan: TrainPlan
     data: str
     licence: str
     limits: str
@@ -58,19 +43,21 @@ RECIPES = {
         classes=("cat", "cow", "dog", "horse", "person", "sheep"),
         train_set="train",
         test_set="val",
-        student=STUDENT,
-        # The map before the expansion leaves a file of this size room for fc6 at a rank of 256, but held-out VOC07 mAP
-        # was 0.418 before the compression and 0.403 after it: more channels are worth more than ranks.
-        layer=None,
         learn=replace(DISTIL_LEARN, epochs=80),
         augmentation=DISTIL_AUGMENTATION,
-        features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), kind="fc7"),
-        svm=SVMOptions(),
-        # Held-out VOC07 mAP of an earlier student, C at 0.01: 0.443 with one regression and a ridge of 4000, so 0.451.
-        boxes=BoxOptions(ridge=1000.0),
-        detection=DetectOptions(regressions=2),
-        finetune=FineTuneOptions(width=512),
-        compression=Compression.parse("svd=88,bfloat16"),
+        plan=TrainPlan(
+            STUDENT,
+            # The map before the expansion leaves a file of this size room for fc6 at a rank of 256, but held-out VOC07
+            # mAP was 0.418 before the compression and 0.403 after it: more channels are worth more than ranks.
+            layer=None,
+            features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), kind="fc7"),
+            # Held-out VOC07 mAP of an earlier student, C at 0.01: 0.443 with one regression and a ridge of 4000, so
+            # 0.451.
+            boxes=BoxOptions(ridge=1000.0),
+            detection=DetectOptions(regressions=2),
+            finetune=FineTuneOptions(width=512),
+            compression=Compression.parse("svd=88,bfloat16"),
+        ),
         data="1,697 photographs of animals from the train set of PASCAL VOC 2012, by way of Flickr",
         licence="the photographs: Flickr's terms, research use; the weights: MIT, as the package",
         limits="a small network trained on 1,697 photographs: a demonstration. For real work train on ImageNet "
@@ -80,20 +67,21 @@ RECIPES = {
         classes=("Platelets", "RBC", "WBC"),
         train_set="trainval",
         test_set="test",
-        student="sppnet_student_small",
-        # Before the expansion to the teacher's 576 channels, which the detector does without: area mAP 0.858 on BCCD's
-        # val set (trained on train), with them 0.857, in half the time.
-        layer="features.8",
         learn=replace(DISTIL_LEARN, epochs=300),
         augmentation=Augmentation("strong", area=(0.03, 0.15)),
-        features=FeatureOptions(scales=(960,)),
-        # On the val set of BCCD, trained on train with C at 0.001, 0.01 and 0.03 and the ridge at 4000 (the defaults),
-        # 1000 and 300, area mAP was 0.858, 0.882 and 0.888 (a student of 0.7 million weights), and no more beyond.
-        svm=SVMOptions(C=0.03),
-        boxes=BoxOptions(ridge=300.0),
-        detection=DetectOptions(proposals="dense", max_windows=5000, regressions=2),
-        finetune=FineTuneOptions(),
-        compression=None,
+        plan=TrainPlan(
+            "sppnet_student_small",
+            # Before the expansion to the teacher's 576 channels, which the detector does without: area mAP 0.858 on
+            # BCCD's val set (trained on train), with them 0.857, in half the time.
+            layer="features.8",
+            features=FeatureOptions(scales=(960,)),
+            # On the val set of BCCD, trained on train with C at 0.001, 0.01 and 0.03 and the ridge at 4000 (the
+            # defaults), 1000 and 300, area mAP was 0.858, 0.882 and 0.888 (a student of 0.7 million weights), and no
+            # more beyond.
+            svm=SVMOptions(C=0.03),
+            boxes=BoxOptions(ridge=300.0),
+            detection=DetectOptions(proposals="dense", max_windows=5000, regressions=2),
+        ),
         data="292 photographs of blood smears, 640 x 480, from the trainval set of BCCD (Shenggan/BCCD_Dataset)",
         licence="the photographs and the weights: MIT",
         limits="a small network trained on 292 photographs from one microscope at one magnification: a demonstration, "

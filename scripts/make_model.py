@@ -89,7 +89,7 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
     return distil(
         photographs,
         work / "student.safetensors",
-        recipe.student,
+        recipe.plan.backbone,
         teacher_weights=args.weights,
         learn=replace(recipe.learn, seed=args.seed),
         augmentation=recipe.augmentation,
@@ -101,6 +101,8 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
 
 def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path) -> Bundle:
     """The detector on the student's map, in half precision."""
+    from dataclasses import replace
+
     from ..data.open import open_dataset
     from ..detector.options import TrainOptions
     from ..detector.training.train import train
@@ -108,17 +110,8 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
     compile_kernels(args.quiet)
     detector = train(
         open_dataset(args.dataset, recipe.train_set, classes=recipe.classes),
+        replace(recipe.plan, weights=student, options=TrainOptions(seed=args.seed)),
         out=work / "detector.safetensors",
-        backbone=recipe.student,
-        weights=student,
-        layer=recipe.layer,
-        features=recipe.features,
-        svm=recipe.svm,
-        boxes=recipe.boxes,
-        detection=recipe.detection,
-        finetune=recipe.finetune,
-        compression=recipe.compression,
-        options=TrainOptions(seed=args.seed),
         work=work / "training",
         device=resolve_device(args),
         quiet=args.quiet,

@@ -135,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.progress import log
     from ..detector.options import Compression, DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
+    from ..detector.training.plan import TrainPlan
     from ..detector.training.train import train
     from .info import calibration_lines, compression_lines, score_lines
 
@@ -146,31 +147,23 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "warp" and args.scales is not None:
         raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
     chosen = {} if args.scales is None else {"scales": args.scales}
-    features = FeatureOptions(levels=args.pyramid, kind=args.features, method=args.method, **chosen)
     given = {"width": args.fc_width, "epochs": args.epochs}
-    finetune = FineTuneOptions(**{name: value for name, value in given.items() if value is not None})
-    detection = DetectOptions(args.proposals, args.max_windows, regressions=args.regressions)
-    options = TrainOptions(seed=args.seed, held_out=args.held_out)
-    compression = None if args.compress is None else Compression.parse(args.compress)
-    dataset = dataset_from(args, args.classes)
-    compile_kernels(args.quiet)
-    detector = train(
-        dataset,
-        out=args.out,
+    plan = TrainPlan(
         backbone=args.backbone,
         weights=args.weights,
         layer=args.layer,
-        features=features,
+        features=FeatureOptions(levels=args.pyramid, kind=args.features, method=args.method, **chosen),
         scorer=args.scorer,
-        detection=detection,
-        finetune=finetune,
+        detection=DetectOptions(args.proposals, args.max_windows, regressions=args.regressions),
+        finetune=FineTuneOptions(**{name: value for name, value in given.items() if value is not None}),
         svm=SVMOptions(C=args.C),
-        options=options,
-        compression=compression,
-        work=args.work,
-        device=resolve_device(args),
-        quiet=args.quiet,
+        options=TrainOptions(seed=args.seed, held_out=args.held_out),
+        compression=None if args.compress is None else Compression.parse(args.compress),
     )
+    dataset = dataset_from(args, args.classes)
+    compile_kernels(args.quiet)
+    device = resolve_device(args)
+    detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
     card, calibration = detector.card, detector.bundle.calibration
     lines = [*score_lines(card), *compression_lines(card)]
     lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)

@@ -27,22 +27,10 @@ from ..detection.detector import Detector, detector_of, features_of
 from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
-from ..options import (
-    BACKBONE,
-    SCORERS,
-    WEIGHTS,
-    BoxOptions,
-    Compression,
-    DetectOptions,
-    FeatureKind,
-    FeatureOptions,
-    FineTuneOptions,
-    Scorer,
-    SVMOptions,
-    TrainOptions,
-)
+from ..options import Compression
 from ..windows.features import Features
 from .cache import feature_cache, mirrored
+from .plan import TrainPlan
 from .sampling import TrainingImages, sample_rows, training_windows
 from .stages import Planes, Regressors, Stages
 
@@ -55,23 +43,14 @@ HELD_OUT = 2
 
 def train(
     dataset: Dataset,
+    plan: TrainPlan | None = None,
     *,
     out: str | Path,
-    backbone: str = BACKBONE,
-    weights: str | Path = WEIGHTS,
-    layer: str | None = None,
-    features: FeatureOptions | None = None,
-    scorer: Scorer = "svm",
-    detection: DetectOptions | None = None,
-    finetune: FineTuneOptions | None = None,
-    svm: SVMOptions | None = None,
-    boxes: BoxOptions | None = None,
-    options: TrainOptions | None = None,
-    compression: Compression | None = None,
     proposer: Proposer | None = None,
     work: str | Path | None = None,
     device: str = "cpu",
     quiet: bool = False,
+    **choices: Any,
 ) -> Detector:
     """Train a detector and save it.
 
@@ -86,34 +65,21 @@ def train(
     ----------
     dataset : Dataset
         Labelled photographs, e.g. :class:`sppnet.VOCDataset`.
+    plan : TrainPlan, optional
+        Network, features and the options of all stages; the defaults of :class:`.plan.TrainPlan` when absent.
     out : path
         The model file to write.
-    backbone : str
-        A torchvision classification network, or "zf5".
-    weights : {"imagenet", "none"} or path
-        Where the convolutions' weights come from, and those of the fc layers of networks that have some.
-    layer : str, optional
-        The node whose map is pooled; the last one of stride 16 when absent.
-    features : FeatureOptions, optional
-        Scales, pyramid, and what is scored: pool5 or the output of an fc layer; or R-CNN's method in the place
-        of SPP-net's.
-    scorer : {"svm", "softmax"}
-        Linear SVMs on the features, or the softmax of the fine-tuned network, which needs the features fc7.
-    detection, svm, boxes, options : optional
-        Options of the stages; defaults are the paper's.
-    finetune : FineTuneOptions, optional
-        How the fc layers learn, where there are any.
-    compression : Compression, optional
-        How the fc layers are made smaller and faster in the model that is saved.
     proposer : Proposer, optional
         Where the windows to learn from come from, e.g. :class:`sppnet.proposals.precomputed.PrecomputedBoxes`;
-        the method that ``detection`` names when absent. (The trained detector proposes by ``detection``.)
+        the method that the plan's ``detection`` names when absent. (The trained detector proposes by ``detection``.)
     work : path, optional
         Folder of caches; ``out`` with ``.work`` added when absent.
     device : str
         ``"cpu"`` or ``"cuda"``.
     quiet : bool
         Say nothing on stderr.
+    **choices
+        Attributes of :class:`.plan.TrainPlan` in the place of the plan's; None leaves the plan's.
 
     Returns
     -------
@@ -124,28 +90,23 @@ def train(
     InputError
         For a dataset without images, a class without a positive, weights that do not fit, or options that do not go
         together.
+
+    Examples
+    --------
+    >>> sppnet.train(dataset, out="mine.safetensors", backbone="mobilenet_v2")  # doctest: +SKIP
     """
-    features = features or FeatureOptions()
-    check_options(features, scorer, finetune or FineTuneOptions(), compression, detection or DetectOptions())
+    plan = replace(plan or TrainPlan(), **{name: value for name, value in choices.items() if value is not None})
     # Before anything is fetched or computed: the commonest mistake, a class name that the labels do not have.
     check_classes(list(dataset), dataset.class_names)
-    network = Backbone(backbone, weights=weights, layer=layer, seed=(options or TrainOptions()).seed).to(device)
-    if features.method == "warp" and features.crop is None:
-        features = replace(features, crop=network.input_size)
+    network = Backbone(plan.backbone, weights=plan.weights, layer=plan.layer, seed=plan.options.seed).to(device)
+    if plan.features.method == "warp" and plan.features.crop is None:
+        plan = replace(plan, features=replace(plan.features, crop=network.input_size))
     run = _Run(
         dataset=dataset,
+        plan=plan,
         # Windows are pooled for everything; what is scored comes on top.
-        pooled=features_of(network, replace(features, kind="pool5")),
-        kind=features.kind,
-        scorer=scorer,
-        detection=detection or DetectOptions(),
-        finetune=finetune or FineTuneOptions(),
-        svm=svm or SVMOptions(),
-        boxes=boxes or BoxOptions(),
-        options=options or TrainOptions(),
-        compression=compression,
-        proposer=proposer or _proposer(detection or DetectOptions()),
-        weights=weights,
+        pooled=features_of(network, replace(plan.features, kind="pool5")),
+        proposer=proposer or make_proposer(plan.detection.proposals, plan.detection.max_windows, seed=0),
         work=Path(work) if work is not None else Path(f"{out}.work"),
         quiet=quiet,
     )
@@ -154,35 +115,24 @@ def train(
     return detector_of(bundle, device)
 
 
-def _proposer(options: DetectOptions) -> Proposer:
-    return make_proposer(options.proposals, options.max_windows, seed=0)
-
-
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """One training run and its options."""
+    """A plan at work on a dataset."""
 
     dataset: Dataset
+    plan: TrainPlan
     pooled: Features[Any]
-    kind: FeatureKind
-    scorer: Scorer
-    detection: DetectOptions
-    finetune: FineTuneOptions
-    svm: SVMOptions
-    boxes: BoxOptions
-    options: TrainOptions
-    compression: Compression | None
     proposer: Proposer
-    weights: str | Path
     work: Path
     quiet: bool
 
     def bundle(self) -> Bundle:
         """Run every stage that has not been done."""
         images = self._images(list(self.dataset))
-        stages = Stages(images, self.dataset.class_names, self.options, self.work / "stages", self.quiet)
-        head = None if self.kind == "pool5" else stages.fine_tuned(self._start(stages.scale), self.finetune)
-        regressors = stages.regressors(self.boxes)
+        stages = Stages(images, self.dataset.class_names, self.plan.options, self.work / "stages", self.quiet)
+        plan = self.plan
+        head = None if plan.features.kind == "pool5" else stages.fine_tuned(self._start(stages.scale), plan.finetune)
+        regressors = stages.regressors(plan.boxes)
         planes = [self._planes(stages, head, everything) for everything in (False, True)]
         card = self._card(images)
         # The model that has not seen the held-out images is the one that is scored on them.
@@ -191,12 +141,12 @@ class _Run:
         if stages.split.held_out:
             card["held_out"], calibration = self._held_out(stages, partial)
             final = replace(final, calibration=calibration)
-        if self.compression is None:
+        if plan.compression is None:
             return final
-        rows = sample_rows(images, stages.split.fit, self.options.seed)
-        final = final.compressed(self.compression, rows)
+        rows = sample_rows(images, stages.split.fit, plan.options.seed)
+        final = final.compressed(plan.compression, rows)
         if stages.split.held_out:
-            scores, calibration = self._held_out(stages, partial.compressed(self.compression, rows))
+            scores, calibration = self._held_out(stages, partial.compressed(plan.compression, rows))
             final.card["compression"] |= {f"held_out_{name}": scores[name] for name in ("map", "calibration")}
             final = replace(final, calibration=calibration)
         return final
@@ -208,31 +158,30 @@ class _Run:
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
         sizes = [image_size(sample.path) for sample in samples]
         proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
-        mirror = self.kind != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
         label = "feature maps" if self.pooled.options.method == "spp" else "warped windows"
         for i, key in track(list(enumerate(keys)), label, quiet=self.quiet):
             windows = training_windows(samples[i], proposals[i])
             flipped = flip(windows, sizes[i][1])
-            if cache.has(key, windows) and (not mirror or cache.has(mirrored(key), flipped)):
+            if cache.has(key, windows) and (not self.plan.mirrors or cache.has(mirrored(key), flipped)):
                 continue
             image = samples[i].image
             cache.fill(key, image, windows)
-            if mirror:
+            if self.plan.mirrors:
                 cache.fill(mirrored(key), np.ascontiguousarray(image[:, ::-1]), flipped)
         return TrainingImages(samples, keys, sizes, proposals, cache)
 
     def _start(self, scale: float) -> Head:
         """The fc layers before they learn: those of the backbone's own classifier, or random ones."""
-        options, seed, classes = self.finetune, self.options.seed, len(self.dataset.class_names)
-        levels = self.pooled.options.levels
-        head = start_from_classifier(self.pooled.backbone, self.weights, levels, classes, options.dropout, seed)
+        plan, options, classes = self.plan, self.plan.finetune, len(self.dataset.class_names)
+        network, levels, seed = self.pooled.backbone, plan.features.levels, plan.options.seed
+        head = start_from_classifier(network, plan.weights, levels, classes, options.dropout, seed)
         if head is None:
             head = Head(self.pooled.pooled_width, options.width, classes, options.dropout, seed, scale)
         return head
 
     def _planes(self, stages: Stages, head: Head | None, everything: bool) -> Planes:
         """What scores the features: SVMs, or the fine-tuned network's own last layer."""
-        if self.scorer == "softmax":
+        if self.plan.scorer == "softmax":
             assert head is not None
             state = head.state()
             return state["fc8.weight"], state["fc8.bias"]
@@ -240,26 +189,26 @@ class _Run:
             device = self.pooled.device
             # Every window of every image goes through the fc layers here: in half precision where that is fast.
             head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
-        features = features_of(self.pooled.backbone, replace(self.pooled.options, kind=self.kind), head)
-        return stages.svms(features, self.svm, everything)
+        features = features_of(self.pooled.backbone, self.plan.features, head)
+        return stages.svms(features, self.plan.svm, everything)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
-        detection = self.detection
-        if self.scorer == "softmax":
+        plan, detection = self.plan, self.plan.detection
+        if self.plan.scorer == "softmax":
             detection = replace(detection, keep_above=SOFTMAX_KEEP_ABOVE)
         return Bundle(
             backbone=self.pooled.backbone.name,
             layer=self.pooled.backbone.layer,
             class_names=tuple(self.dataset.class_names),
-            features=replace(self.pooled.options, kind=self.kind),
+            features=plan.features,
             detection=detection,
             convolutions=self.pooled.backbone.state(),
             score_weights=planes[0],
             score_intercepts=planes[1],
             box_weights=regressors[0],
             box_intercepts=regressors[1],
-            head={} if head is None else head.state(upto=self.kind),
-            scorer=self.scorer,
+            head={} if head is None else head.state(upto=plan.features.kind),
+            scorer=plan.scorer,
             card=card,
         )
 
@@ -299,39 +248,9 @@ class _Run:
             "version": __version__,
             "images": len(images),
             "objects": dict(zip(self.dataset.class_names, counts.tolist(), strict=True)),
-            "weights": str(self.weights),
-            **({} if self.kind == "pool5" else {"fine_tuning": self.finetune.to_dict()}),
-            **({"svm": self.svm.to_dict()} if self.scorer == "svm" else {}),
-            "boxes": self.boxes.to_dict(),
-            "training": self.options.to_dict(),
+            "weights": str(self.plan.weights),
+            **self.plan.learning(),
         }
-
-
-def check_options(
-    features: FeatureOptions,
-    scorer: Scorer,
-    finetune: FineTuneOptions,
-    compression: Compression | None,
-    detection: DetectOptions,
-) -> None:
-    """Refuse options that do not go together.
-
-    Raises
-    ------
-    InputError
-        With what would.
-    """
-    if scorer not in SCORERS:
-        raise InputError(f"the scorer must be one of {', '.join(SCORERS)}, not {scorer!r}")
-    if scorer == "softmax" and (features.kind != "fc7" or finetune.epochs == 0):
-        raise InputError(
-            "the softmax is the last layer of the fine-tuned network: it needs the features fc7, fine-tuned"
-        )
-    if compression is not None and features.kind == "pool5":
-        raise InputError("there are no fc layers to compress: the detector's features are pool5")
-    if features.method == "warp" and detection.regressions > 1:
-        # Held-out images are scored on kept features, and of windows that were moved there are none.
-        raise InputError(f"warped windows are regressed once, not {detection.regressions} times")
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:

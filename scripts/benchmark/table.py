@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...data.sample import SampleList
     from ...detector.detection.bundle import Bundle
     from ...detector.training.cache import MapCache
+    from ...detector.training.plan import TrainPlan
 
 HELP = """Train the detectors of the paper's table of results on one image set, score them on another, and print the
 table with the paper's figures beside it: pool5, fc6 and fc7 as they start, fine-tuned fc6 and fc7, box regression; at
@@ -78,7 +79,7 @@ PAPER = {
 }
 
 #: Part of every key; raised when what a kept model or score means changes.
-VERSION = 1
+VERSION = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -208,8 +209,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "weights": args.weights,
         "random_layers": random_layers,
         "pyramid": list(args.pyramid),
-        "training": bench.options.to_dict(),
-        "fine_tuning": bench.finetune.to_dict(),
+        "training": bench.common.options.to_dict(),
+        "fine_tuning": bench.common.finetune.to_dict(),
         "classes": list(bench.train_set.class_names),
         "trained_on": {"set": _name(args), "images": len(bench.train_set)},
         "tested_on": {
@@ -266,17 +267,22 @@ class _Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         from ...detector.convolutions.backbone import Backbone
-        from ...detector.options import DetectOptions, FeatureOptions, FineTuneOptions, TrainOptions
+        from ...detector.options import FeatureOptions, FineTuneOptions, TrainOptions
+        from ...detector.training.plan import TrainPlan
         from ...proposals.backends import make_proposer
 
         self.args = args
         scales = {"1": (args.single,), "5": args.scales}
         self.features = {column: FeatureOptions(scales=scales[column], levels=args.pyramid) for column in args.columns}
         given = {"width": args.fc_width, "epochs": args.epochs}
-        self.finetune = FineTuneOptions(**{name: value for name, value in given.items() if value is not None})
-        self.options = TrainOptions(seed=args.seed, held_out=args.held_out)
-        self.detection = DetectOptions()
-        self.proposer = make_proposer(self.detection.proposals, self.detection.max_windows, seed=0)
+        self.common = TrainPlan(
+            args.backbone,
+            args.weights,
+            finetune=FineTuneOptions(**{name: value for name, value in given.items() if value is not None}),
+            options=TrainOptions(seed=args.seed, held_out=args.held_out),
+        )
+        detection = self.common.detection
+        self.proposer = make_proposer(detection.proposals, detection.max_windows, seed=0)
         self.train_set, self.test_set = _sets(args)
         self.device = resolve_device(args)
         self.backbone = Backbone(args.backbone, weights=args.weights, seed=args.seed).to(self.device)
@@ -310,11 +316,10 @@ class _Bench:
 
     @cached_property
     def _train_key(self) -> str:
-        """What every model depends on, whatever its row."""
+        """What every model depends on besides its plan."""
         from ... import __version__
         from ...data.store import content_key, file_key
         from ...detector.modelfile import FORMAT
-        from ...detector.options import BoxOptions, SVMOptions
         from ...detector.training.cache import fingerprint
         from ...detector.training.stages import STAGES
 
@@ -322,10 +327,19 @@ class _Bench:
         return content_key(
             [VERSION, __version__, FORMAT, STAGES],
             _labels_key(self.train_set, _content(self.train_set)),
-            [self.args.backbone, fingerprint(self.backbone)],
+            fingerprint(self.backbone),
             weights if weights in ("imagenet", "none") else file_key(weights),
             [self.proposer.name, self.proposer.options()],
-            [options.to_dict() for options in (self.detection, SVMOptions(), BoxOptions(), self.options)],
+        )
+
+    def plan(self, row: Row, column: str) -> TrainPlan:
+        """How the model of a row is trained."""
+        finetune = self.common.finetune
+        return replace(
+            self.common,
+            features=replace(self.features[column], kind=row.kind),
+            scorer=row.scorer,
+            finetune=finetune if row.tuned else replace(finetune, epochs=0),
         )
 
     def cell(self, name: str, column: str) -> tuple[dict[str, Any], float]:
@@ -335,27 +349,21 @@ class _Bench:
         from ...detector.training.train import train
 
         row = ROWS[name]
-        features = replace(self.features[column], kind=row.kind)
-        finetune = self.finetune if row.tuned else replace(self.finetune, epochs=0)
-        learnt = None if row.kind == "pool5" else finetune.to_dict()
-        key = content_key(self._train_key, features.to_dict(), row.scorer, learnt)
+        plan = self.plan(row, column)
+        scales = plan.features.scales
+        # The weights count by what they are, not by where they lie.
+        key = content_key(self._train_key, {**plan.to_dict(), "weights": None})
         scores = self.args.work / "scores" / f"{content_key(key, row.boxes, self._test_key)}.json"
         seconds = 0.0
         if not scores.is_file():
-            sides = "-".join(map(str, features.scales))
+            sides = "-".join(map(str, scales))
             model = self.args.work / "models" / f"{row.model}-{sides}-{self.args.backbone}-{key[:12]}.safetensors"
             if not model.is_file():
                 start = perf_counter()
                 train(
                     self.train_set,
+                    plan,
                     out=model,
-                    backbone=self.args.backbone,
-                    weights=self.args.weights,
-                    features=features,
-                    scorer=row.scorer,
-                    detection=self.detection,
-                    finetune=finetune,
-                    options=self.options,
                     proposer=self.proposer,
                     work=self.args.work,
                     device=self.device,
@@ -365,7 +373,7 @@ class _Bench:
             bundle = Bundle.load(model)
             if not row.boxes:
                 bundle = replace(bundle, box_weights=None, box_intercepts=None)
-            write_json(scores, self._score(bundle, column, f"{name}, {_count(features.scales)}: test images"))
+            write_json(scores, self._score(bundle, column, f"{name}, {_count(scales)}: test images"))
         return json.loads(scores.read_text(encoding="utf-8")), seconds
 
     def _score(self, bundle: Bundle, column: str, label: str) -> dict[str, Any]:

@@ -24,8 +24,11 @@ def made(tmp_path_factory):
         usual,
         classes=("disc", "box"),
         learn=replace(usual.learn, epochs=1, sizes=(96, 64)),
-        features=FeatureOptions(scales=(96,), levels=(1, 2, 3, 4), kind="fc7"),
-        finetune=FineTuneOptions(width=32),
+        plan=replace(
+            usual.plan,
+            features=FeatureOptions(scales=(96,), levels=(1, 2, 3, 4), kind="fc7"),
+            finetune=FineTuneOptions(width=32),
+        ),
     )
     command = ["make-model", "animals", str(folder / "scenes"), "--weights", "none", "--quiet"]
     command += ["--out", str(folder / "animals.safetensors"), "--results", str(folder / "results")]

@@ -170,17 +170,9 @@ def test_compressed_model_tells_what_it_cost(scenes, trained_fc, tmp_path):
     assert not torch.equal(whole.compressed(compression).head["fc7.1.weight"], bundle.head["fc7.1.weight"])
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"scorer": "softmax"}, "needs the features fc7"),
-        ({"scorer": "margin"}, "one of svm, softmax, not 'margin'"),
-        ({"compression": Compression(bfloat16=True)}, "no fc layers to compress"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused_before_any_work(scenes, tmp_path, given, message):
-    with pytest.raises(InputError, match=message):
-        train(scenes, out=tmp_path / "m.safetensors", work=tmp_path / "work", **(SMALL | given))
+def test_options_that_do_not_go_together_are_refused_before_any_work(scenes, tmp_path):
+    with pytest.raises(InputError, match="needs the features fc7"):
+        train(scenes, out=tmp_path / "m.safetensors", work=tmp_path / "work", scorer="softmax", **SMALL)
     assert not (tmp_path / "work").exists()
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,20 +137,20 @@ def test_second_call_makes_nothing_and_says_the_same(trained, scenes, capsys):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Plants a training that writes a random detector on pooled windows; the options of its calls."""
+    """Plants a training that writes a random detector on pooled windows; the plans of its calls."""
     calls = []
 
-    def train(dataset, *, out, features, **options):
-        calls.append({"features": features, **options})
+    def train(dataset, plan, *, out, **options):
+        calls.append(SimpleNamespace(plan=plan, **options))
         backbone = Backbone("squeezenet1_1")
         generator = torch.Generator().manual_seed(len(calls))
-        width = backbone.channels * bins(features.levels)
+        width = backbone.channels * bins(plan.features.levels)
         Bundle(
             backbone="squeezenet1_1",
             layer=backbone.layer,
             class_names=dataset.class_names,
-            features=replace(features, kind="pool5"),
-            detection=options["detection"],
+            features=replace(plan.features, kind="pool5"),
+            detection=plan.detection,
             convolutions=backbone.state(),
             score_weights=torch.randn(len(dataset.class_names), width, generator=generator) / width**0.5,
             score_intercepts=torch.zeros(len(dataset.class_names)),
@@ -169,7 +170,7 @@ def work(trained, tmp_path):
 
 def test_all_rows_ask_for_what_they_are_called(asked, scenes, work, capsys, monkeypatch):
     result = call(scenes, work, "--columns", "1")
-    made = {(each["features"].kind, each["finetune"].epochs, each["scorer"]) for each in asked}
+    made = {(each.plan.features.kind, each.plan.finetune.epochs, each.plan.scorer) for each in asked}
     assert made == {
         ("pool5", 0, "svm"),
         ("fc6", 0, "svm"),
@@ -179,9 +180,9 @@ def test_all_rows_ask_for_what_they_are_called(asked, scenes, work, capsys, monk
         ("fc7", 2, "softmax"),
     }
     assert len(asked) == 6
-    assert {each["features"].scales for each in asked} == {(128,)}
-    assert {each["finetune"].width for each in asked} == {16}
-    assert {each["work"] for each in asked} == {work}
+    assert {each.plan.features.scales for each in asked} == {(128,)}
+    assert {each.plan.finetune.width for each in asked} == {16}
+    assert {each.work for each in asked} == {work}
     out = capsys.readouterr().out
     rows = lines_of(out)
     for name in ROWS:
@@ -204,7 +205,7 @@ def test_what_changes_is_made_again_and_only_that(asked, scenes, work, tmp_path)
     def trained_by(*more):
         before = len(asked)
         call(copy, work, *rows, *more)
-        return [each["features"].kind for each in asked[before:]]
+        return [each.plan.features.kind for each in asked[before:]]
 
     assert trained_by() == ["pool5", "fc6"]
     assert trained_by() == []
