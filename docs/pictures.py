@@ -20,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Rectangle
 from sppnet.data.boxes import iou
-from sppnet.data.draw import draw_detections
 from sppnet.data.image import read_image, write_image
 from sppnet.data.samples import free_photographs
 from sppnet.detector.pooling.levels import edges
@@ -29,6 +28,8 @@ from sppnet.detector.windows.scales import resize, scale_boxes
 
 INK, WINDOW, QUIET = "#222222", "#D55E00", "#0072B2"
 LEVELS = (1, 2, 3, 6)
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,9 @@ def pipeline(scene: Scene) -> Figure:
         axes[5].text(box[0] + 12, box[1] + 34, text, color="white", fontsize=9, bbox=tag)
     bare(axes[5], "boxes")
     for left, right in itertools.pairwise(axes):
-        arrow = {"arrowstyle": "-|>", "mutation_scale": 12, "color": INK}
-        ends = {"coordsA": "axes fraction", "coordsB": "axes fraction", "axesA": left, "axesB": right}
-        figure.add_artist(ConnectionPatch((1.01, 0.5), (-0.01, 0.5), **ends, **arrow))
+        arrow = connection((1.01, 0.5), (-0.01, 0.5), "axes fraction", left, right)
+        arrow.set(arrowstyle="-|>", mutation_scale=12, color=INK)
+        figure.add_artist(arrow)
     return figure
 
 
@@ -200,13 +201,18 @@ def projection(scene: Scene) -> Figure:
     outline(right, on_map(scene.cells))
     bare(right, f"its map: {columns} x {rows} cells, one every {scene.detector.features.backbone.stride} pixels")
     for one, other in zip(corners(scene.on_scaled), corners(on_map(scene.cells)), strict=True):
-        line = {"color": WINDOW, "linewidth": 0.8, "linestyle": "--"}
-        ends = {"coordsA": "data", "coordsB": "data", "axesA": left, "axesB": right}
-        figure.add_artist(ConnectionPatch(one, other, **ends, **line))
+        line = connection(one, other, "data", left, right)
+        line.set(color=WINDOW, linewidth=0.8, linestyle="--")
+        figure.add_artist(line)
     return figure
 
 
-def corners(box: Any) -> list[tuple[float, float]]:
+def connection(one: Point, other: Point, kind: str, left: Axes, right: Axes) -> ConnectionPatch:
+    """A line from a point of one panel to a point of another, in coordinates of this kind."""
+    return ConnectionPatch(one, other, coordsA=kind, coordsB=kind, axesA=left, axesB=right)
+
+
+def corners(box: Any) -> list[Point]:
     """The two right-hand corners of a box, from which lines go to the map."""
     return [(box[2], box[1]), (box[2], box[3])]
 
@@ -240,7 +246,7 @@ def detections(paths: list[Path], height: int = 360) -> Any:
         # Drawn at the size at which it is shown, so that lines and letters are, too.
         width = round(image.shape[1] * height / image.shape[0])
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        drawn.append(draw_detections(small, detector.detect(small)))
+        drawn.append(detector.detect(small).draw(small))
         drawn.append(np.full((height, 8, 3), 255, np.uint8))
     return np.concatenate(drawn[:-1], axis=1)
 
