@@ -124,7 +124,7 @@ def maxima(scene: Scene, n: int) -> Any:
     return strength(torch.nn.functional.adaptive_max_pool2d(torch.from_numpy(part), n).numpy())
 
 
-def colour_range(scene: Scene) -> dict[str, float]:
+def colour_range(scene: Scene) -> dict[str, Any]:
     """Colours that all levels share."""
     return {"vmin": 0.6 * maxima(scene, 6).min(), "vmax": maxima(scene, 1).max()}
 
