@@ -48,6 +48,22 @@ class COCODataset(SampleList):
     -----
     Crowds (``iscrowd``) become difficult objects; segmentations are not read. A sample's id
     is COCO's image id as text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (40, 30)).save(f"{folder}/a.png")
+    ...     content = {
+    ...         "images": [{"id": 7, "file_name": "a.png"}],
+    ...         "categories": [{"id": 17, "name": "cat"}],
+    ...         "annotations": [{"image_id": 7, "category_id": 17, "bbox": [5, 6, 20, 10]}],
+    ...     }
+    ...     _ = Path(folder, "cats.json").write_text(json.dumps(content))
+    ...     data = COCODataset(f"{folder}/cats.json", folder)
+    >>> data.class_names, data[0].boxes
+    (('cat',), array([[ 5.,  6., 25., 16.]], dtype=float32))
     """
 
     def __init__(self, annotations: str | Path, images: str | Path, classes: Sequence[str] | None = None) -> None:

@@ -7,6 +7,15 @@ class InputError(ValueError):
     """Input or options that cannot be used; the message is one line that names what was wrong and what was expected.
 
     The command line prints it without a traceback and ends with status 2.
+
+    Examples
+    --------
+    >>> import sppnet
+    >>> try:
+    ...     sppnet.read_image("nowhere.jpg")
+    ... except sppnet.InputError as error:
+    ...     print(error)
+    nowhere.jpg: no such file
     """
 
 

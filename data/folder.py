@@ -72,6 +72,16 @@ class FolderDataset(SampleList):
     ------
     InputError
         When a pattern stands for no image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (40, 30)).save(f"{folder}/a.png")
+    ...     photographs = FolderDataset(folder)
+    ...     photographs[0].path.name, photographs[0].image.shape
+    ('a.png', (30, 40, 3))
     """
 
     def __init__(self, patterns: str | Path | Sequence[str | Path]) -> None:

@@ -57,6 +57,14 @@ def read_image(source: Source) -> NDArray[np.uint8]:
     Notes
     -----
     Orientation, alpha, grey, CMYK and 16 bit are described at the head of this module.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (40, 30)).save(f"{folder}/grey.png")
+    ...     read_image(f"{folder}/grey.png").shape
+    (30, 40, 3)
     """
     name = _name(source)
     data = _bytes(source, name)

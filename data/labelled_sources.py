@@ -50,6 +50,18 @@ def open_labelled(
     InputError
         When a path cannot be read as any of these, several are given of which one is multi-label, an option fits none
         of them, a class is not known, or no image is left.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog"):
+    ...         Path(folder, name).mkdir()
+    ...         Image.new("RGB", (40, 30)).save(f"{folder}/{name}/a.png")
+    ...     photographs = open_labelled([folder])
+    >>> photographs.class_names, photographs.labels.tolist()
+    (('cat', 'dog'), [0, 1])
     """
     found = [Path(path) for path in paths]
     if not found:

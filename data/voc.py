@@ -89,8 +89,14 @@ class VOCDataset(SampleList):
 
     Examples
     --------
-    >>> data = VOCDataset("VOCdevkit/VOC2007", "trainval")          # doctest: +SKIP
-    >>> data[0].image.shape, data[0].boxes.shape, data.class_names  # doctest: +SKIP
+    >>> import tempfile
+    >>> from sppnet.data.scenes import make_scenes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = VOCDataset(make_scenes(folder, {"train": 3}), "train")
+    ...     data[0].image.shape[2], data[0].boxes.shape[1]
+    (3, 4)
+    >>> len(data), data.class_names
+    (3, ('box', 'disc', 'star', 'triangle'))
     """
 
     def __init__(self, root: str | Path, image_set: str, classes: Sequence[str] | None = None) -> None:

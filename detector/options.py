@@ -101,6 +101,12 @@ class FeatureOptions(BaseOptions):
         Side in pixels of the squares that windows are warped to; None is the backbone's own input size.
     context : int
         Pixels of such a square on each side that show what is around the window (R-CNN: 16).
+
+    Examples
+    --------
+    >>> options = FeatureOptions(scales=(480, 576, 688), kind="fc7")
+    >>> options.levels, options.kind
+    ((1, 2, 3, 6), 'fc7')
     """
 
     KEYS: ClassVar[Mapping[str, str]] = {"kind": "features"}
@@ -156,6 +162,11 @@ class DetectOptions(BaseOptions):
     show_above : float
         Score that a detection is shown above when the caller gives no threshold and the model has no calibration,
         whose thresholds take its place; the reference's demo has -0.5.
+
+    Examples
+    --------
+    >>> DetectOptions(max_windows=500, nms=0.4).to_dict()["nms"]
+    0.4
     """
 
     proposals: str = "fast"
@@ -210,6 +221,13 @@ class SVMOptions(BaseOptions):
         Random negatives of a class to begin with, spread over the images.
     max_gigabytes : float
         Memory for pooled windows.
+
+    Examples
+    --------
+    The reference's positives, the labelled objects alone:
+
+    >>> SVMOptions(extra_positives=0).C
+    0.001
     """
 
     C: float = 0.001
@@ -247,6 +265,11 @@ class BoxOptions(BaseOptions):
         Weight of the squared norm.
     max_windows : int
         Windows taken for a class, spread evenly over its images.
+
+    Examples
+    --------
+    >>> BoxOptions(min_iou=0.5).to_dict()
+    {'min_iou': 0.5, 'ridge': 4000.0, 'max_windows': 4000}
     """
 
     min_iou: float = 0.6
@@ -290,6 +313,11 @@ class FineTuneOptions(BaseOptions):
         Take every image's mirror image half the time.
     max_gigabytes : float
         Memory for the pooled windows that are mixed with each other.
+
+    Examples
+    --------
+    >>> FineTuneOptions(epochs=4).positives_of_each(images=100)
+    32
     """
 
     width: int = 1024
@@ -345,6 +373,11 @@ class TrainOptions(BaseOptions):
         Mean L2 norm that the features are scaled to (reference: 20).
     seed : int
         Seed of every random choice.
+
+    Examples
+    --------
+    >>> TrainOptions(held_out=0.2, seed=1)
+    TrainOptions(held_out=0.2, norm=20.0, seed=1)
     """
 
     held_out: float = 0.1
@@ -366,6 +399,13 @@ class Compression:
         Below 1: the share of the energy that the rank must keep; an integer: the rank; None: no SVD.
     bfloat16 : bool
         Weights and products in half the bytes.
+
+    Examples
+    --------
+    >>> str(Compression(svd=0.9, bfloat16=True))
+    'svd=0.9,bfloat16'
+    >>> Compression.parse("svd=256")
+    Compression(svd=256, bfloat16=False)
     """
 
     svd: float | int | None = None

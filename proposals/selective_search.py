@@ -102,6 +102,14 @@ def selective_search(
     References
     ----------
     Uijlings et al., "Selective Search for Object Recognition", IJCV 104(2), 2013.
+
+    Examples
+    --------
+    >>> image = np.full((60, 80, 3), 200, np.uint8)
+    >>> image[20:40, 30:50] = (180, 30, 30)
+    >>> boxes = selective_search(image)
+    >>> boxes.dtype, bool((boxes == [30, 20, 50, 40]).all(axis=1).any())
+    (dtype('float32'), True)
     """
     if mode not in MODES:
         raise InputError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")

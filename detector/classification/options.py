@@ -32,6 +32,13 @@ class ClassifierOptions(BaseOptions):
         the photograph or are the whole of it, warped.
     multi_label : bool
         A photograph shows any number of the classes: a sigmoid for each in the place of one softmax.
+
+    Examples
+    --------
+    >>> ClassifierOptions(levels=(1, 2, 4)).pooled_levels
+    (1, 2, 4)
+    >>> ClassifierOptions(levels=(1, 2, 4), fit="crop").pooled_levels
+    (4,)
     """
 
     levels: tuple[int, ...] = FeatureOptions.levels

@@ -74,6 +74,13 @@ class LearnOptions(BaseOptions):
         Part of the photographs that the network is scored on after each epoch and does not learn from.
     seed : int
         Of every random choice.
+
+    Examples
+    --------
+    The paper's two sizes, in turn:
+
+    >>> LearnOptions(epochs=10, sizes=(224, 180)).size_rule
+    'alternate'
     """
 
     epochs: int = 30
@@ -147,6 +154,11 @@ class Augmentation(BaseOptions):
         Photographs are stretched to squares, for a network that is to see them whole but only takes one size.
     area : (least, most)
         Part of the photograph that a "strong" crop shows.
+
+    Examples
+    --------
+    >>> Augmentation("strong", area=(0.5, 1.0))
+    Augmentation(kind='strong', warp=False, area=(0.5, 1.0))
     """
 
     kind: Kind = "paper"

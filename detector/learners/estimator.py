@@ -16,6 +16,7 @@ class Estimator:
 
     Examples
     --------
+    >>> from sppnet.detector.learners.one_vs_rest import OneVsRest
     >>> svm = OneVsRest(C=10.0)
     >>> svm.set_params(bias=2.0).get_params()["bias"]
     2.0
