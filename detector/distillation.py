@@ -88,7 +88,8 @@ def distil(
     training = Distillation(student, example, kept, unseen, learn, augmentation, lambda line: log(line, quiet))
 
     def draw() -> None:
-        write_curves(work, training.history, "squared difference of the maps", "explained variance")
+        score = "explained variance"
+        write_curves(work, training.history, "squared difference of the maps", score, score)
 
     training.run_resumably(work, "distillation", key, draw, quiet)
     last = training.history[-1]

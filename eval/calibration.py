@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..data.arrays import Array
 from ..data.detections import Detections
-from .chart import Axis, Line, line_chart
+from .figures import Axis
+from .plots import Line, line_chart
 from .report import text_table
 from .voc_ap import Judged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: The least probability of the detections that are counted.
 AT_LEAST = 0.05
@@ -186,8 +190,8 @@ def error_lines(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def reliability_chart(made: Verdicts) -> str:
-    """The share of right detections against their probability, as SVG text; calibrated ones lie on the diagonal."""
+def reliability_chart(made: Verdicts) -> Figure:
+    """The share of right detections against their probability; calibrated ones lie on the diagonal."""
     bins = [one for one in reliability(*made.counted()) if one.count]
     error = f"{_error(bins):.3f}" if bins else "-"
     lines = [

@@ -95,14 +95,14 @@ def calibration(
     found: list[Detections], dataset: SampleList, thresholds: dict[str, float] | None, folder: Path
 ) -> tuple[dict[str, Any], str]:
     """Figures for ``metrics.json`` and a table on how true the probabilities are; the plot is written to ``folder``."""
-    from ..data.store import write_text
     from ..eval.calibration import reliability_chart, reliability_report, verdicts
+    from ..eval.figures import save_figure
     from ..eval.voc_ap import judge_voc
 
     names = [name for name in dataset.class_names if thresholds is None or name in thresholds]
     judged = judge_voc(found, dataset, dataset.class_names, names)
     made = verdicts(found, judged, None if thresholds is None else [thresholds[name] for name in names])
-    write_text(folder / "reliability.svg", reliability_chart(made))
+    save_figure(folder / "reliability.svg", reliability_chart(made))
     return made.to_dict(), reliability_report(made)
 
 
@@ -110,9 +110,9 @@ def score(
     found: list[Detections], dataset: SampleList, wanted: tuple[str, ...], folder: Path
 ) -> tuple[dict[str, Any], str]:
     """Figures for ``metrics.json`` and tables; the curves are written to ``folder``."""
-    from ..data.store import write_text
-    from ..eval.chart import precision_recall_chart
     from ..eval.coco_ap import evaluate_coco
+    from ..eval.figures import save_figure
+    from ..eval.plots import precision_recall_chart
     from ..eval.report import coco_table, voc_table, write_curves_csv
     from ..eval.voc_ap import METRICS as VOC_METRICS
     from ..eval.voc_ap import evaluate_voc
@@ -128,5 +128,5 @@ def score(
         figures["coco"] = coco.to_dict()
         tables.append(coco_table(coco))
     write_curves_csv(folder / "curves.csv", voc)
-    write_text(folder / "curves.svg", precision_recall_chart(voc, of_voc[0] if of_voc else "voc"))
+    save_figure(folder / "curves.svg", precision_recall_chart(voc, of_voc[0] if of_voc else "voc"))
     return figures, "\n\n".join(tables)

@@ -41,7 +41,7 @@ DETECTOR = (
     "load",
 )
 MODULES = sorted(path for floor in FLOORS for path in (PACKAGE / floor).rglob("*.py"))
-HEAVY = {"torch", "torchvision", "cv2", "numba", "sklearn", "scipy", "pycocotools", "selectivesearch"}
+HEAVY = {"torch", "torchvision", "cv2", "numba", "sklearn", "scipy", "pycocotools", "selectivesearch", "matplotlib"}
 
 
 def floor_of(path):

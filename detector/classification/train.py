@@ -100,10 +100,10 @@ def train_classifier(
     kept = Photographs(images, learn.sizes[0], "reading photographs", quiet)
     held_out = Photographs(validation, learn.sizes[0], "reading held-out photographs", quiet)
     training = Training(classifier, kept, held_out, learn, augmentation, lambda line: log(line, quiet))
-    score = "mAP" if images.multi_label else "top-1"
+    score, axis = ("mAP", "mean average precision") if images.multi_label else ("top-1", "accuracy")
 
     def draw() -> None:
-        write_curves(work, training.history, "cross-entropy", score)
+        write_curves(work, training.history, "cross-entropy", score, axis)
 
     training.run_resumably(work, "classifier", key, draw, quiet)
     classifier.card = {

@@ -2,37 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ...data.store import write_text
-from ...eval.chart import Axis, Line, line_chart
+from ...eval.figures import Axis, save_figure
+from ...eval.plots import Line, line_chart
 from .descent import Epoch
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def write_curves(folder: Path, history: list[Epoch], loss: str, score: str) -> None:
+
+class Losses(Protocol):
+    """What the curves need of an epoch of any training; the other fields of its dataclass go into the table."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def loss(self) -> float:
+        """On what is learnt from."""
+
+    @property
+    def held_out_loss(self) -> float | None:
+        """On what is held out; None without."""
+
+
+def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, axis: str) -> None:
     """``history.csv``, ``loss.svg`` and, with held-out photographs, ``accuracy.svg`` of the epochs so far.
 
     Parameters
     ----------
     folder : Path
-    history : list of Epoch
+    history : sequence of Epoch
         At least one.
     loss, score : str
         What the loss and the held-out score are called.
+    axis : str
+        The quantity that the score is, the axis's label.
     """
-    epochs = [float(epoch.number) for epoch in history]
-    lines = [Line("training", epochs, [epoch.loss for epoch in history])]
-    names = list(Epoch.__dataclass_fields__)
+    write_text(folder / "history.csv", history_table(history))
+    save_figure(folder / "loss.svg", loss_chart(history, "Training", loss))
+    if any(epoch.held_out_score is not None for epoch in history):
+        save_figure(folder / "accuracy.svg", score_chart(history, score, axis))
+
+
+def loss_chart(history: Sequence[Losses], title: str, axis: str, training: str = "training") -> Figure:
+    """The loss of every epoch, on what is learnt from (the line called ``training``) and on what is held out."""
+    lines = [_line(training, [epoch.loss for epoch in history])]
+    held_out = [epoch.held_out_loss for epoch in history]
+    if any(loss is not None for loss in held_out):
+        lines.append(_line("held out", held_out))
+    return line_chart(title, lines, _EPOCHS, Axis(axis))
+
+
+def score_chart(history: Sequence[Epoch], score: str, axis: str) -> Figure:
+    """The held-out score of every epoch and, where there is one, the top-5 accuracy; the axis holds 0 to 1 and all."""
+    lines = [_line(score, [epoch.held_out_score for epoch in history])]
+    top5 = [epoch.held_out_top5 for epoch in history]
+    if any(accuracy is not None for accuracy in top5):
+        lines.append(_line("top-5", top5))
+    return line_chart("Held-out photographs, one view", lines, _EPOCHS, Axis(axis, (0.0, 1.0)))
+
+
+def history_table(history: Sequence[Losses]) -> str:
+    """A row of CSV for each epoch, of at least one, under the names of its fields; what is missing stays empty."""
+    names = [field.name for field in fields(history[0])]
     rows = [",".join(_text(getattr(epoch, name)) for name in names) for epoch in history]
-    write_text(folder / "history.csv", "\n".join([",".join(names), *rows]) + "\n")
-    if history[0].held_out_loss is not None:
-        lines.append(Line("held out", epochs, [epoch.held_out_loss or 0.0 for epoch in history]))
-        drawn = [Line(score, epochs, [epoch.held_out_score or 0.0 for epoch in history])]
-        if history[0].held_out_top5 is not None:
-            drawn.append(Line("top-5", epochs, [epoch.held_out_top5 or 0.0 for epoch in history]))
-        chart = line_chart("Held-out photographs, one view", drawn, Axis("epoch"), Axis("accuracy", (0.0, 1.0)))
-        write_text(folder / "accuracy.svg", chart)
-    write_text(folder / "loss.svg", line_chart("Training", lines, Axis("epoch"), Axis(loss)))
+    return "\n".join([",".join(names), *rows]) + "\n"
+
+
+_EPOCHS = Axis("epoch", whole=True)
+
+
+def _line(name: str, values: Sequence[float | None]) -> Line:
+    """A value for each epoch from the first on."""
+    return Line(name, range(1, len(values) + 1), values)
 
 
 def _text(value: float | None) -> str:

@@ -14,13 +14,14 @@ from torch import Tensor
 from ...data.arrays import Array
 from ...data.progress import log, track
 from ...data.store import Checkpoint, content_key, write_text
-from ...eval.chart import Axis, Line, line_chart
+from ...eval.figures import save_figure
+from ..descent.curves import history_table, loss_chart
 from ..head.head import Head
 from ..learners.gram import gram_matrix
 from ..learners.ridge import BoxRegressor
 from ..options import BoxOptions, FineTuneOptions, SVMOptions, TrainOptions
 from ..windows.features import Features
-from .finetune import Epoch, FineTuner
+from .finetune import FineTuner
 from .mining import Miner, hyperplanes
 from .sampling import TrainingImages, mean_norm, regression_windows
 
@@ -118,8 +119,9 @@ class Stages:
 
         def keep() -> None:
             checkpoint.save(tuner.state())
-            write_text(curves, loss_chart(tuner.history))
-            write_text(curves.with_suffix(".csv"), loss_table(tuner.history))
+            chart = loss_chart(tuner.history, "Fine-tuning", "cross-entropy", training="training, with dropout")
+            save_figure(curves, chart)
+            write_text(curves.with_suffix(".csv"), history_table(tuner.history))
 
         head = tuner.run(self.split.fit, self.split.held_out, keep)
         self._log(f"loss curves: {curves} and .csv")
@@ -204,22 +206,3 @@ def head_key(head: Head | None) -> str:
     state = head.state()
     # Through float32: numpy has no bfloat16.
     return content_key(*(part for name in sorted(state) for part in (name, state[name].float().numpy().tobytes())))
-
-
-def loss_chart(history: Sequence[Epoch]) -> str:
-    """The loss of every epoch as an SVG."""
-    epochs = [epoch.epoch for epoch in history]
-    lines = [Line("training, with dropout", epochs, [epoch.loss for epoch in history])]
-    held_out = [epoch.held_out_loss for epoch in history if epoch.held_out_loss is not None]
-    if held_out:
-        lines.append(Line("held out", epochs, held_out))
-    return line_chart("Fine-tuning", lines, Axis("epoch"), Axis("cross-entropy"))
-
-
-def loss_table(history: Sequence[Epoch]) -> str:
-    """The same and the accuracy as CSV."""
-    lines = ["epoch,rate,loss,held_out_loss,held_out_accuracy"]
-    for epoch in history:
-        values = (epoch.rate, epoch.loss, epoch.held_out_loss, epoch.held_out_accuracy)
-        lines.append(",".join([str(epoch.epoch), *("" if value is None else f"{value:.6g}" for value in values)]))
-    return "\n".join(lines) + "\n"

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plot",
         type=Path,
         metavar="NAME.svg",
-        help="draw how the time grows, in NAME-windows.svg and NAME-size.svg, both axes logarithmic",
+        help="draw how the time grows, in NAME-windows.svg and NAME-size.svg (or .png), both axes logarithmic",
     )
 
 
@@ -82,14 +82,15 @@ def check(args: argparse.Namespace) -> None:
         It names the option.
     """
     from ...data.errors import InputError
+    from ...eval.figures import check_figure_path
 
     for option, value in (("--count", args.count), ("--repeats", args.repeats)):
         if value < 1:
             raise InputError(f"{option} must be at least 1, not {value}")
     if args.plot is not None and args.no_growth:
         raise InputError("--plot draws the growth, which --no-growth leaves out; give one of them")
-    if args.plot is not None and args.plot.suffix != ".svg":
-        raise InputError(f"--plot writes SVG; expected a name that ends in .svg, not {args.plot}")
+    if args.plot is not None:
+        check_figure_path(args.plot, "--plot")
 
 
 def measure_stages(detector: Detector, paths: list[Path], count: int, device: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from ...data.detections import Detections
@@ -138,9 +139,10 @@ def growth_table(curve: Sequence[dict[str, Any]]) -> str:
     return text_table([measure, *stages], rows)
 
 
-def growth_chart(title: str, curve: Sequence[dict[str, Any]]) -> str:
-    """Medians by point and stage as SVG text, both axes logarithmic."""
-    from ...eval.chart import Axis, Line, line_chart
+def growth_chart(title: str, curve: Sequence[dict[str, Any]]) -> Figure:
+    """Medians by point and stage, both axes logarithmic."""
+    from ...eval.figures import Axis
+    from ...eval.plots import Line, line_chart
     from ...eval.timing import duration
 
     measure, stages = _names(curve)
@@ -150,17 +152,17 @@ def growth_chart(title: str, curve: Sequence[dict[str, Any]]) -> str:
 
 
 def write_growth_charts(path: Path, growth: dict[str, Any]) -> None:
-    """Write ``NAME-windows.svg`` and ``NAME-size.svg`` for a path ``NAME.svg``."""
-    from ...data.store import write_text
+    """Write ``NAME-windows.svg`` and ``NAME-size.svg`` for a path ``NAME.svg``, PNG for ``NAME.png``."""
+    from ...eval.figures import save_figure
 
     titles = {"windows": "Time by number of windows", "size": "Time by size of the image"}
     for name, file in chart_files(path).items():
-        write_text(file, growth_chart(titles[name], growth[name]))
+        save_figure(file, growth_chart(titles[name], growth[name]))
 
 
 def chart_files(path: Path) -> dict[str, Path]:
-    """The files that the charts of a path ``NAME.svg`` go to."""
-    return {name: path.with_name(f"{path.stem}-{name}.svg") for name in ("windows", "size")}
+    """The files that the charts of a path ``NAME.svg`` or ``NAME.png`` go to."""
+    return {name: path.with_name(f"{path.stem}-{name}{path.suffix}") for name in ("windows", "size")}
 
 
 def _names(curve: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:

@@ -12,6 +12,8 @@ from ..datasets import integers, names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
+
     from ...detector.convolutions.backbone import Backbone
     from .rcnn_sides import Side
 
@@ -98,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"windows that R-CNN is measured on, at least {LEAST_SAMPLE}; times are scaled to all (default: 500)",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the stages as bars, on a logarithmic axis")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the stages as bars, on a log axis, SVG or PNG")
     parser.add_argument(
         "--accuracy", type=Path, metavar="D", help="also score two models on a folder in VOC layout or a COCO file"
     )
@@ -130,6 +132,7 @@ def check(args: argparse.Namespace) -> None:
         It names the option.
     """
     from ...data.errors import InputError
+    from ...eval.figures import check_figure_path
 
     for option in ("windows", "fc_width", "count", "rounds", "accuracy_images"):
         if getattr(args, option) < 1:
@@ -138,8 +141,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"--sample must be at least {LEAST_SAMPLE}, not {args.sample}")
     if (args.accuracy is None) != (args.models is None):
         raise InputError("--accuracy needs the two models of --models, and these a set to be scored on")
-    if args.plot is not None and args.plot.suffix != ".svg":
-        raise InputError(f"--plot writes SVG; expected a name that ends in .svg, not {args.plot}")
+    if args.plot is not None:
+        check_figure_path(args.plot, "--plot")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -149,10 +152,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from ...data.folder import find_images
     from ...data.progress import log
     from ...data.samples import sample_photographs
-    from ...data.store import write_text
     from ...detector.convolutions.backbone import Backbone
     from ...detector.options import FeatureOptions
     from ...detector.windows.warping import WarpFeatures
+    from ...eval.figures import save_figure
     from ...proposals.backends import make_proposer
     from .rcnn_accuracy import Accuracy
     from .rcnn_sides import best_batch, time_sides
@@ -188,7 +191,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "paper": PAPER,
     }
     if args.plot is not None:
-        write_text(args.plot, chart(result))
+        save_figure(args.plot, chart(result))
     if accuracy is not None:
         result["accuracy"] = accuracy.measure()
         result["failed"] = result["accuracy"]["failed"]
@@ -326,9 +329,10 @@ def _paper_table(paper: dict[str, dict[str, float]]) -> str:
     return f"{title}\n{text_table(['', *paper[RCNN]], rows)}"
 
 
-def chart(result: dict[str, Any]) -> str:
-    """The stages as bars on a logarithmic axis, SVG text."""
-    from ...eval.bars import Axis, Bar, Group, bar_chart
+def chart(result: dict[str, Any]) -> Figure:
+    """The stages as bars on a logarithmic axis."""
+    from ...eval.figures import Axis
+    from ...eval.plots import Bar, Group, bar_chart
     from ...eval.timing import duration
     from .rcnn_sides import AFTER, BEFORE, FEATURES
 
