@@ -14,8 +14,6 @@ from math import ceil, floor, inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..data.errors import InputError
 from ..data.store import atomic_path
 
@@ -185,8 +183,11 @@ def set_up(axes: Axes, across: bool, axis: Axis) -> None:
     from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
     covers = axis.covers
-    if covers is None and not np.isfinite(axes.dataLim.get_points()).all():  # no data
+    low, high = axes.dataLim.intervalx if across else axes.dataLim.intervaly
+    if covers is None and not low <= high:  # no data
         covers = (1.0, 10.0) if axis.log else (0.0, 1.0)
+    elif covers is None and axis.log and high < 1.001 * low:
+        covers = (low / 2, high * 2)
     if covers is not None:
         axes.update_datalim([(value, value) for value in covers], updatex=across, updatey=not across)
     (axes.set_xscale if across else axes.set_yscale)("log" if axis.log else "linear")
@@ -198,9 +199,9 @@ def set_up(axes: Axes, across: bool, axis: Axis) -> None:
         # Added-up steps drift: zero is then next to nothing.
         return plain(axis.write(0.0 if not axis.log and abs(value) < 1e-9 * (high - low) else float(value)))
 
-    locator: Locator = MaxNLocator(6, steps=[1, 2, 5, 10], integer=axis.whole, min_n_ticks=1)
+    locator: Locator = MaxNLocator(7, steps=[1, 2, 5, 10], integer=axis.whole, min_n_ticks=1)
     if axis.log:
-        locator = LogLocator(subs=(1.0, 2.0, 5.0) if high / low <= 1000 else (1.0,))
+        locator = LogLocator(subs=(1.0, 2.0, 5.0) if high <= 1000 * low else (1.0,))
     drawn.set_major_locator(locator)
     drawn.set_minor_locator(NullLocator())
     drawn.set_major_formatter(FuncFormatter(write))

@@ -87,14 +87,15 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> Figure:
         handles = []
         for place, line in enumerate(lines):
             colour = place % len(COLOURS)
-            shown = [x.shows(a) and y.shows(b) for a, b in zip(line.x, line.y, strict=True)]
-            points = np.array([(a, b) if s else (nan, nan) for a, b, s in zip(line.x, line.y, shown, strict=True)])
+            points = np.array(
+                [(a if x.shows(a) else nan, b if y.shows(b) else nan) for a, b in zip(line.x, line.y, strict=True)]
+            ).reshape(-1, 2)
             handles += axes.plot(
-                *points.reshape(-1, 2).T,
+                *points.T,
                 color=COLOURS[colour],
                 linestyle=_DASHES[place // len(COLOURS) % len(_DASHES)],
                 marker=_MARKERS[colour],
-                markevery=_marked(points.reshape(-1, 2)),
+                markevery=_marked(points),
                 linewidth=1.35,
                 markersize=4.0,
                 markeredgewidth=0.0,

@@ -52,11 +52,11 @@ def test_working_pipeline_finds_the_objects(folder, capsys):
     assert metrics["images"] == 40
     assert "VOC07 11-point AP" in capsys.readouterr().out
     assert len(read_detections_json(folder / "evaluation" / "detections.json").images) == 40
-    assert (folder / "evaluation" / "curves.svg").read_text().startswith("<svg")
+    assert "<svg" in (folder / "evaluation" / "curves.svg").read_text()
     # Learnt on the twelve held-out scenes.
     assert metrics["calibration"]["ece"] < CALIBRATED
     assert metrics["calibration"]["shown"] > 0
-    assert (folder / "evaluation" / "reliability.svg").read_text().startswith("<svg")
+    assert "<svg" in (folder / "evaluation" / "reliability.svg").read_text()
     assert (folder / "evaluation" / "curves.csv").read_text().startswith("class,score,recall,precision")
 
 

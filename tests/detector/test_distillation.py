@@ -161,6 +161,7 @@ def test_the_file_serves_as_weights(paths, weights, tmp_path):
     assert LearnOptions.from_dict(json.loads(json.dumps(card["training"]))) == LearnOptions(**LEARN)
     work = tmp_path / "student.safetensors.work"
     assert {path.name for path in work.iterdir()} >= {"loss.svg", "accuracy.svg", "history.csv"}
+    assert (work / "accuracy.svg").read_text().count(">explained variance<") == 2  # the line's name and the axis's
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_file(paths, weights, tmp_path, monkeypatch):

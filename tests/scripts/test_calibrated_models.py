@@ -143,7 +143,7 @@ def test_evaluate_measures_probabilities_and_no_ap_changes(folder, tmp_path, cap
     assert figures["ece"] == pytest.approx(np.mean(counted), abs=0.1)
     assert f"expected calibration error of {len(counted)} detections with a probability" in text
     assert f"expected calibration error of {figures['shown']} detections shown by default" in text
-    assert (tmp_path / "calibrated" / "reliability.svg").read_text().startswith("<svg")
+    assert "<svg" in (tmp_path / "calibrated" / "reliability.svg").read_text()
 
 
 def test_evaluate_measures_a_combination_too(folder, tmp_path, capsys):

@@ -11,12 +11,12 @@ from sppnet.data.boxes import flip
 from sppnet.data.errors import InputError
 from sppnet.data.image import image_size
 from sppnet.data.store import file_key
+from sppnet.detector.descent.curves import history_table, loss_chart
 from sppnet.detector.head.head import Head
 from sppnet.detector.options import FineTuneOptions
 from sppnet.detector.training.cache import MapCache, mirrored
 from sppnet.detector.training.finetune import FineTuner, labelled_windows
 from sppnet.detector.training.sampling import TrainingImages, mean_norm
-from sppnet.detector.training.stages import loss_chart, loss_table
 from sppnet.proposals.backends import make_proposer
 
 CLASSES = 4
@@ -252,10 +252,10 @@ def test_impossible_options_are_refused():
 def test_curves_show_every_epoch(images):
     tuner = tuner_on(images, replace(OPTIONS, epochs=2))
     tuner.run(FIT, HELD_OUT)
-    table = loss_table(tuner.history).splitlines()
+    table = history_table(tuner.history).splitlines()
     assert table[0] == "epoch,rate,loss,held_out_loss,held_out_accuracy"
     assert [line.split(",")[0] for line in table[1:]] == ["1", "2"]
     assert float(table[1].split(",")[3]) == pytest.approx(tuner.history[0].held_out_loss, rel=1e-5)
-    chart = loss_chart(tuner.history)
-    assert "held out" in chart
-    assert chart.startswith("<svg")
+    learnt, held_out = loss_chart(tuner.history, "Fine-tuning", "cross-entropy").axes[0].lines
+    assert learnt.get_ydata().tolist() == [epoch.loss for epoch in tuner.history]
+    assert held_out.get_ydata().tolist() == [epoch.held_out_loss for epoch in tuner.history]

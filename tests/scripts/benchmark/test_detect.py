@@ -111,7 +111,7 @@ def test_each_photograph_is_drawn_after_the_warm_up(folder, monkeypatch):
         (["--count", "0"], "--count must be at least 1, not 0"),
         (["--repeats", "0"], "--repeats must be at least 1, not 0"),
         (["--plot", "a.svg", "--no-growth"], "--plot draws the growth, which --no-growth leaves out"),
-        (["--plot", "a.png"], "--plot writes SVG; expected a name that ends in .svg, not a.png"),
+        (["--plot", "a"], "--plot writes SVG or PNG; expected a name that ends in .svg or .png, not a"),
     ],
 )
 def test_wrong_calls_are_one_line(folder, capsys, options, message):
