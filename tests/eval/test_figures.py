@@ -1,6 +1,7 @@
 """The look of the charts and their files."""
 
 import ast
+import os
 import subprocess
 import sys
 import warnings
@@ -63,7 +64,7 @@ def test_the_same_data_give_the_same_bytes_whatever_the_users_settings_are(tmp_p
     )
     path = str(Path(sppnet.__file__).parent.parent)
     for folder, more in zip(folders, ({}, {"PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "1"}), strict=True):
-        environment = {"PYTHONPATH": path, "MPLCONFIGDIR": str(tmp_path), "PATH": "", **more}
+        environment = {**os.environ, "PYTHONPATH": path, **more}
         subprocess.run([sys.executable, "-c", CHARTS], cwd=folder, env=environment, check=True)
     for name in ("line.svg", "line.png", "bar.svg", "bar.png"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
