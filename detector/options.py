@@ -16,6 +16,7 @@ CornerRule = Literal["reference", "paper"]
 Method = Literal["spp", "warp"]
 FeatureKind = Literal["pool5", "fc6", "fc7"]
 Scorer = Literal["svm", "softmax"]
+Solver = Literal["coordinate descent", "liblinear"]
 
 MIN_SIDE = 64
 """No scaled image is narrower, in pixels: every backbone of stride 16 finds at least one cell in it."""
@@ -23,6 +24,7 @@ MIN_SIDE = 64
 METHODS: tuple[str, ...] = get_args(Method)
 FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
 SCORERS: tuple[str, ...] = get_args(Scorer)
+SOLVERS: tuple[str, ...] = get_args(Solver)
 
 #: The network that detectors are trained on unless told, and where its weights come from.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"
@@ -220,7 +222,11 @@ class SVMOptions(BaseOptions):
     start_negatives : int
         Random negatives of a class to begin with, spread over the images.
     max_gigabytes : float
-        Memory for pooled windows.
+        Memory for pooled windows; with liblinear, as much again for its copy of one class's.
+    solver : {"coordinate descent", "liblinear"}
+        Our own, which reads rows in half precision and goes on from its last solution, or scikit-learn's liblinear.
+        That finds the same planes to the tolerance, but needs eight times the memory for a class's rows and starts
+        from nothing each time.
 
     Examples
     --------
@@ -244,10 +250,13 @@ class SVMOptions(BaseOptions):
     retrain_after: int = 2000
     start_negatives: int = 2000
     max_gigabytes: float = 2.0
+    solver: Solver = "coordinate descent"
 
     def __post_init__(self) -> None:
         if not self.C > 0:
             raise InputError(f"C, the weight of the SVMs' hinge loss, must be more than 0, not {self.C}")
+        if self.solver not in SOLVERS:
+            raise InputError(f"the solver of the SVMs must be one of {', '.join(SOLVERS)}, not {self.solver!r}")
 
 
 @dataclass(frozen=True)

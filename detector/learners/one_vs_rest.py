@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import numpy as np
 import torch
 
 from ...data.arrays import Array
 from ...eval.machine import cpu_count
-from ..options import SVMOptions
+from ..options import Solver, SVMOptions
 from .estimator import Estimator
 from .gram import COLUMNS, ROWS, gram_matrix, solve
+from .liblinear import liblinear
 from .svm import LinearSVM, RowStore, fit_all
 
 #: Rows whose inner products are kept, in 1 GiB at most; of more, the problems are solved on the rows themselves.
@@ -38,7 +40,14 @@ class OneVsRest(Estimator):
     threads : int, optional
         Problems solved at a time; by default as many as there are cores.
     seed : int
-        Of the order of steps where there are more than ``MAX_GRAM_ROWS`` rows; with fewer nothing is random.
+        Of the order of steps of liblinear, and where there are more than ``MAX_GRAM_ROWS`` rows; otherwise nothing is
+        random.
+    solver : {"coordinate descent", "liblinear"}
+        Our own on the rows' inner products, which all classes share, or scikit-learn's liblinear, class by class on
+        the rows in double precision. Both find the same planes to the tolerance. A class without positives or without
+        negatives, which liblinear does not take, is left to ours.
+    max_gigabytes : float
+        Memory for liblinear's rows.
 
     Attributes
     ----------
@@ -72,9 +81,12 @@ class OneVsRest(Estimator):
         max_epochs: int = 300,
         threads: int | None = None,
         seed: int = 0,
+        solver: Solver = "coordinate descent",
+        max_gigabytes: float = 2.0,
     ) -> None:
         self.C, self.positive_weight, self.bias = C, positive_weight, bias
         self.tolerance, self.max_epochs, self.threads, self.seed = tolerance, max_epochs, threads, seed
+        self.solver, self.max_gigabytes = solver, max_gigabytes
 
     def fit(self, rows: Array, targets: Array, gram: Array | None = None) -> OneVsRest:
         """Solve the problems of all classes.
@@ -86,7 +98,7 @@ class OneVsRest(Estimator):
         targets : int array (N, classes)
             1 for a positive of the class, 0 for a negative, -1 for a row that is left out of it.
         gram : float32 array (N, N), optional
-            Their inner products, where the caller has them from :func:`gram_matrix`.
+            Their inner products, where the caller has them from :func:`gram_matrix`; not for liblinear.
 
         Returns
         -------
@@ -97,6 +109,8 @@ class OneVsRest(Estimator):
         ------
         ValueError
             When shapes, types or values are others, or C, ``positive_weight`` or ``bias`` is not positive.
+        InputError
+            When there is no such solver, or memory is too little for liblinear.
         """
         targets = np.asarray(targets)
         _check_rows(rows)
@@ -111,8 +125,21 @@ class OneVsRest(Estimator):
             raise ValueError(
                 f"C, positive_weight and bias must be positive, not {self.C}, {self.positive_weight} and {self.bias}"
             )
+        options = SVMOptions(
+            C=self.C,
+            positive_weight=self.positive_weight,
+            bias=self.bias,
+            tolerance=self.tolerance,
+            max_epochs=self.max_epochs,
+            max_gigabytes=self.max_gigabytes,
+            solver=self.solver,
+        )
+        if options.solver == "liblinear":
+            if gram is not None:
+                raise ValueError("liblinear learns from rows alone: leave gram out")
+            return self._fit_liblinear(rows, targets, options)
         if gram is None and len(rows) > MAX_GRAM_ROWS:
-            return self._fit_rows(rows, targets)
+            return self._fit_rows(rows, targets, options)
         return self._fit_gram(rows, targets, gram_matrix(rows) if gram is None else np.ascontiguousarray(gram))
 
     def decision_function(self, rows: Array) -> Array:
@@ -165,14 +192,26 @@ class OneVsRest(Estimator):
         self.intercept_ = (self.bias**2 * (alpha * signs).sum(axis=1)).astype(np.float32)
         return self
 
-    def _fit_rows(self, rows: Array, targets: Array) -> OneVsRest:
-        options = SVMOptions(
-            C=self.C,
-            positive_weight=self.positive_weight,
-            bias=self.bias,
-            tolerance=self.tolerance,
-            max_epochs=self.max_epochs,
-        )
+    def _fit_liblinear(self, rows: Array, targets: Array, options: SVMOptions) -> OneVsRest:
+        _check_finite(np.abs(rows).max(axis=1, initial=0))
+        classes = targets.shape[1]
+        self.coef_, self.intercept_ = np.zeros((classes, rows.shape[1]), np.float32), np.zeros(classes, np.float32)
+        self.converged_ = np.ones(classes, bool)
+        both = (targets == 1).any(axis=0) & (targets == 0).any(axis=0)
+        for index in np.flatnonzero(both):
+            used = targets[:, index] >= 0
+            signs = np.where(targets[used, index] > 0, 1, -1)
+            self.coef_[index], self.intercept_[index], epochs = liblinear(rows[used], signs, 1.0, options, self.seed)
+            self.converged_[index] = epochs < self.max_epochs
+        if not both.all():
+            ours = copy(self)
+            ours.solver = "coordinate descent"
+            ours.fit(rows, targets[:, ~both])
+            self.coef_[~both], self.intercept_[~both] = ours.coef_, ours.intercept_
+            self.converged_[~both] = ours.converged_
+        return self
+
+    def _fit_rows(self, rows: Array, targets: Array, options: SVMOptions) -> OneVsRest:
         store = RowStore(rows.shape[1], len(rows))
         numbers = store.add(rows)
         _check_finite(store.squares)

