@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -50,6 +51,11 @@ class Grid:
 class GridTracker(TorchDispatchMode):
     """Inside this mode the tensors computed from a watched image carry their grids."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled in here; otherwise torch loads its compiler to say so, for longer than all this takes."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self._grids = WeakTensorKeyDictionary()
@@ -64,7 +70,7 @@ class GridTracker(TorchDispatchMode):
         return found if found is not None and found.axis is not None else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = _run(func, args, kwargs or {})
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for output in tree_leaves(result):
             if isinstance(output, Tensor):
@@ -114,6 +120,27 @@ class GridTracker(TorchDispatchMode):
             return None
         extent = max(grid.extent[0] for grid in grids), max(grid.extent[1] for grid in grids)
         return replace(grids[0], axis=_find(grids[0].cells, output.shape), extent=extent)
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """What ``func`` gives; of the usual operations on the meta device the shapes alone.
+
+    For these torch has shape rules in Python, which first load its compiler: two seconds for one line each.
+    """
+    op = func.overloadpacket
+    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if not inputs or not all(tensor.is_meta for tensor in inputs):
+        return func(*args, **kwargs)
+    if op is aten.convolution and args[0].ndim == 4 and not args[6]:
+        image, weight = args[:2]
+        slides = zip(image.shape[2:], weight.shape[2:], *map(_pair, args[3:6]), strict=True)
+        cells = [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in slides]
+        return image.new_empty(image.shape[0], weight.shape[0], *cells)
+    if op is aten.native_batch_norm:
+        return tuple(args[0].new_empty(shape) for shape in (args[0].shape, 0, 0))
+    if torch.Tag.pointwise in func.tags and not func._schema.is_mutable:
+        return inputs[0].new_empty(np.broadcast_shapes(*(tensor.shape for tensor in inputs)))
+    return func(*args, **kwargs)
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from ...data.errors import InputError
+from .graph import named_nodes, trace
 from .networks import build_without_values, input_size
 from .receptive_field import PROBE_SIZE, Grid, GridTracker
 from .weights import read_weights, select_state
@@ -108,39 +109,42 @@ def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", see
 
 
 def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:
-    """The network as a graph that returns every node, and what each node's map is: its grid and channels."""
+    """The network as a graph, and what each node's map is: its grid and channels."""
     model = build_without_values(name)
     image = torch.empty(1, 3, *PROBE_SIZE, device="meta")
     try:
-        train_names, node_names = get_graph_node_names(model, suppress_diff_warning=True)
-        whole = create_feature_extractor(
-            model, train_return_nodes=train_names, eval_return_nodes=node_names, suppress_diff_warning=True
-        ).eval()
+        whole = trace(model)
         with torch.no_grad(), GridTracker() as tracker:
             tracker.watch(image)
-            values = whole(image)
-            maps: Maps = {}
-            for node, value in values.items():
-                grid = tracker.grid(value)
-                maps[node] = None if grid is None else (grid, value.shape[1])
+            found = _Maps(whole, tracker)
+            found.run(image)
     except (RuntimeError, AssertionError, TypeError, fx.proxy.TraceError) as error:
         height, width = PROBE_SIZE
         raise InputError(
             f"{name} cannot be a backbone: it does not take an image of {height} x {width} pixels "
             f"({str(error).splitlines()[0]})"
         ) from error
-    return whole, maps
+    return whole, {key: found.maps[node] for key, node in named_nodes(whole.graph).items()}
 
 
-def _nodes(whole: fx.GraphModule) -> dict[str, fx.Node]:
-    """The graph's nodes by the names that torchvision gives them."""
-    output = next(node for node in whole.graph.nodes if node.op == "output")
-    return dict(output.args[0])
+class _Maps(fx.Interpreter):
+    """Runs a graph and keeps what each node's map is."""
+
+    def __init__(self, whole: fx.GraphModule, tracker: GridTracker) -> None:
+        super().__init__(whole)
+        self.tracker = tracker
+        self.maps: dict[fx.Node, tuple[Grid, int] | None] = {}
+
+    def run_node(self, node: fx.Node) -> Any:
+        value = super().run_node(node)
+        grid = self.tracker.grid(value)
+        self.maps[node] = None if grid is None else (grid, value.shape[1])
+        return value
 
 
 def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
     """The last map of stride at most 16 that everything after it is computed from, if there is one."""
-    nodes = _nodes(whole)
+    nodes = named_nodes(whole.graph)
     place = {node: index for index, node in enumerate(whole.graph.nodes)}
     last_name = list(nodes)[-1]
     # What the classifier makes of the features is no feature map, even where it is made by convolutions.
@@ -193,7 +197,7 @@ def _truncate(whole: fx.GraphModule, layer: str) -> fx.GraphModule:
     """The part of the graph that computes ``layer``, down to torch.nn's own modules."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    wanted = _nodes(whole)[layer]
+    wanted = named_nodes(whole.graph)[layer]
     for node in whole.graph.nodes:
         copies[node] = graph.node_copy(node, lambda source: copies[source])
         if node is wanted:

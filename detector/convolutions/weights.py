@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -47,7 +46,9 @@ def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: in
 def _download(name: str) -> Mapping[str, Tensor]:
     if name in OURS:
         raise InputError(f"there are no 'imagenet' weights of {name}; give a file, or 'none'")
-    source = torchvision.models.get_model_weights(name).DEFAULT
+    from torchvision.models import get_model_weights
+
+    source = get_model_weights(name).DEFAULT
     log(f"fetching {source} from {source.url} (kept in {torch.hub.get_dir()})")
     try:
         state: Mapping[str, Tensor] = source.get_state_dict(progress=False, check_hash=True)

@@ -8,7 +8,6 @@ from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 from ...data.arrays import Array
 from ...data.errors import InputError
@@ -70,7 +69,8 @@ class Calibration(BaseOptions):
     def probabilities(self, scores: ArrayLike, labels: ArrayLike) -> NDArray[np.float32]:
         """How probable it is that detections (N,) with these scores (N,) and classes (N,) are right, float32 (N,)."""
         values, of_class = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
-        return expit(np.array(self.slopes)[of_class] * values + np.array(self.intercepts)[of_class]).astype(np.float32)
+        log_odds = np.array(self.slopes)[of_class] * values + np.array(self.intercepts)[of_class]
+        return _sigmoid(log_odds).astype(np.float32)
 
     @classmethod
     def fit(cls, judged: Sequence[Judged]) -> Calibration:
@@ -141,11 +141,11 @@ def platt(scores: Array, right: Array) -> tuple[float, float]:
         return float(np.mean(np.logaddexp(0, z) - aims * z))
 
     def gradient(line: Array) -> Array:
-        off = expit(line[0] * x + line[1]) - aims
+        off = _sigmoid(line[0] * x + line[1]) - aims
         return np.array([np.mean(off * x), np.mean(off)])
 
     def hessian(line: Array) -> Array:
-        p = expit(line[0] * x + line[1])
+        p = _sigmoid(line[0] * x + line[1])
         weight = p * (1 - p)
         mixed = np.mean(weight * x)
         return np.array([[np.mean(weight * x * x), mixed], [mixed, np.mean(weight)]])
@@ -156,6 +156,12 @@ def platt(scores: Array, right: Array) -> tuple[float, float]:
     found = minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10})
     slope = float(found.x[0]) / spread
     return slope, float(found.x[1]) - slope * centre
+
+
+def _sigmoid(values: Array) -> Array:
+    """As :func:`scipy.special.expit`, without what scipy takes to load."""
+    with np.errstate(over="ignore"):  # far below 0 it is 1 / (1 + inf)
+        return 1 / (1 + np.exp(-values))
 
 
 def targets(right: Array) -> Array:
@@ -183,7 +189,7 @@ def _intercept(scores: Array, aims: Array, slope: float) -> float:
     # Below, every probability is less than the least target; above, each is more than the greatest.
     low = np.log(aims.min() / (1 - aims.min())) - slope * scores.max() - 1
     high = np.log(aims.max() / (1 - aims.max())) - slope * scores.min() + 1
-    return float(brentq(lambda b: np.mean(expit(slope * scores + b) - aims), low, high, xtol=1e-12))
+    return float(brentq(lambda b: np.mean(_sigmoid(slope * scores + b) - aims), low, high, xtol=1e-12))
 
 
 def cross_fitted(judged: Sequence[Judged], folds: int = 5) -> Verdicts | None:

@@ -198,11 +198,11 @@ def random_layer(
     width_in: int, width_out: int, generator: torch.Generator, deviation: float | None = None
 ) -> nn.Linear:
     """Normal weights, zero biases; the deviation is He's for rectified layers when None (He et al., ICCV 2015)."""
-    layer = nn.utils.skip_init(nn.Linear, width_in, width_out)
-    with torch.no_grad():
-        layer.weight.normal_(0, (2 / width_in) ** 0.5 if deviation is None else deviation, generator=generator)
-        layer.bias.zero_()
-    return cast(nn.Linear, layer)
+    layer = nn.Linear(width_in, width_out, device="meta")
+    weight = torch.empty(width_out, width_in)
+    weight.normal_(0, (2 / width_in) ** 0.5 if deviation is None else deviation, generator=generator)
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(width_out))
+    return layer
 
 
 def factors(layer: nn.Module) -> list[nn.Linear]:

@@ -1,0 +1,46 @@
+"""A network as a graph of operations, with the names that torchvision's feature extraction gives them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from torch import fx, nn
+
+
+def trace(model: nn.Module) -> fx.GraphModule:
+    """The graph of a network in the mode it is in; the modules of torch.nn and of torchvision.ops are not opened."""
+    graph = _Tracer().trace(model)
+    return fx.GraphModule(model, graph).train(model.training)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        of_torchvision = any(kind.__module__.startswith("torchvision.ops") for kind in type(m).__mro__)
+        return of_torchvision or super().is_leaf_module(m, module_qualified_name)
+
+
+def named_nodes(graph: fx.Graph) -> dict[str, fx.Node]:
+    """The nodes but the output, in the order of computation, by names that model files and users know.
+
+    A module's node is named after its path, another after the path of the module that it belongs to and its operation.
+    From the second of a name on, a number is put behind it: ``layer3.1.relu_1``. These are the names of
+    :func:`torchvision.models.feature_extraction.get_graph_node_names`.
+    """
+    nodes: dict[str, fx.Node] = {}
+    uses: Counter[str] = Counter()
+    for node in graph.nodes:
+        if node.op == "output":
+            continue
+        name = str(node.target) if node.op == "call_module" else ".".join([*_path(node), node.name])
+        # fx counts equal operations in the whole network; here they are counted where they stand.
+        name = re.sub(r"(?<=.)_[0-9]+$", "", name)
+        nodes[f"{name}_{uses[name]}" if uses[name] else name] = node
+        uses[name] += 1
+    return nodes
+
+
+def _path(node: fx.Node) -> list[str]:
+    """The path of the module that the operation belongs to; none in the network's own ``forward``."""
+    modules = node.meta.get("nn_module_stack")
+    return [list(modules.values())[-1][0]] if modules else []
