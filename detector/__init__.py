@@ -2,9 +2,9 @@
 
 Where each step of the paper is:
 
-======================================  ====================================================================
+======================================= ====================================================================
 Section                                 File
-======================================  ====================================================================
+======================================= ====================================================================
 2.1 convolutions, feature maps          ``convolutions/backbone.py``, ``truncation.py``, ``receptive_field.py``
 2.2 spatial pyramid pooling             ``pooling/spp.py``; the levels: ``levels.py``; compiled: ``kernel.py``
 2.3 training the network, many sizes    ``classification/train.py``, ``descent/``
@@ -19,7 +19,7 @@ Section                                 File
 4.3 time; R-CNN's warping beside it     ``windows/warping.py``
 4.4 combination of models               ``detection/combination.py``
 Appendix A, corners to cells            ``windows/projection.py``
-======================================  ====================================================================
+======================================= ====================================================================
 
 The rooms build on each other in this order, and imports only run downwards: ``options.py``, ``device.py`` and
 ``modelfile.py``, ``pooling`` and ``convolutions``, ``head``, ``windows``, ``learners``, ``descent``, ``detection``,
