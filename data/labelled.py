@@ -228,6 +228,7 @@ class LabelledImages:
         A single-label set is split class by class: as many as ``part`` of the whole set makes are held out (rounded),
         each class's share rounded up or down, and at least one image of every class stays in the rest. Where
         photographs with several regions do not fit, fewer are held out. Of a multi-label set at least one image stays.
+        (scikit-learn's StratifiedGroupKFold promises none of this.)
         """
         if not 0 <= part < 1:
             raise ValueError(f"part must be at least 0 and less than 1, got {part}")

@@ -1,8 +1,9 @@
 """How good a classifier is: accuracy where an image shows one class, average precision where it may show several.
 
 A tie is never decided in the classifier's favour: a class that scores as high as the true one counts as ranked before
-it, so a classifier that says the same of every class is right about nothing. Among images of equal score the earlier
-one comes first, as in :mod:`sppnet.eval.voc_ap`.
+it, so a classifier that says the same of every class is right about nothing. (scikit-learn's accuracies, the same
+without ties, decide them by the order of the classes.) Among images of equal score the earlier one comes first, as in
+:mod:`sppnet.eval.voc_ap`.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class OpenCVSelectiveSearch:
         _check_max_boxes(self.max_boxes)
         if not hasattr(cv2, "ximgproc"):
             raise InputError(
-                "method 'opencv' needs OpenCV's contrib modules: pip uninstall opencv-python-headless, "
+                "method 'opencv' needs OpenCV's contrib modules: pip uninstall opencv-python opencv-python-headless, "
                 "then pip install opencv-contrib-python-headless"
             )
 
@@ -139,7 +139,9 @@ class OpenCVSelectiveSearch:
         right = max(0, ceil(height / self.longest) - width)
         padded = cv2.copyMakeBorder(working, 0, below, 0, right, cv2.BORDER_REPLICATE)
 
-        search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+        # Stubs have it where this OpenCV has it.
+        ximgproc = cv2.ximgproc  # type: ignore[attr-defined, unused-ignore]
+        search = ximgproc.segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
         search.switchToSelectiveSearchFast()
         found = np.asarray(search.process(), np.float32).reshape(-1, 4)

@@ -41,6 +41,9 @@ DETECTOR = (
     "recipes",
     "load",
 )
+INIT = PACKAGE / "__init__.py"
+#: Used where the user has them.
+OPTIONAL = {"supervision"}
 MODULES = sorted(path for floor in FLOORS for path in (PACKAGE / floor).rglob("*.py"))
 HEAVY = {"torch", "torchvision", "cv2", "numba", "sklearn", "scipy", "pycocotools", "selectivesearch", "matplotlib"}
 
@@ -319,3 +322,40 @@ def test_setup_and_package_agree():
     packages = set(setup["options"]["packages"].split())
     folders = {path.parent for floor in FLOORS for path in (PACKAGE / floor).rglob("*.py")}
     assert packages == {"sppnet", *(f"sppnet.{'.'.join(path.relative_to(PACKAGE).parts)}" for path in folders)}
+
+
+#: Distributions whose modules have other names.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+
+
+def used_distributions(source):
+    """What a file imports, in functions as well, or looks for with ``find_spec``, by the names that pip knows."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "find_spec":
+            names |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    modules = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"sppnet"}
+    return {DISTRIBUTIONS.get(name, name) for name in modules}
+
+
+def test_the_requirements_are_what_is_imported():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    declared = {re.split(r"[<>=]", line)[0] for line in setup["options"]["install_requires"].split()}
+    used = set().union(*(used_distributions(path.read_text(encoding="utf-8")) for path in [INIT, *MODULES]))
+    assert used - OPTIONAL == declared
+
+
+def test_the_check_of_requirements_sees_every_way_to_use_one():
+    source = "import os, cv2\nfrom . import x\ndef f():\n    from PIL import Image\n    import scipy.linalg, sppnet\n"
+    assert used_distributions(source) == {"opencv-python-headless", "pillow", "scipy"}
+    assert used_distributions("from importlib.util import find_spec\nfind_spec('skimage')") == {"scikit-image"}

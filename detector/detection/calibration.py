@@ -1,4 +1,8 @@
-"""From scores to probabilities: Platt scaling for each class, learnt on images that the detector has not seen."""
+"""From scores to probabilities: Platt scaling for each class, learnt on images that the detector has not seen.
+
+scikit-learn's would do for many detections. Here a class may have a handful, all right or all wrong: it then borrows
+the slope of all classes, and no slope may be negative.
+"""
 
 from __future__ import annotations
 

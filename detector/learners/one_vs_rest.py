@@ -285,6 +285,8 @@ def random_splits(
 ) -> list[tuple[Array, Array]]:
     """Random parts to train and to test on, by Caltech101's protocol (Fei-Fei et al., 2004; paper, section 3.3).
 
+    scikit-learn's splitters draw shares of the whole set, not so many images of each class.
+
     Parameters
     ----------
     labels : int array (N,)
