@@ -136,18 +136,6 @@ class Judged:
         recall = found / positives if positives else np.full(len(found), np.nan)
         return PrecisionRecall(self.name, positives, self.scores, recall, found / np.arange(1, len(found) + 1))
 
-    def best_cut(self) -> int | None:
-        """How many detections, from the highest score down, have the best F1; None when none is right.
-
-        Equal scores, which no threshold can part, are taken or left together; of equally good cuts the shortest counts.
-        """
-        if not self.right.any():
-            return None
-        # F1 = 2 found / (taken + positives), looked at behind the last of equal scores.
-        f1 = 2 * np.cumsum(self.right) / (np.arange(1, len(self.right) + 1) + self.positives)
-        f1[:-1][self.scores[:-1] == self.scores[1:]] = 0
-        return int(f1.argmax()) + 1
-
 
 @dataclass(frozen=True, eq=False)
 class VOCResult:

@@ -163,7 +163,7 @@ class BaseDetector(ABC):
         image : path, PIL image, or RGB or grey uint8 array (H, W[, 3])
         threshold : float, optional
             Only detections whose probability is higher, from 0 to 1, or ``-np.inf`` for all; when absent that of each
-            class with which the best F1 was reached on held-out images. A model without calibration compares it with
+            class with the best expected F1 on held-out images. A model without calibration compares it with
             scores, and has one score for all classes when it is absent.
         windows : array (N, 4), optional
             Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.

@@ -28,6 +28,12 @@ PRIOR_SLOPE = 1.0
 #: The threshold of a class of which nothing was found: what is more likely right than not is shown.
 PRIOR_THRESHOLD = 0.5
 
+#: The least threshold: of what is shown, at least one detection in five should be right, however weak the class is.
+LEAST_THRESHOLD = 0.2
+
+#: Objects of all classes together that count beside a class's own, so that a handful of objects decides nothing alone.
+PRIOR_OBJECTS = 20
+
 #: Scores are cut to this distance from 0 before anything is learnt from them. Margins and log-odds lie far within.
 LARGEST_SCORE = 1000.0
 
@@ -44,7 +50,7 @@ class Calibration(BaseOptions):
     slopes, intercepts : tuple of float
         One for each class, in the order of the model's classes.
     thresholds : tuple of float
-        For each class the probability above which the detections of the held-out images had the best F1.
+        For each class the probability above which a detection is shown by default.
 
     Raises
     ------
@@ -85,8 +91,10 @@ class Calibration(BaseOptions):
         all classes together, and only its intercept is its own; without detections, that of all of them too. Where
         all classes together do not tell a slope, it is :data:`PRIOR_SLOPE`.
 
-        Thresholds lie half-way between the probabilities of the last detection taken and the first left out (0 where
-        there is none) of the cut with the best F1. A class of which nothing was found has :data:`PRIOR_THRESHOLD`.
+        Thresholds have the best expected F1 (:func:`best_expected_f1`), which the probabilities give: no cut between
+        two detections that happened to be right and wrong decides. Beside a class's own detections and objects those of
+        all classes count, with the weight of :data:`PRIOR_OBJECTS`. No threshold is below :data:`LEAST_THRESHOLD`; a
+        class of which nothing was found has :data:`PRIOR_THRESHOLD`.
 
         Parameters
         ----------
@@ -98,19 +106,49 @@ class Calibration(BaseOptions):
         slope, intercept = _line(scores, right, PRIOR_SLOPE, 0.0)
         lines = [_line(one.scores, one.right, slope, intercept) for one in judged]
         untold = cls(tuple(a for a, _ in lines), tuple(b for _, b in lines), (PRIOR_THRESHOLD,) * len(lines))
-        thresholds = tuple(untold._best_threshold(label, one) for label, one in enumerate(judged))
-        return replace(untold, thresholds=thresholds)
+        return replace(untold, thresholds=untold._thresholds(judged))
 
-    def _best_threshold(self, label: int, judged: Judged) -> float:
-        """The probability above which the detections of a class have the best F1."""
-        taken = judged.best_cut()
-        if taken is None:
-            return PRIOR_THRESHOLD
-        probabilities = self.probabilities(judged.scores, np.full(len(judged.scores), label))
-        last = probabilities[taken - 1]
-        left_out = probabilities[taken] if taken < len(probabilities) else np.float32(0)
-        # The last one taken must be above it, even where float32 cannot tell its probability from the next.
-        return float(min((last + left_out) / 2, np.nextafter(last, np.float32(0))))
+    def _thresholds(self, judged: Sequence[Judged]) -> tuple[float, ...]:
+        """For each class half of its best expected F1."""
+        own = [self.probabilities(one.scores, np.full(len(one.scores), n)) for n, one in enumerate(judged)]
+        together, objects = np.concatenate([np.zeros(0), *own]), sum(one.positives for one in judged)
+        share = PRIOR_OBJECTS / max(objects, 1)
+        weights = np.full(len(together), share)
+        thresholds = []
+        for p, one in zip(own, judged, strict=True):
+            f1 = best_expected_f1(
+                np.concatenate([p, together]),
+                np.concatenate([np.ones(len(p)), weights]),
+                one.positives + share * objects,
+            )
+            thresholds.append(max(f1 / 2, LEAST_THRESHOLD) if one.right.any() else PRIOR_THRESHOLD)
+        return tuple(thresholds)
+
+
+def best_expected_f1(probabilities: Array, weights: Array, objects: float) -> float:
+    """The greatest F1 to be expected of the detections above any threshold, which lies at half of it.
+
+    Taking the k most probable, ``2 * (sum of their probabilities) / (k + objects)`` is expected. One more raises it
+    as long as its probability is more than half of what it is, so that half of the greatest is the threshold (Lipton,
+    Elkan and Naryanaswamy, ECML 2014).
+
+    Parameters
+    ----------
+    probabilities : float array (N,)
+    weights : float array (N,)
+        How often each detection counts.
+    objects : float
+        Objects to be found.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 without detections.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    taken = np.cumsum(weights[order])
+    found = np.cumsum((weights * probabilities)[order])
+    return min(1.0, float(np.max(2 * found / (taken + objects), initial=0.0)))
 
 
 def platt(scores: Array, right: Array) -> tuple[float, float]:

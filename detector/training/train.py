@@ -38,7 +38,7 @@ from .stages import Planes, Regressors, Stages
 SOFTMAX_KEEP_ABOVE = -7.0
 
 #: Part of the key of what is kept of the held-out images; raised when that changes.
-HELD_OUT = 2
+HELD_OUT = 3
 
 
 def train(
@@ -58,7 +58,7 @@ def train(
     that a run that was stopped goes on where it was and another run on more images
     computes only theirs. Part of the images is held out: the detector is scored on them
     (VOC07 AP, in the model's card) before they join the training of the SVMs, and calibrated: its
-    scores become probabilities, and each class is shown from the one with the best F1. The fc layers
+    scores become probabilities, and each class is shown from the one with the best expected F1. The fc layers
     never learn from them; the epoch of the least loss on them is chosen.
 
     Parameters

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.calibration import best_f1, f1_above
 from reference.voc_ap import voc_ap as oracle
 from sppnet.data.detections import Detections
 from sppnet.data.sample import Sample
@@ -221,39 +220,6 @@ def planted(scores, right, objects):
     return Judged("a", np.array(objects), np.array(scores, float), np.array(right, bool), zeros, np.arange(len(scores)))
 
 
-@pytest.mark.parametrize(
-    ("scores", "right", "positives", "cut"),
-    [
-        ([0.9, 0.8, 0.7, 0.4, 0.3, 0.1], [1, 0, 1, 1, 0, 0], 3, 4),  # F1 is 6/7, nowhere better
-        ([0.9, 0.8, 0.7], [1, 0, 0], 1, 1),
-        ([0.9, 0.7, 0.7, 0.7], [1, 1, 0, 0], 2, 1),  # after two it would be 1, but equal scores stay together
-        ([0.5, 0.5], [1, 0], 1, 2),
-        ([0.9, 0.8], [1, 1], 2, 2),
-        ([np.inf, np.inf, -np.inf], [1, 0, 0], 1, 2),
-        ([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2, 1),  # as good as all four; the shorter
-        ([0.5], [0], 1, None),
-        ([0.5], [0], 0, None),
-        ([], [], 0, None),
-    ],
-)
-def test_best_cut_has_the_best_f1(scores, right, positives, cut):
-    assert planted(scores, right, [positives]).best_cut() == cut
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12), st.integers(0, 5))
-def test_no_threshold_has_a_better_f1_than_the_best_cut(pairs, missed):
-    pairs = sorted(pairs, reverse=True, key=lambda pair: pair[0])
-    scores, right = [score for score, _ in pairs], [hit for _, hit in pairs]
-    positives = sum(right) + missed
-    cut = planted(scores, right, [positives]).best_cut()
-    if cut is None:
-        assert not any(right)
-        return
-    below = scores[cut] if cut < len(scores) else -1
-    assert below < scores[cut - 1]
-    assert f1_above(below, scores, right, positives) == pytest.approx(best_f1(scores, right, positives))
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.lists(image, max_size=4), st.integers(0, 15))
 def test_judging_some_images_is_judging_them_alone(images, chosen):
@@ -291,4 +257,4 @@ def test_judged_places_are_those_among_all_classes():
     assert list(zip(dogs.images.tolist(), dogs.places.tolist(), strict=True)) == [(1, 1), (0, 2), (0, 1)]
     assert dogs.right.tolist() == [True, False, True]
     assert dogs.objects.tolist() == [1, 1, 0]
-    assert (len(cows.scores), cows.best_cut()) == (0, None)
+    assert len(cows.scores) == 0

@@ -40,6 +40,11 @@ def f1_above(threshold, values, right, positives):
     return 2 * sum(1 for hit in taken if hit) / (len(taken) + positives) if len(taken) + positives else 0.0
 
 
-def best_f1(values, right, positives):
-    """The best F1 that any threshold reaches."""
-    return max(f1_above(threshold, values, right, positives) for threshold in [*values, float("-inf")])
+def best_expected_f1(probabilities, weights, objects):
+    """The best F1 to be expected of any threshold, one threshold after the other."""
+    best = 0.0
+    for threshold in probabilities:
+        taken = [(p, weight) for p, weight in zip(probabilities, weights, strict=True) if p >= threshold]
+        found = sum(p * weight for p, weight in taken)
+        best = max(best, 2 * found / (sum(weight for _, weight in taken) + objects))
+    return min(best, 1.0)

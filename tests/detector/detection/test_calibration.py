@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.calibration import best_f1, f1_above, platt_gradient, sigmoid
+from reference.calibration import best_expected_f1 as slow_expected_f1
+from reference.calibration import f1_above, platt_gradient, sigmoid
 from sppnet.data.errors import InputError
 from sppnet.detector.detection.calibration import (
     FEWEST,
     LARGEST_SCORE,
+    LEAST_THRESHOLD,
     PRIOR_SLOPE,
     PRIOR_THRESHOLD,
     Calibration,
+    best_expected_f1,
     cross_fitted,
     platt,
 )
@@ -137,28 +140,51 @@ def test_without_enough_of_anything_scores_are_log_odds():
     assert Calibration.fit([]) == Calibration((), (), ())
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_thresholds_have_the_best_f1_of_each_class(seed):
-    classes = [drawn(seed, 60), drawn(seed + 100, 30, slope=0.5), drawn(seed + 200, 200, slope=5, intercept=-6)]
+PAIRS = st.lists(st.tuples(st.floats(0, 1, width=32), st.floats(0.01, 3)), max_size=30)
+
+
+@given(PAIRS, st.floats(0.1, 50))
+def test_the_best_expected_f1_is_that_of_the_best_cut(pairs, objects):
+    p, weights = (np.array([pair[place] for pair in pairs], float) for place in (0, 1))
+    found = best_expected_f1(p, weights, objects)
+    assert found == pytest.approx(slow_expected_f1(p.tolist(), weights.tolist(), objects))
+
+
+@given(PAIRS.filter(bool), st.floats(0.1, 50))
+def test_half_of_the_best_expected_f1_is_the_best_threshold(pairs, objects):
+    p, weights = (np.array([pair[place] for pair in pairs], float) for place in (0, 1))
+    best = best_expected_f1(p, weights, objects)
+    shown = p > best / 2
+    taken = 2 * (weights * p)[shown].sum() / (weights[shown].sum() + objects)
+    # Weights may count more than the objects that there are; F1 is cut to 1 then.
+    assert best == 1 or taken == pytest.approx(best, abs=1e-6)
+
+
+def test_thresholds_are_half_of_the_best_expected_f1():
+    classes = [drawn(1, 3000, images=40), drawn(2, 3000, slope=5, intercept=-6, images=40)]
     found = Calibration.fit(classes)
     for label, one in enumerate(classes):
-        p = found.probabilities(one.scores, np.full(len(one.scores), label)).tolist()
-        f1 = f1_above(found.thresholds[label], p, one.right, one.positives)
-        assert f1 == pytest.approx(best_f1(p, one.right, one.positives))
-        taken = one.best_cut()
-        left_out = p[taken] if taken < len(p) else 0.0
-        assert found.thresholds[label] == pytest.approx((p[taken - 1] + left_out) / 2)
+        p = found.probabilities(one.scores, np.full(len(one.scores), label))
+        best = max(f1_above(level, p, one.right, one.positives) for level in np.linspace(0, 1, 201))
+        # Hundreds of objects: the prior says little, and what is expected comes about.
+        assert found.thresholds[label] == pytest.approx(best / 2, abs=0.03)
+        assert f1_above(found.thresholds[label], p, one.right, one.positives) > best - 0.02
 
 
-def test_what_is_taken_is_shown_even_where_probabilities_are_all_but_one():
-    """The scores of the cut are different, their probabilities in float32 are both 1."""
-    steep = judged([60.0] * 30 + [50.0] * 5 + [-1.0] * 30, [1] * 30 + [0] * 5 + [0] * 30)
-    found = Calibration((1.0,), (0.0,), (0.5,))
-    threshold = found._best_threshold(0, steep)
-    p = found.probabilities(steep.scores, np.zeros(65, int))
-    assert p[29] == p[30] == 1
-    assert 0.99 < threshold < 1
-    assert (p[:30] > threshold).all()
+def test_a_handful_of_objects_does_not_decide_a_threshold_alone():
+    """Two classes alike but for the luck of one detection; cut where F1 was best they differed by a factor of three."""
+    many = drawn(3, 2000, images=40)
+    lucky = judged([2.0, 0.9, -0.9, -2.0, -2.1, -2.2], [1, 1, 1, 0, 0, 0])
+    unlucky = judged([2.0, 0.9, -0.9, -2.0, -2.1, -2.2], [1, 1, 0, 0, 0, 1])
+    first = Calibration.fit([many, lucky]).thresholds[1]
+    second = Calibration.fit([many, unlucky]).thresholds[1]
+    assert abs(first - second) < 0.05
+
+
+def test_no_threshold_is_below_the_least():
+    """A class whose detections are nearly all wrong is not shown by the hundred."""
+    weak = judged(np.linspace(-1, 1, 400), np.arange(400) % 40 == 0, objects=[300])
+    assert Calibration.fit([weak]).thresholds == (LEAST_THRESHOLD,)
 
 
 @pytest.mark.parametrize(
