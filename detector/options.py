@@ -182,8 +182,8 @@ class DetectOptions(BaseOptions):
     def __post_init__(self) -> None:
         if self.max_windows < 1 or self.regressions < 0:
             raise InputError(
-                f"at least one window of an image is looked at, and regressed 0 or more times, not {self.max_windows} "
-                f"and {self.regressions}"
+                f"max_windows must be at least 1 and regressions at least 0, not {self.max_windows} and "
+                f"{self.regressions}"
             )
 
 

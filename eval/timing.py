@@ -19,9 +19,10 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import floor
 from statistics import median, quantiles
 from time import perf_counter
@@ -142,6 +143,13 @@ def interleave(
             if round_number >= warmup:
                 seconds[name].append(perf_counter() - start)
     return {name: Times(tuple(taken)) for name, taken in seconds.items()}
+
+
+def fastest(job: Callable[[int], Any], sizes: Sequence[int], repeats: int, synchronise: Callable[[], None]) -> int:
+    """The size, of a batch say, whose ``job(size)`` has the least median time; all take turns after one warm-up."""
+    jobs = {str(size): partial(job, size) for size in sizes}
+    times = interleave(jobs, repeats, warmup=1, synchronise=synchronise)
+    return int(min(times, key=lambda name: times[name].median))
 
 
 def ratios(slow: Times, fast: Times) -> Times:

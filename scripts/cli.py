@@ -20,13 +20,13 @@ COMMANDS = {
     "detect": "find objects in photographs",
     "train": "train a detector on labelled photographs",
     "evaluate": "measure a detector's average precision on a labelled set",
-    "propose": "find windows that may hold objects, and measure their recall",
-    "classify": "tell what whole photographs show: train, evaluate, predict, SVMs on features",
-    "distil": "train a small backbone to imitate a pretrained one, on photographs without labels",
-    "make-model": "make one of the models that the package carries again",
+    "propose": "propose windows that may hold objects, and measure their recall",
+    "classify": "label whole photographs: train, evaluate, predict, SVMs on features",
+    "distil": "train a small backbone from a pretrained teacher network, on photographs without labels",
+    "make-model": "rebuild a bundled model",
     "benchmark": "time this package against the alternatives on this machine",
     "info": "show what is in a model file",
-    "scenes": "draw a labelled set of generated scenes to try things on",
+    "scenes": "write a labelled data set of generated scenes, to try things on",
 }
 
 

@@ -6,43 +6,14 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..data.embedded import DEFAULT_MODEL, embedded_models
+from ..data.embedded import DEFAULT_MODEL
 from ..data.errors import InputError
-from .datasets import integers
 
 #: What commands call the arguments that name files, folders or patterns that they read.
 _READ = (
     *("images", "inputs", "folders", "dataset", "test", "test_dataset", "test_images", "val", "val_images", "accuracy"),
     *("model", "models", "weights"),
 )
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--model``, which may be given several times, and what takes the place of a model's own options."""
-    parser.add_argument(
-        "--model",
-        action="append",
-        metavar="M",
-        help=f"a model file of 'sppnet train' or {model_help()}; given several times, the models are combined "
-        f"(default: {DEFAULT_MODEL})",
-    )
-    parser.add_argument(
-        "--max-windows", type=int, metavar="N", help="windows looked at in an image (default: the model's, 2000)"
-    )
-    parser.add_argument(
-        "--scales", type=integers, metavar="N,N", help="lengths of the image's shorter side (default: the model's)"
-    )
-    parser.add_argument(
-        "--compress",
-        metavar="svd[=E|R],bfloat16",
-        help="make the fc layers smaller and faster on loading: truncated SVD that keeps a share E of the energy or R "
-        "ranks, half the bytes, or both",
-    )
-
-
-def model_help() -> str:
-    """What may stand for a model file on the command line."""
-    return f"the name of a model that the package carries ({', '.join(embedded_models()) or 'here none'})"
 
 
 def model_names(args: argparse.Namespace) -> list[str]:

@@ -1,30 +1,16 @@
-"""DATASET on the command line, and the lists that options take."""
+"""The datasets that command lines name."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ..data.labelled import LabelledImages
     from ..data.sample import SampleList
-
-
-def add_dataset_arguments(parser: argparse.ArgumentParser, default_set: str) -> None:
-    """DATASET, ``--set`` and ``--images``."""
-    parser.add_argument(
-        "dataset",
-        type=Path,
-        metavar="DATASET",
-        help="a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main), its parent, or a COCO annotation file",
-    )
-    parser.add_argument(
-        "--set", default=default_set, metavar="SET", help=f"the list ImageSets/Main/SET.txt (default: {default_set})"
-    )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the images of a COCO annotation file")
 
 
 def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = None) -> SampleList:
@@ -42,45 +28,6 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     for line in dataset.warning_lines():
         log(f"warning: {line}", args.quiet)
     return dataset
-
-
-def names(text: str) -> tuple[str, ...]:
-    """A list of names from ``cat,dog``."""
-    parts = tuple(part.strip() for part in text.split(","))
-    if not all(parts) or len(set(parts)) < len(parts):
-        raise argparse.ArgumentTypeError(f"expected different names with commas between them, got '{text}'")
-    return parts
-
-
-def integers(text: str) -> tuple[int, ...]:
-    """A list of positive integers from ``1,2,3``."""
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"expected positive whole numbers with commas between them, got '{text}'")
-    return numbers
-
-
-def add_labelled_arguments(parser: argparse.ArgumentParser, default_set: str) -> None:
-    """FOLDERs of photographs that are labelled as a whole, ``--set``, ``--images``, ``--classes`` and ``--crops``."""
-    parser.add_argument(
-        "folders",
-        nargs="+",
-        type=Path,
-        metavar="FOLDER",
-        help="a folder with one folder of photographs for each class, a folder in VOC layout, or a COCO annotation "
-        "file; several, with one label for each photograph, become one set",
-    )
-    parser.add_argument(
-        "--set", default=default_set, metavar="SET", help=f"VOC's list ImageSets/Main/SET.txt (default: {default_set})"
-    )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the images of a COCO annotation file")
-    parser.add_argument("--classes", type=names, metavar="A,B", help="these only (default: all)")
-    parser.add_argument(
-        "--crops", action="store_true", help="take VOC's or COCO's objects, cut out, rather than whole photographs"
-    )
 
 
 def labelled_from(args: argparse.Namespace) -> LabelledImages:

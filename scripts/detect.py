@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_model_arguments, compile_kernels, model_name, model_names, protect_inputs, resolve_device
+from .arguments import add_folder_output, add_images_argument, add_model_arguments, some_of
+from .common import compile_kernels, model_name, model_names, protect_inputs, resolve_device
+from .parser import CommandParser
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 HELP = """Find objects in photographs: files, folders (searched through) or globs. Its earlier drawings are left out.
 
-Writes DIR/detections.json (and the other formats asked for) and DIR/images/NAME.jpg with the boxes drawn. A file
-that cannot be read, or not be drawn, is named and left out there; the exit status is then 1."""
+Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn. A file that
+cannot be read, or not be drawn, is named and skipped there; the exit status is then 1."""
 
 #: The longest file name of most file systems, in bytes.
 _NAME_BYTES = 255
@@ -31,36 +33,35 @@ _NAME_BYTES = 255
 FORMATS = ("json", "coco", "voc", "csv")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet detect``."""
-    parser.add_argument("images", nargs="*", metavar="IMAGES", help="image files, folders or globs")
-    parser.add_argument(
-        "--samples", action="store_true", help="in place of IMAGES, the photographs that come with scikit-image"
+    add_images_argument(parser, "*")
+    parser.groups["data"].add_argument(
+        "--samples", action="store_true", help="detect in the photographs that come with scikit-image, without IMAGES"
     )
     add_model_arguments(parser)
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("detections"), metavar="DIR", help="where to write (default: detections)"
-    )
-    parser.add_argument(
+    add_folder_output(parser, "detections")
+    output = parser.groups["output"]
+    output.add_argument(
         "--threshold",
         type=float,
         metavar="T",
-        help="show detections that are more probable, 0 to 1 (default: each class's own); of a model without "
-        "probabilities, that score higher",
+        help="show detections above this probability, from 0 to 1, or above this score where a model has no "
+        "probabilities (default: the threshold of each class in the model)",
     )
-    parser.add_argument(
-        "--format", type=formats, default=("json",), metavar="F,F", help="any of json,coco,voc,csv (default: json)"
+    output.add_argument(
+        "--format",
+        type=formats,
+        default=FORMATS[:1],
+        metavar="F,F",
+        help=f"any of {','.join(FORMATS)}; json is always written",
     )
-    parser.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
+    output.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
 
 
 def formats(text: str) -> tuple[str, ...]:
     """A list of result formats; JSON is always among them."""
-    parts = tuple(part.strip() for part in text.split(","))
-    for part in parts:
-        if part not in FORMATS:
-            raise argparse.ArgumentTypeError(f"unknown format '{part}'; expected any of {','.join(FORMATS)}")
-    return tuple(dict.fromkeys(("json", *parts)))
+    return tuple(dict.fromkeys(("json", *some_of(FORMATS)(text))))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -164,7 +165,6 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
     from ..data.progress import log
     from ..detector.detection.bundle import Bundle
     from ..detector.detection.detector import detector_of
-    from ..detector.options import Compression
     from .info import compression_lines
 
     bundle = Bundle.load(model)
@@ -173,11 +173,9 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
             raise InputError(f"{model}: its windows are warped to one size; --scales is for models of the method spp")
         bundle = replace(bundle, features=replace(bundle.features, scales=args.scales))
     if args.max_windows is not None:
-        if args.max_windows < 1:
-            raise InputError(f"--max-windows must be at least 1, not {args.max_windows}")
         bundle = replace(bundle, detection=replace(bundle.detection, max_windows=args.max_windows))
     if args.compress is not None:
-        bundle = bundle.compressed(Compression.parse(args.compress))
+        bundle = bundle.compressed(args.compress)
         log(f"{model}: {compression_lines(bundle.card)[0]}", args.quiet)
     return detector_of(bundle, resolve_device(args))
 

@@ -3,72 +3,57 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ..detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER
+from ..detector.options import WEIGHTS, FeatureOptions
+from .arguments import add_count, add_file_output, add_held_out_argument, add_images_argument, comma_list, integers
 from .common import protect_inputs, resolve_device
-from .datasets import integers
+from .parser import CommandParser, as_typed
 
-HELP = """Train a small network's convolutions, from nothing, to compute the feature map of a pretrained one.
+HELP = """Train a small network from random weights to compute the feature map of a pretrained teacher network.
 
-IMAGES need no labels. The result is a file for --weights of 'sppnet train', with the same --backbone. The state after
-each epoch is kept under --work, with curves: a run that was stopped goes on where it was. A photograph that cannot be
-read is named and left out; the exit status is then 1."""
+IMAGES need no labels. The result is a file for --weights of 'sppnet train', with the same --backbone. The folder --work
+keeps the state after each epoch, and curves: a stopped run goes on where it was. A photograph that cannot be read is
+named and skipped; the exit status is then 1."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet distil``."""
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders or globs")
-    parser.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help="the file to write")
-    parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="where states and curves are kept (default: FILE with .work)"
-    )
-    parser.add_argument(
+    network, learning = parser.groups["network"], parser.groups["learning"]
+    add_images_argument(parser, "+")
+    add_held_out_argument(parser, DISTIL_LEARN.held_out)
+    network.add_argument(
         "--backbone",
-        default="sppnet_student",
+        default=STUDENT,
         metavar="NAME",
-        help="the student, whose map must be like the teacher's (default: sppnet_student, made for mobilenet_v2)",
+        help="student network; its map must have the stride and channels of the teacher's",
     )
-    parser.add_argument(
-        "--teacher", default="mobilenet_v2", metavar="NAME", help="who is imitated (default: mobilenet_v2)"
-    )
-    parser.add_argument(
+    network.add_argument("--teacher", default=TEACHER, metavar="NAME", help="teacher network")
+    network.add_argument(
         "--weights",
-        default="imagenet",
+        default=WEIGHTS,
         metavar="imagenet|FILE",
-        help="the teacher's weights: torchvision's (downloaded once), or a file (default: imagenet)",
+        help="the teacher's weights: torchvision's (downloaded once), or a file",
     )
-    parser.add_argument(
+    learning.add_argument(
         "--sizes",
         type=integers,
-        default=(256, 192),
+        default=DISTIL_LEARN.sizes,
         metavar="N,N",
-        help="sides of the crops in pixels, one each epoch in turn, the largest first (default: 256,192)",
+        help="sides of the crops in pixels, one each epoch in turn, the largest first",
     )
-    parser.add_argument(
+    learning.add_argument(
         "--area",
-        type=area,
-        default=(0.04, 0.4),
+        type=comma_list(float, "two parts of a photograph, like 0.04,0.4", lambda parts: len(parts) == 2),
+        default=DISTIL_AUGMENTATION.area,
         metavar="A,B",
-        help="a crop shows from a part A to a part B of a photograph: things should look as large as to the detector "
-        "that is to be built on the student (default: 0.04,0.4, which is for --scales 688)",
+        help="a crop shows from a part A to a part B of a photograph: objects should look as large as to the detector "
+        f"(the default is for --scales {as_typed(FeatureOptions.scales)})",
     )
-    parser.add_argument("--epochs", type=int, default=60, metavar="N", help="visits to every photograph (default: 60)")
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="crops in a mini-batch (default: 16)")
-    parser.add_argument(
-        "--rate", type=float, default=1.5e-3, metavar="R", help="AdamW's learning rate (default: 0.0015)"
-    )
-    parser.add_argument(
-        "--held-out", type=float, default=0.05, metavar="PART", help="part that is scored, not learnt (default: 0.05)"
-    )
-
-
-def area(text: str) -> tuple[float, float]:
-    """Two parts of a photograph from ``0.04,0.4``."""
-    try:
-        least, most = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected two parts of a photograph, like 0.04,0.4, got '{text}'") from None
-    return least, most
+    add_count(learning, "--epochs", DISTIL_LEARN.epochs, "passes over the photographs")
+    add_count(learning, "--batch", DISTIL_LEARN.batch, "crops in a mini-batch")
+    learning.add_argument("--rate", type=float, default=DISTIL_LEARN.rate, metavar="R", help="AdamW's learning rate")
+    add_file_output(parser, "file of weights to write")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.folder import find_images
     from ..data.progress import log
-    from ..detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN
     from ..detector.distillation import distil
     from ..detector.modelfile import read_header
 

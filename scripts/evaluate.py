@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_model_arguments, compile_kernels, model_name, protect_inputs
-from .datasets import add_dataset_arguments, dataset_from
+from .arguments import add_dataset_arguments, add_folder_output, add_model_arguments, some_of
+from .common import compile_kernels, model_name, protect_inputs
+from .datasets import dataset_from
+from .parser import CommandParser
 
 if TYPE_CHECKING:
     from ..data.detections import Detections
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 
 HELP = """Detect in every image of a labelled set and measure the average precision.
 
-Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; the tables go to stdout. Of a model that
-gives probabilities also how true they are, and DIR/reliability.svg."""
+Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; prints the tables. For a model with
+probabilities it also measures their calibration error and draws DIR/reliability.svg."""
 
 #: What is written besides the detections.
 FILES = ("metrics.json", "curves.csv", "curves.svg", "reliability.svg")
@@ -26,29 +28,18 @@ FILES = ("metrics.json", "curves.csv", "curves.svg", "reliability.svg")
 METRICS = ("voc07", "voc", "coco")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet evaluate``."""
-    add_dataset_arguments(parser, default_set="test")
+    add_dataset_arguments(parser, "test")
     add_model_arguments(parser)
-    parser.add_argument(
+    parser.groups["output"].add_argument(
         "--metric",
-        type=metrics,
-        default=("voc07",),
+        type=some_of(METRICS),
+        default=METRICS[:1],
         metavar="M,M",
-        help="any of voc07 (11-point AP), voc (area AP), coco (AP@[.5:.95]) (default: voc07)",
+        help="any of voc07 (11-point AP), voc (area AP), coco (AP@[.5:.95])",
     )
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("evaluation"), metavar="DIR", help="where to write (default: evaluation)"
-    )
-
-
-def metrics(text: str) -> tuple[str, ...]:
-    """A list of metrics."""
-    parts = tuple(part.strip() for part in text.split(","))
-    for part in parts:
-        if part not in METRICS:
-            raise argparse.ArgumentTypeError(f"unknown metric '{part}'; expected any of {','.join(METRICS)}")
-    return tuple(dict.fromkeys(parts))
+    add_folder_output(parser, "evaluation")
 
 
 def run(args: argparse.Namespace) -> int:

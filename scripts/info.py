@@ -8,18 +8,19 @@ from shutil import get_terminal_size
 from textwrap import TextWrapper
 from typing import Any
 
-from .common import model_help
+from .arguments import bundled_help
+from .parser import CommandParser
 
-HELP = """Show what is in a model file: classes, backbone, pyramid, scales, training data, scores, versions; and where
-the model comes from: data, their licence, the command that made it, its limits."""
+HELP = """Show what is in a model file: classes, backbone, pyramid, scales, training data, scores, versions; and the
+origin of a bundled model: data, their licence, the command that made it, its limits."""
 
 # Keys of a card's "about" whose own name is taken by another line.
 _LABELS = {"scores": "measured"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet info``."""
-    parser.add_argument("model", metavar="M", help=f"a model file or {model_help()}")
+    parser.groups["data"].add_argument("model", metavar="M", help=f"any model file, or {bundled_help()}")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,45 +7,47 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..detector.descent.options import TEACHER
+from ..detector.options import WEIGHTS
+from ..detector.recipes import RECIPES
+from .arguments import add_file_output
 from .common import compile_kernels, protect_inputs, resolve_device
+from .parser import CommandParser
 
 if TYPE_CHECKING:
     from ..detector.detection.bundle import Bundle
     from ..detector.recipes import Recipe
 
-HELP = """Make one of the package's own models again.
+HELP = """Rebuild a bundled model.
 
-A small network learns, from nothing, to imitate a pretrained one on the photographs of DATASET; a detector is trained
-on it, saved in half precision and scored on a set that nothing was trained or chosen on. A run that was stopped
-goes on where it was; what it has done is kept under --work."""
-
-
-#: The models that there are recipes for, which take too long to import for a parser.
-NAMES = ("animals", "cells")
+A small network learns from random weights to compute the feature map of a pretrained teacher network on the photographs
+of DATASET. A detector is trained on it, saved in half precision and scored on a set that nothing was trained or chosen
+on. The folder --work keeps intermediate results: a stopped run goes on where it was."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet make-model``."""
-    parser.add_argument("name", choices=NAMES, metavar="NAME", help=" or ".join(NAMES))
-    parser.add_argument("dataset", type=Path, metavar="DATASET", help="the data of its card, in VOC layout")
-    parser.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help="the model file to write")
-    parser.add_argument(
+    data = parser.groups["data"]
+    data.add_argument("name", choices=tuple(RECIPES), metavar="NAME", help=" or ".join(RECIPES))
+    data.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="the data set of its card ('sppnet info NAME'), in VOC layout"
+    )
+    parser.groups["network"].add_argument(
         "--weights",
-        default="imagenet",
+        default=WEIGHTS,
         metavar="imagenet|FILE",
-        help="MobileNetV2's weights, which are imitated: torchvision's, downloaded once, or a file (default: imagenet)",
+        help=f"weights of the teacher network, {TEACHER}: torchvision's (downloaded once), or a file",
     )
-    parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="where parts are kept (default: the model file's name with .work)"
+    add_file_output(parser)
+    parser.groups["output"].add_argument(
+        "--results", type=Path, metavar="DIR", help="folder to copy curves and scores to"
     )
-    parser.add_argument("--results", type=Path, metavar="DIR", help="where curves and scores are copied to, too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Distil, train, save, score; the scores go to stdout."""
     from ..data.progress import log
     from ..data.store import write_json
-    from ..detector.recipes import RECIPES
 
     recipe, work = RECIPES[args.name], args.work or Path(f"{args.out}.work")
     made = [args.out, *(work / f"{name}.safetensors" for name in ("student", "detector", args.name))]

@@ -3,7 +3,8 @@
 A command is a module of this package with
 
 - ``HELP``: what ``--help`` says first,
-- ``add_arguments(parser)``: its own options,
+- ``add_arguments(parser)``: its own options, each in one of the parser's ``groups``; their help does not say a
+  default, which ``--help`` adds,
 
 and, for those the program runs itself, ``run(args) -> int``. The module is imported
 when its command is called, so that ``sppnet --help`` loads none of them.
@@ -19,7 +20,27 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any, NoReturn
 
-Shared = Callable[[argparse.ArgumentParser], None]
+#: Titles of the groups of options, in the order of ``--help``.
+GROUPS = ("data", "windows", "network", "learning", "measurement", "output")
+
+Shared = Callable[["CommandParser"], None]
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Ends the help of an option that has a default with "(default: ...)"."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if action.help is None or not action.option_strings or default is None or default is False:
+            return action.help
+        return action.help if default == argparse.SUPPRESS else f"{action.help} (default: {as_typed(default)})"
+
+
+def as_typed(value: Any) -> str:
+    """A value as a user types it: ``(1, 2)`` is ``1,2`` and ``1.0`` is ``1``."""
+    if isinstance(value, tuple):
+        return ",".join(map(as_typed, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -33,12 +54,18 @@ class CommandParser(argparse.ArgumentParser):
         Adds the arguments that this command has in common with its neighbours.
     **options
         Passed on to :class:`argparse.ArgumentParser`.
+
+    Attributes
+    ----------
+    groups : dict of str to argument group
+        The groups of options by their titles, :data:`GROUPS`; ``--help`` leaves out empty ones.
     """
 
     def __init__(self, *, command_module: str | None = None, shared: Shared | None = None, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", HelpFormatter)
         super().__init__(**options)
+        self.groups = {title: self.add_argument_group(title) for title in GROUPS}
         self._command_module = command_module
         self._shared = shared
         self._commands: Mapping[str, str] | None = None
@@ -100,7 +127,22 @@ class CommandParser(argparse.ArgumentParser):
         if self._shared is not None:
             self._shared(self)
         if self._commands is None:
-            add_common_arguments(self)
+            self._add_common_arguments()
+
+    def _add_common_arguments(self) -> None:
+        """``--device``, ``--seed`` and ``--quiet``, which every command takes, last in its help and with ``-h``."""
+        common = self._optionals
+        common.title = "common options"
+        self._action_groups.remove(common)
+        self._action_groups.append(common)
+        common.add_argument(
+            "--device",
+            choices=("auto", "cpu", "cuda"),
+            default="auto",
+            help="where to compute; auto takes a CUDA device when there is one",
+        )
+        common.add_argument("--seed", type=whole_number(0), default=0, metavar="INT", help="seed of all random choices")
+        common.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
 
     def _check_command(self, args: Sequence[str]) -> None:
         """Refuse an unknown command with the nearest known one; a parser with commands has no options with values."""
@@ -113,32 +155,22 @@ class CommandParser(argparse.ArgumentParser):
         self.error(f"unknown {self._kind} '{given}'; {hint}")
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--device``, ``--seed`` and ``--quiet``, which every command takes."""
-    group = parser.add_argument_group("common options")
-    group.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where to compute; auto takes a CUDA device when there is one (default: auto)",
-    )
-    group.add_argument(
-        "--seed", type=_seed, default=0, metavar="INT", help="seed of everything that is random (default: 0)"
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
-
-
 def _fill(text: str) -> str:
     """Text with its paragraphs broken to the width of the terminal."""
     width = min(get_terminal_size().columns - 2, 100)
     return "\n\n".join(fill(paragraph, width) for paragraph in text.split("\n\n"))
 
 
-def _seed(text: str) -> int:
-    try:
-        seed = int(text)
-    except ValueError:
-        seed = -1
-    if seed < 0:
-        raise argparse.ArgumentTypeError(f"expected an integer from 0 up, got '{text}'")
-    return seed
+def whole_number(least: int) -> Callable[[str], int]:
+    """What reads a whole number from ``least`` up."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} up, got '{text}'")
+        return number
+
+    return read

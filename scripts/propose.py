@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..detector.options import DetectOptions
+from .arguments import add_count, add_dataset_arguments, add_folder_output, add_images_argument
 from .common import protect_inputs
 from .datasets import dataset_from
+from .parser import CommandParser
 
 if TYPE_CHECKING:
     from ..data.sample import SampleList
@@ -16,33 +18,27 @@ if TYPE_CHECKING:
 HELP = """Find boxes that could hold an object: in files, folders (searched through), globs, or a labelled set.
 
 Writes DIR/NAME.npz for each image, with the array "boxes": float32 (N, 4), x1 y1 x2 y2 in pixels of the image as shown,
-0-based and half-open, the best first. With --dataset the recall and MABO of the boxes go to stdout and
-DIR/recall.json. A file that cannot be read is named and left out; the exit status is then 1."""
+0-based and half-open, the best first. With --dataset instead of IMAGES, prints the recall and
+MABO of the boxes and writes DIR/recall.json. A file that cannot be read is named and skipped; the exit status is then
+1."""
 
 METHODS = ("fast", "quality", "dense", "opencv", "selectivesearch")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet propose``."""
-    parser.add_argument("inputs", nargs="*", metavar="IMAGES", help="image files, folders or globs")
-    parser.add_argument(
+    add_images_argument(parser, "*", "inputs")
+    add_dataset_arguments(parser, None, "--dataset")
+    windows = parser.groups["windows"]
+    windows.add_argument(
         "--method",
         choices=METHODS,
-        default="fast",
-        help="our selective search, fast, of higher quality, or fast in turns with small squares everywhere; OpenCV's; "
-        "the package selectivesearch (default: fast)",
+        default=DetectOptions.proposals,
+        help="fast, quality: our selective search in the paper's two modes; dense: fast, and small squares "
+        "everywhere; opencv: OpenCV's selective search; selectivesearch: the package of that name",
     )
-    parser.add_argument(
-        "--max", type=int, default=2000, metavar="N", dest="max_boxes", help="boxes for an image (default: 2000)"
-    )
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("proposals"), metavar="DIR", help="where to write (default: proposals)"
-    )
-    parser.add_argument(
-        "--dataset", type=Path, metavar="D", help="instead of IMAGES: a folder in VOC layout or a COCO annotation file"
-    )
-    parser.add_argument("--set", metavar="SET", help="the list ImageSets/Main/SET.txt of the dataset")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the images of a COCO annotation file")
+    add_count(windows, "--max", DetectOptions.max_windows, "boxes of an image", dest="max_boxes")
+    add_folder_output(parser, "proposals")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 
-HELP = "write a labelled data set of generated scenes"
+from .arguments import add_count
+from .parser import CommandParser
+
+HELP = "Write a labelled data set of generated scenes."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """The options of ``sppnet scenes``."""
-    parser.add_argument("folder", metavar="DIR", help="folder to write, in VOC layout")
-    parser.add_argument(
-        "--train", type=_count, default=60, metavar="N", help="scenes to train on (default %(default)s)"
-    )
-    parser.add_argument("--val", type=_count, default=30, metavar="N", help="scenes to score on (default %(default)s)")
+    parser.groups["output"].add_argument("folder", metavar="DIR", help="folder to write, in VOC layout")
+    data = parser.groups["data"]
+    add_count(data, "--train", 60, "scenes to train on", least=0)
+    add_count(data, "--val", 30, "scenes to score on", least=0)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,10 +28,3 @@ def run(args: argparse.Namespace) -> int:
         classes = ", ".join(CLASSES)
         print(f"{args.folder}: {args.train} train and {args.val} val scenes of {classes}", file=sys.stderr)
     return 0
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is negative; expected 0 or more scenes")
-    return number

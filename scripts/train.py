@@ -5,128 +5,111 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..detector.options import (
+    FIVE_SCALES,
+    METHODS,
+    SCORERS,
+    DetectOptions,
+    FeatureOptions,
+    FineTuneOptions,
+    SVMOptions,
+    TrainOptions,
+)
+from ..detector.training.plan import TrainPlan
+from .arguments import (
+    add_backbone_arguments,
+    add_classes_argument,
+    add_compress_argument,
+    add_count,
+    add_dataset_arguments,
+    add_fc_width_argument,
+    add_features_argument,
+    add_file_output,
+    add_held_out_argument,
+    integers,
+)
 from .common import compile_kernels, protect_inputs, resolve_device
-from .datasets import add_dataset_arguments, dataset_from, integers, names
+from .datasets import dataset_from
+from .parser import CommandParser, as_typed
 from .propose import METHODS as PROPOSALS
 
 HELP = """Train a detector on labelled photographs and write one model file.
 
-The work is done in stages (proposals, feature maps, fine-tuning of fc layers, SVMs with hard negatives, box
-regressors) whose results are kept under --work: a run that was stopped goes on where it was, and more photographs cost
-only their own part."""
+Training has stages: proposals, feature maps, fine-tuning of the fc layers, SVMs with hard negatives, box regressors.
+Their results stay in the folder --work: a stopped run goes on where it was, and added photographs cost only their own
+part."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet train``."""
-    add_dataset_arguments(parser, default_set="trainval")
-    parser.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help="the model file to write")
-    parser.add_argument(
-        "--classes", type=names, metavar="A,B", help="learn these only (default: all that are labelled)"
+    data, windows, learning = (parser.groups[title] for title in ("data", "windows", "learning"))
+    add_dataset_arguments(parser, "trainval")
+    add_classes_argument(parser)
+    add_held_out_argument(
+        parser, TrainOptions.held_out, "part of the images to score and calibrate on before they join the training"
     )
-    parser.add_argument(
-        "--backbone",
-        default="squeezenet1_1",
-        metavar="NAME",
-        help="a torchvision classification network, or zf5, the paper's (default: squeezenet1_1)",
+    data.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch PASCAL VOC (2007, or the year in DATASET's name) if it is missing",
     )
-    parser.add_argument(
-        "--weights",
-        default="imagenet",
-        metavar="imagenet|none|FILE",
-        help="torchvision's weights (downloaded once), untrained, or a state dict (.safetensors, .pth) "
-        "(default: imagenet)",
+    windows.add_argument(
+        "--proposals",
+        choices=PROPOSALS,
+        default=DetectOptions.proposals,
+        help="method that proposes windows, in training and in the model: see --method of 'sppnet propose'; dense is "
+        "for objects of a twentieth of the photograph's width",
     )
-    parser.add_argument(
-        "--layer", metavar="NAME", help="the node of the network whose map is pooled (default: the last of stride 16)"
-    )
-    parser.add_argument(
-        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
-    )
-    parser.add_argument(
-        "--features",
-        choices=("pool5", "fc6", "fc7"),
-        default="pool5",
-        help="the layer that the SVMs see: pooled windows, or fc layers that are fine-tuned first (default: pool5)",
-    )
-    parser.add_argument(
-        "--fc-width",
-        type=int,
-        metavar="N",
-        help="numbers in fc6 and fc7 of a backbone without fc layers of its own (default: 1024)",
-    )
-    parser.add_argument(
+    add_count(windows, "--max-windows", DetectOptions.max_windows, "windows of an image, in training and in the model")
+    add_count(windows, "--regressions", DetectOptions.regressions, "box-regression passes of the model", least=0)
+    add_network_arguments(parser)
+    add_count(
+        learning,
         "--epochs",
-        type=int,
-        metavar="N",
-        help="visits of the fine-tuning to every image, at most; 0 leaves the fc layers as they start (default: 8)",
+        FineTuneOptions.epochs,
+        "fine-tuning: passes over the images at most; 0 leaves the fc layers as they start",
+        least=0,
     )
-    parser.add_argument(
-        "--scorer",
-        choices=("svm", "softmax"),
-        default="svm",
-        help="SVMs on the features, or the fine-tuned network's own last layer (default: svm)",
-    )
-    parser.add_argument(
+    learning.add_argument(
         "--C",
         type=float,
-        default=0.001,
+        default=SVMOptions.C,
         metavar="X",
-        help="weight of the SVMs' hinge loss: the larger, the closer the fit to the training set (default: 0.001)",
+        help="weight of the SVMs' hinge loss: a larger C fits the training set more closely",
     )
-    parser.add_argument(
-        "--compress",
-        metavar="svd[=E|R],bfloat16",
-        help="save smaller and faster fc layers: truncated SVD that keeps a share E of the energy or R ranks, half the "
-        "bytes, or both; what that costs on held-out images is printed",
-    )
-    parser.add_argument(
+    add_file_output(parser)
+
+
+def add_network_arguments(parser: CommandParser) -> None:
+    """What the model computes."""
+    network = parser.groups["network"]
+    add_backbone_arguments(parser, TrainPlan.backbone, TrainPlan.weights)
+    network.add_argument(
         "--scales",
         type=integers,
         metavar="N,N",
-        help="lengths of the image's shorter side (default: 688; the paper's five: 480,576,688,864,1200)",
+        help=f"image scales: lengths of the shorter side in pixels (default: {as_typed(FeatureOptions.scales)}; "
+        f"the paper's five: {as_typed(FIVE_SCALES)})",
     )
-    parser.add_argument(
-        "--proposals",
-        choices=PROPOSALS,
-        default="fast",
-        help="how windows are found, here and by the model: as --method of 'sppnet propose' says; dense is for objects "
-        "of a twentieth of the photograph's width (default: fast)",
+    add_features_argument(parser, FeatureOptions.kind)
+    add_fc_width_argument(parser, FineTuneOptions.width)
+    network.add_argument(
+        "--scorer",
+        choices=SCORERS,
+        default=TrainPlan.scorer,
+        help="linear SVMs on the features, or the softmax of the fine-tuned network",
     )
-    parser.add_argument(
-        "--max-windows",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="windows looked at in an image, here and by the model (default: 2000)",
-    )
-    parser.add_argument(
-        "--regressions",
-        type=int,
-        default=1,
-        metavar="N",
-        help="how often the model regresses a box, each time from where it was moved to (default: 1)",
-    )
-    parser.add_argument(
+    network.add_argument(
         "--method",
-        choices=("spp", "warp"),
-        default="spp",
-        help="the convolutions run over the image, once, or, as in R-CNN, over every window, cut out and warped: a "
-        "hundred times the work and 100 MB of disk for each image, to compare with (default: spp)",
+        choices=METHODS,
+        default=FeatureOptions.method,
+        help="spp: convolutions once over the image; warp: as in R-CNN over every window, cut out and warped, a "
+        "hundred times the work and 100 MB of disk for each image, to compare with",
     )
-    parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.1,
-        metavar="PART",
-        help="part of the images that the detector is scored on before they join the training (default: 0.1)",
-    )
-    parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="where stages are kept (default: the model file's name with .work)"
-    )
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="fetch PASCAL VOC (2007, or the year DATASET is named for) if it is missing",
+    add_compress_argument(
+        parser,
+        "compress the fc layers of the saved model and print the accuracy cost: svd keeps a share E of the energy or "
+        "R ranks, ",
     )
 
 
@@ -134,8 +117,6 @@ def run(args: argparse.Namespace) -> int:
     """Train; the model's path and its held-out scores go to stdout."""
     from ..data.errors import InputError
     from ..data.progress import log
-    from ..detector.options import Compression, DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
-    from ..detector.training.plan import TrainPlan
     from ..detector.training.train import train
     from .info import calibration_lines, compression_lines, score_lines
 
@@ -147,7 +128,6 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "warp" and args.scales is not None:
         raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
     chosen = {} if args.scales is None else {"scales": args.scales}
-    given = {"width": args.fc_width, "epochs": args.epochs}
     plan = TrainPlan(
         backbone=args.backbone,
         weights=args.weights,
@@ -155,10 +135,10 @@ def run(args: argparse.Namespace) -> int:
         features=FeatureOptions(levels=args.pyramid, kind=args.features, method=args.method, **chosen),
         scorer=args.scorer,
         detection=DetectOptions(args.proposals, args.max_windows, regressions=args.regressions),
-        finetune=FineTuneOptions(**{name: value for name, value in given.items() if value is not None}),
+        finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),
         svm=SVMOptions(C=args.C),
         options=TrainOptions(seed=args.seed, held_out=args.held_out),
-        compression=None if args.compress is None else Compression.parse(args.compress),
+        compression=args.compress,
     )
     dataset = dataset_from(args, args.classes)
     compile_kernels(args.quiet)

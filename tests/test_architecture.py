@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import sppnet
 from PIL import Image
+from sppnet.scripts.benchmark import BENCHMARKS
+from sppnet.scripts.classify import JOBS
+from sppnet.scripts.cli import COMMANDS
 
 PACKAGE = Path(sppnet.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
@@ -177,19 +180,33 @@ def test_help_loads_nothing_heavy_and_no_command():
     assert not {*HEAVY, "numpy", "PIL"} & set(loaded)
 
 
-def test_command_modules_load_nothing_heavy():
-    names = [f"sppnet.{name_of(path)}" for path in MODULES if floor_of(path) == "scripts" and path.stem != "__init__"]
-    loaded = fresh_python(
-        "import importlib, json, sys\n"
+def loaded_by(names, statement):
+    """The heavy modules that a statement about each of the names was the first to load."""
+    return fresh_python(
+        "import contextlib, importlib, io, json, sys\n"
+        "from sppnet.scripts.cli import main\n"
         "before, found = set(), {}\n"
         f"for name in {names}:\n"
-        "    importlib.import_module(name)\n"
-        f"    new = {HEAVY} & set(sys.modules) - before\n"
+        f"    with contextlib.redirect_stdout(io.StringIO()): {statement}\n"
+        f"    new = {HEAVY | {'numpy', 'PIL'}} & set(sys.modules) - before\n"
         "    if new: found[name] = sorted(new)\n"
         "    before |= new\n"
         "print(json.dumps(found))"
     )
-    assert loaded == {}
+
+
+def test_command_modules_load_nothing_heavy():
+    names = [f"sppnet.{name_of(path)}" for path in MODULES if floor_of(path) == "scripts" and path.stem != "__init__"]
+    assert loaded_by(names, "importlib.import_module(name)") == {}
+
+
+def test_no_help_loads_anything_heavy():
+    names = [*COMMANDS, *(f"benchmark {name}" for name in BENCHMARKS), *(f"classify {name}" for name in JOBS)]
+    assert loaded_by(names, "assert main([*name.split(), '--help']) == 0") == {}
+
+
+def test_the_check_of_light_help_sees_one_that_is_not():
+    assert loaded_by(["train"], "import numpy") == {"train": ["numpy"]}
 
 
 def test_detecting_loads_only_what_it_needs(tmp_path):

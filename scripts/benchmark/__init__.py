@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from pathlib import Path
 
+from ..arguments import add_json_argument
 from ..common import protect_inputs
 from ..parser import CommandParser
 
-HELP = "Time this package against the alternatives on this machine. The table goes to stdout."
+HELP = "Time this package against the alternatives on this machine, and print a table."
 
 BENCHMARKS = {
     "proposals": "our selective search against OpenCV's: time, recall, MABO",
@@ -33,8 +33,8 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_commands(BENCHMARKS, dest="benchmark", module_prefix="benchmark.", shared=_add_shared_arguments)
 
 
-def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and the machine they belong to")
+def _add_shared_arguments(parser: CommandParser) -> None:
+    add_json_argument(parser, "JSON file for the figures and the machine that they belong to")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...data.embedded import DEFAULT_MODEL
-from ..common import model_help, resolve_device
+from ..arguments import add_count, detector_help
+from ..common import resolve_device
+from ..parser import CommandParser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,31 +18,27 @@ if TYPE_CHECKING:
     from ...data.detections import Detections
     from ...detector.detection.detector import Detector
 
-HELP = """Time whole detections, from the file to the file with drawn boxes: each stage, with medians and quartiles;
-photographs a second, one after the other and overlapped as 'sppnet detect' works on them; latency; peak memory.
+HELP = """Time whole detections, from the photograph's file to the file with drawn boxes: medians and quartiles of each
+stage; photographs a second, one after the other and overlapped as in 'sppnet detect'; latency; peak memory.
 
-After that, with the first photograph: how the time grows with the number of windows (100 to 10,000: its proposals,
-then random ones; proposing left out) and with the size of the image (0.1 to 12 megapixels: resized; decoding left
-out)."""
+Then, with the first photograph: how the time grows with the number of windows (100 to 10,000: proposals, then random
+windows; without the time to propose them) and with the size of the image (0.1 to 12 megapixels: resized; without
+decoding)."""
 
 WARM_UP = 3
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet benchmark detect``."""
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="M",
-        help=f"a model file of 'sppnet train' or {model_help()} (default: {DEFAULT_MODEL})",
+    measurement = parser.groups["measurement"]
+    parser.groups["network"].add_argument("--model", default=DEFAULT_MODEL, metavar="M", help=detector_help())
+    parser.groups["data"].add_argument(
+        "--images", required=True, type=Path, metavar="DIR", help="folder of photographs to detect in"
     )
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="photographs to detect in")
-    parser.add_argument("--count", type=int, default=30, metavar="N", help="photographs timed (default: 30)")
-    parser.add_argument("--no-growth", action="store_true", help="leave out how the time grows")
-    parser.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="times each point of the growth is measured (default: 3)"
-    )
-    parser.add_argument(
+    add_count(measurement, "--count", 30, "photographs timed")
+    add_count(measurement, "--repeats", 3, "timed rounds of each point of the growth")
+    measurement.add_argument("--no-growth", action="store_true", help="do not measure how the time grows")
+    parser.groups["output"].add_argument(
         "--plot",
         type=Path,
         metavar="NAME.svg",
@@ -84,9 +82,6 @@ def check(args: argparse.Namespace) -> None:
     from ...data.errors import InputError
     from ...eval.figures import check_figure_path
 
-    for option, value in (("--count", args.count), ("--repeats", args.repeats)):
-        if value < 1:
-            raise InputError(f"{option} must be at least 1, not {value}")
     if args.plot is not None and args.no_growth:
         raise InputError("--plot draws the growth, which --no-growth leaves out; give one of them")
     if args.plot is not None:

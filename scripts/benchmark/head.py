@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ...detector.options import Compression, DetectOptions
+from ..arguments import add_count
+from ..parser import CommandParser
+
 HELP = """\
-Time the fc layers of the windows of an image, random weights, as they are (float32) and compressed: in bfloat16, by
-truncated SVD, and both.
+Time the fc layers on the windows of an image, with random weights: whole (float32) and compressed by bfloat16, by
+truncated SVD, and by both.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet benchmark head``."""
-    parser.add_argument(
-        "--inputs", type=int, default=12800, metavar="N", help="numbers in a pooled window (default: 12800)"
-    )
-    parser.add_argument("--width", type=int, default=4096, metavar="N", help="numbers in fc6 and fc7 (default: 4096)")
-    parser.add_argument("--windows", type=int, default=2000, metavar="N", help="windows of an image (default: 2000)")
-    parser.add_argument(
-        "--rank", type=int, default=1024, metavar="N", help="rank of the SVD, in fc6 and in fc7 (default: 1024)"
-    )
-    parser.add_argument("--repeats", type=int, default=9, metavar="N", help="timed rounds (default: 9)")
+    network = parser.groups["network"]
+    add_count(parser.groups["windows"], "--windows", DetectOptions.max_windows, "windows of an image")
+    add_count(network, "--inputs", 12800, "numbers in a pooled window")
+    add_count(network, "--width", 4096, "outputs of fc6 and fc7")
+    add_count(network, "--rank", 1024, "rank of the SVD, in fc6 and in fc7")
+    add_count(parser.groups["measurement"], "--repeats", 9, "timed rounds")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -29,15 +30,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from ...data.errors import InputError
     from ...detector.head.compression import bfloat16_is_fast, compress, describe
     from ...detector.head.head import Head
-    from ...detector.options import Compression
     from ...eval.timing import interleave, ratios, synchroniser
     from ..common import resolve_device
 
-    if min(args.inputs, args.width, args.windows, args.rank, args.repeats) < 1:
-        raise InputError("--inputs, --width, --windows, --rank and --repeats must be at least 1")
     device = torch.device(resolve_device(args))
     rows = torch.from_numpy(np.random.default_rng(args.seed).random((args.windows, args.inputs), np.float32)).to(device)
     plain = Head(args.inputs, args.width, 20, seed=args.seed).eval()
@@ -85,6 +82,6 @@ def table(result: dict[str, Any]) -> str:
     return (
         f"fc layers {layers} of {result['windows']} windows, {result['threads']} threads, milliseconds\n"
         f"{text_table(['', 'median', 'quartiles', 'times faster', 'M products a window', 'MB'], rows)}\n"
-        f"the device {hardware} hardware for bfloat16 products; random weights: what compression costs in accuracy, "
-        "'sppnet train --compress' says"
+        f"the device {hardware} hardware for bfloat16 products; random weights: 'sppnet train --compress' prints "
+        "the accuracy cost"
     )

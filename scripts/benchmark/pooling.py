@@ -6,20 +6,24 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from ...detector.options import DetectOptions, FeatureOptions
+from ..arguments import add_count
+from ..parser import CommandParser
+
 HELP = """\
 Time max pooling of windows of one feature map into a pyramid of 1, 2, 3 and 6 bins a side, against four calls of
 torchvision.ops.roi_pool, on the CPU, and compare the results bit by bit. Each map is pooled into a fresh result and
 into rows that are used again (spp_pool's out), which spares the system handing out 100 MB of fresh memory.
 """
 
-LEVELS = (1, 2, 3, 6)
+LEVELS = FeatureOptions.levels
 CHANNELS, HEIGHT, WIDTH = 256, 50, 60
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet benchmark pooling``."""
-    parser.add_argument("--windows", type=int, default=2000, metavar="N", help="windows to pool (default: 2000)")
-    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="timed rounds (default: 10)")
+    add_count(parser.groups["windows"], "--windows", DetectOptions.max_windows, "windows to pool")
+    add_count(parser.groups["measurement"], "--repeats", 10, "timed rounds")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -28,13 +32,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
     from torchvision.ops import roi_pool
 
-    from ...data.errors import InputError
     from ...detector.pooling.levels import bins
     from ...detector.pooling.spp import spp_pool
     from ...eval.timing import interleave, ratios
 
-    if args.windows < 1 or args.repeats < 1:
-        raise InputError(f"--windows and --repeats must be at least 1, not {args.windows} and {args.repeats}")
     rng = np.random.default_rng(0)
     windows = random_windows(rng, args.windows)
     rois = torch.cat([torch.zeros(len(windows), 1), torch.from_numpy(windows).float()], dim=1)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ...detector.options import DetectOptions
+from ..arguments import add_count, add_dataset_arguments
+from ..parser import CommandParser
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -12,32 +15,26 @@ if TYPE_CHECKING:
 HELP = """Time our selective search (fast) against OpenCV's fast mode, image by image in turns, and compare how well the
 first 2,000 boxes of each cover the labelled objects. Needs opencv-contrib-python-headless.
 
-Without --dataset it draws scenes; photographs tell more."""
+Without --dataset it uses generated scenes; photographs tell more."""
 
-BOXES = 2000
+BOXES = DetectOptions.max_windows
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet benchmark proposals``."""
-    parser.add_argument("--dataset", type=Path, metavar="D", help="a folder in VOC layout or a COCO annotation file")
-    parser.add_argument("--set", metavar="SET", help="the list ImageSets/Main/SET.txt of the dataset")
-    parser.add_argument(
-        "--images", type=int, default=50, metavar="N", help="images, drawn by --seed from the set (default: 50)"
-    )
+    add_dataset_arguments(parser, None, "--dataset", images=False)
+    add_count(parser.groups["measurement"], "--images", 50, "images, drawn from the set by --seed")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Times in seconds and coverage of both sides, and the ratio of their times image by image."""
     from time import perf_counter
 
-    from ...data.errors import InputError
     from ...data.progress import track
     from ...eval.recall import recall_and_mabo
     from ...eval.timing import Times, ratios
     from ...proposals.backends import make_proposer
 
-    if args.images < 1:
-        raise InputError(f"--images must be at least 1, not {args.images}")
     proposers = {name: make_proposer(method, BOXES) for name, method in (("sppnet", "fast"), ("opencv", "opencv"))}
     images, *labelled = _labelled_images(args)
     seconds: dict[str, list[float]] = {name: [] for name in proposers}
@@ -52,7 +49,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             seconds[name].append(perf_counter() - start)
     times = {name: Times(tuple(taken)) for name, taken in seconds.items()}
     return {
-        "data": "drawn scenes" if args.dataset is None else f"{args.dataset} {args.set or ''}".strip(),
+        "data": "generated scenes" if args.dataset is None else f"{args.dataset} {args.set or ''}".strip(),
         "images": len(images),
         "first_boxes": BOXES,
         "ratio": ratios(times["opencv"], times["sppnet"]).to_dict(),

@@ -6,8 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...detector.options import FIVE_SCALES, Compression, DetectOptions, FeatureOptions
+from ..arguments import (
+    add_backbone_arguments,
+    add_compress_argument,
+    add_count,
+    add_dataset_arguments,
+    add_fc_width_argument,
+    add_features_argument,
+    compression,
+    some_of,
+)
 from ..common import compile_kernels, resolve_device
-from ..datasets import integers, names
+from ..parser import CommandParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +28,14 @@ if TYPE_CHECKING:
     from ...detector.convolutions.backbone import Backbone
     from .rcnn_sides import Side
 
-HELP = """Time SPP-net against R-CNN-style warping on the same photographs, windows, weights and fc layers, in turns:
-decoding, proposals, warping and convolutions, pooling, fc layers, SVMs, NMS, for SPP-net at one scale and at five, with
-the fc layers as they are and compressed; the paper's figures beside ours.
+HELP = """Time SPP-net against R-CNN's warping on the same photographs, windows, weights and fc layers, in turns:
+decoding, proposals, warping, convolutions, pooling, fc layers, SVMs, NMS. SPP-net runs at one scale and at
+five, the fc layers whole and compressed; the paper's figures stand beside ours.
 
-With --accuracy also the mAP of two trained models, one of each method, on some images of a labelled set. SVMs are
-random, and so are the network and its fc layers unless --weights are given: time does not depend on them."""
+With --accuracy it also prints the mAP of two trained models, one of each method, on images of a labelled set. The SVMs
+are random, and so is the network unless --weights are given: the times do not depend on them."""
 
-SCALES = {"1": (688,), "5": (480, 576, 688, 864, 1200)}
+SCALES = {"1": FeatureOptions.scales, "5": FIVE_SCALES}
 
 #: What sides are called; with compressed fc layers :data:`COMPRESSED` comes after it.
 SPP = {"1": "SPP-net, 1 scale", "5": "SPP-net, 5 scales"}
@@ -42,85 +53,55 @@ PAPER = {
 LEAST_SAMPLE = 200
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet benchmark rcnn``."""
-    parser.add_argument(
-        "--backbone",
-        default="alexnet",
-        metavar="NAME",
-        help="a torchvision classification network, or zf5, the paper's (default: alexnet)",
+    data, windows, network, measurement = (
+        parser.groups[title] for title in ("data", "windows", "network", "measurement")
     )
-    parser.add_argument(
-        "--weights",
-        default="none",
-        metavar="none|imagenet|FILE",
-        help="untrained, which serves for times; torchvision's, or a state dict (default: none)",
+    data.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of photographs (default: those that come with scikit-image)"
     )
-    parser.add_argument(
-        "--windows", type=int, default=2000, metavar="N", help="windows of a photograph (default: 2000)"
+    add_dataset_arguments(parser, "test", "--accuracy", set_help="image set of --accuracy", images=False)
+    add_count(data, "--accuracy-images", 100, "images of --accuracy to score on")
+    add_count(windows, "--windows", DetectOptions.max_windows, "windows of a photograph")
+    add_backbone_arguments(parser, "alexnet", "none", layer=False)
+    network.add_argument(
+        "--scales", type=some_of(SCALES), default=tuple(SCALES), metavar="1|5", help="SPP-net at 1 scale, at 5 scales"
     )
-    parser.add_argument(
-        "--scales", type=_scales, default=("1", "5"), metavar="1|5", help="SPP-net at 1 scale, at 5 (default: 1,5)"
-    )
-    parser.add_argument(
-        "--features",
-        choices=("pool5", "fc6", "fc7"),
-        default="fc7",
-        help="the layer that the SVMs see: pooled windows, or fc layers after them (default: fc7)",
-    )
-    parser.add_argument(
-        "--fc-width", type=int, default=4096, metavar="N", help="numbers in random fc layers (default: 4096)"
-    )
-    parser.add_argument(
-        "--compress",
+    add_features_argument(parser, "fc7")
+    add_fc_width_argument(parser, 4096)
+    add_compress_argument(
+        parser,
+        "compression of the fc layers for a second table, or none: svd keeps a share E of the energy or R ranks, ",
+        type=_compression_or_none,
         default="svd=256,bfloat16",
         metavar="svd[=E|R],bfloat16|none",
-        help="how fc layers are compressed for a second table, or none for none (default: svd=256,bfloat16)",
     )
-    parser.add_argument(
-        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
-    )
-    parser.add_argument(
+    network.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="precision of the convolutions and of fc layers that are not compressed, on both sides (default: float32)",
+        help="precision of the convolutions and of uncompressed fc layers, on both sides",
     )
-    parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="photographs (default: those that come with scikit-image)"
-    )
-    parser.add_argument("--count", type=int, default=5, metavar="N", help="photographs at most (default: 5)")
-    parser.add_argument(
-        "--rounds", type=int, default=3, metavar="N", help="times each photograph is measured (default: 3)"
-    )
-    parser.add_argument(
-        "--sample",
-        type=int,
-        default=500,
-        metavar="N",
-        help=f"windows that R-CNN is measured on, at least {LEAST_SAMPLE}; times are scaled to all (default: 500)",
-    )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the stages as bars, on a log axis, SVG or PNG")
-    parser.add_argument(
-        "--accuracy", type=Path, metavar="D", help="also score two models on a folder in VOC layout or a COCO file"
-    )
-    parser.add_argument("--set", default="test", metavar="SET", help="the image set of --accuracy (default: test)")
-    parser.add_argument("--accuracy-images", type=int, default=100, metavar="N", help="so many of it (default: 100)")
-    parser.add_argument(
+    network.add_argument(
         "--models",
         type=Path,
         nargs=2,
         metavar=("SPP", "WARP"),
-        help="the models of --accuracy, of 'sppnet train' and 'sppnet train --method warp'",
+        help="models to score on --accuracy, from 'sppnet train' and 'sppnet train --method warp'",
+    )
+    add_count(measurement, "--count", 5, "photographs at most")
+    add_count(measurement, "--rounds", 3, "timed rounds of a photograph")
+    add_count(
+        measurement, "--sample", 500, "windows that R-CNN is timed on; the times are scaled to all", least=LEAST_SAMPLE
+    )
+    parser.groups["output"].add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the stages as bars, on a log axis, SVG or PNG"
     )
 
 
-def _scales(text: str) -> tuple[str, ...]:
-    wanted = names(text)
-    for name in wanted:
-        if name not in SCALES:
-            raise argparse.ArgumentTypeError(f"unknown '{name}'; expected 1, 5 or 1,5")
-    return tuple(name for name in SCALES if name in wanted)
+def _compression_or_none(text: str) -> Compression | None:
+    return None if text == "none" else compression(text)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -134,11 +115,6 @@ def check(args: argparse.Namespace) -> None:
     from ...data.errors import InputError
     from ...eval.figures import check_figure_path
 
-    for option in ("windows", "fc_width", "count", "rounds", "accuracy_images"):
-        if getattr(args, option) < 1:
-            raise InputError(f"--{option.replace('_', '-')} must be at least 1, not {getattr(args, option)}")
-    if args.sample < LEAST_SAMPLE:
-        raise InputError(f"--sample must be at least {LEAST_SAMPLE}, not {args.sample}")
     if (args.accuracy is None) != (args.models is None):
         raise InputError("--accuracy needs the two models of --models, and these a set to be scored on")
     if args.plot is not None:
@@ -153,7 +129,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from ...data.progress import log
     from ...data.samples import sample_photographs
     from ...detector.convolutions.backbone import Backbone
-    from ...detector.options import FeatureOptions
     from ...detector.windows.warping import WarpFeatures
     from ...eval.figures import save_figure
     from ...proposals.backends import make_proposer
@@ -208,7 +183,6 @@ def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device:
     from ...detector.head.compression import compress, for_device
     from ...detector.head.head import Head
     from ...detector.head.pretrained import start_from_classifier
-    from ...detector.options import Compression, FeatureOptions
     from ...detector.windows.features import WindowFeatures
     from ...detector.windows.warping import WarpFeatures
     from .rcnn_sides import CLASSES, Planes, RCNNSide, SPPSide
@@ -221,9 +195,9 @@ def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device:
         head = start_from_classifier(backbone, args.weights, args.pyramid, CLASSES, seed=args.seed)
         head = (head or Head(width, args.fc_width, CLASSES, seed=args.seed)).eval()
         heads = {"": compress(head, Compression(bfloat16=True)) if args.dtype == "bfloat16" else head}
-        if args.compress != "none":
+        if args.compress is not None:
             log("compressing the fc layers", args.quiet)
-            heads[COMPRESSED] = compress(head, Compression.parse(args.compress))
+            heads[COMPRESSED] = compress(head, args.compress)
     sides: list[Side] = []
     for label, head in heads.items():
         placed = None if head is None else for_device(head, torch.device(device))

@@ -177,23 +177,17 @@ def best_batch(features: WarpFeatures) -> int:
     import torch
 
     from ...detector.pooling.spp import pool_whole_maps
-    from ...eval.timing import interleave, synchroniser
+    from ...eval.timing import fastest, synchroniser
 
     device = features.device.type
     crops = torch.rand(_TRIED_CROPS[device], features.crop, features.crop, 3, device=device).permute(0, 3, 1, 2)
 
-    def through(batch: int) -> Callable[[], None]:
-        def run() -> None:
-            with torch.inference_mode():
-                for start in range(0, len(crops), batch):
-                    maps = features.backbone(crops[start : start + batch])
-                    pool_whole_maps(maps, features.options.levels)
+    def through(batch: int) -> None:
+        with torch.inference_mode():
+            for start in range(0, len(crops), batch):
+                pool_whole_maps(features.backbone(crops[start : start + batch]), features.options.levels)
 
-        return run
-
-    jobs = {str(batch): through(batch) for batch in _BATCHES[device]}
-    times = interleave(jobs, repeats=5, warmup=1, synchronise=synchroniser(device))
-    return int(min(times, key=lambda name: times[name].median))
+    return fastest(through, _BATCHES[device], 5, synchroniser(device))
 
 
 def time_sides(

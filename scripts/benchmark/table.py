@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...detector.options import (
+    BACKBONE,
+    FIVE_SCALES,
+    WEIGHTS,
+    FeatureOptions,
+    FineTuneOptions,
+    TrainOptions,
+)
+from ..arguments import (
+    add_backbone_arguments,
+    add_classes_argument,
+    add_count,
+    add_dataset_arguments,
+    add_fc_width_argument,
+    add_held_out_argument,
+    integers,
+    some_of,
+)
 from ..common import compile_kernels, resolve_device
-from ..datasets import dataset_from, integers, names
+from ..datasets import dataset_from
+from ..parser import CommandParser
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,11 +42,11 @@ if TYPE_CHECKING:
     from ...detector.training.plan import TrainPlan
 
 HELP = """Train the detectors of the paper's table of results on one image set, score them on another, and print the
-table with the paper's figures beside it: pool5, fc6 and fc7 as they start, fine-tuned fc6 and fc7, box regression; at
-one scale and at several.
+table beside the paper's: pool5, fc6 and fc7 without fine-tuning, fine-tuned fc6 and fc7, and box regression; at one
+scale and at several.
 
-All share proposals, feature maps, fine-tuned layers and box regressors under --work, where models and scores are kept
-too: what is there is not made again."""
+The detectors share proposals, feature maps, fine-tuned layers and box regressors in the folder --work, which also keeps
+models and scores: a stopped run goes on where it was."""
 
 METRICS = ("voc07", "voc")
 COLUMNS = ("1", "5")
@@ -82,107 +101,55 @@ PAPER = {
 VERSION = 2
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet benchmark table``."""
-    parser.add_argument(
-        "--dataset", required=True, type=Path, metavar="D", help="a folder in VOC layout or a COCO annotation file"
+    data, network, output = (parser.groups[title] for title in ("data", "network", "output"))
+    add_dataset_arguments(parser, "trainval", "--dataset", set_help="image set to train on", required=True)
+    data.add_argument("--test-set", default="test", metavar="SET", help="image set to score on")
+    data.add_argument(
+        "--test-dataset", type=Path, metavar="D", help="data set to score on, such as a second COCO file (default: D)"
     )
-    parser.add_argument("--set", default="trainval", metavar="SET", help="what is learnt from (default: trainval)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the images of a COCO annotation file")
-    parser.add_argument("--test-set", default="test", metavar="SET", help="what is scored on (default: test)")
-    parser.add_argument(
-        "--test-dataset", type=Path, metavar="D", help="where that is, if elsewhere: the second file of COCO, say"
+    data.add_argument("--test-images", type=Path, metavar="DIR", help="folder with the images of a COCO --test-dataset")
+    add_classes_argument(parser)
+    add_held_out_argument(
+        parser, TrainOptions.held_out, "part of the training images that chooses the epoch of the fine-tuning"
     )
-    parser.add_argument(
-        "--test-images", type=Path, metavar="DIR", help="the images of a COCO --test-dataset (default: --images)"
+    add_backbone_arguments(parser, BACKBONE, WEIGHTS, layer=False)
+    add_fc_width_argument(parser, FineTuneOptions.width)
+    add_count(network, "--single", FeatureOptions.scales[0], "scale of the column '1 scale'")
+    network.add_argument(
+        "--scales", type=integers, default=FIVE_SCALES, metavar="N,N", help="scales of the other column"
     )
-    parser.add_argument("--classes", type=names, metavar="A,B", help="these only (default: all that are labelled)")
-    parser.add_argument(
-        "--backbone",
-        default="squeezenet1_1",
-        metavar="NAME",
-        help="a torchvision classification network, or zf5, the paper's (default: squeezenet1_1)",
+    add_count(
+        parser.groups["learning"], "--epochs", FineTuneOptions.epochs, "fine-tuning: passes over the images at most"
     )
-    parser.add_argument(
-        "--weights",
-        default="imagenet",
-        metavar="imagenet|none|FILE",
-        help="torchvision's weights, untrained, or a state dict (default: imagenet)",
+    output.add_argument(
+        "--columns", type=some_of(COLUMNS), default=COLUMNS, metavar="1,5", help="one scale, several scales"
     )
-    parser.add_argument(
-        "--single", type=int, default=688, metavar="N", help="the shorter side of the column 1 scale (default: 688)"
-    )
-    parser.add_argument(
-        "--scales",
-        type=integers,
-        default=(480, 576, 688, 864, 1200),
-        metavar="N,N",
-        help="those of the column of several scales (default: 480,576,688,864,1200)",
-    )
-    parser.add_argument(
-        "--columns", type=_some_of(COLUMNS), default=COLUMNS, metavar="1,5", help="one scale, several (default: both)"
-    )
-    parser.add_argument(
+    output.add_argument(
         "--rows",
-        type=_some_of(tuple(ROWS)),
+        type=some_of(ROWS),
         default=tuple(ROWS),
         metavar="R,R",
-        help=f"any of {','.join(ROWS)} (default: all); softmax: the fine-tuned network's own last layer for SVMs",
+        help="rows of the table; softmax: the fine-tuned network's own last layer instead of SVMs",
     )
-    parser.add_argument(
-        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="pyramid levels (default: 1,2,3,6)"
+    output.add_argument(
+        "--metric", choices=METRICS, default=METRICS[0], help="11-point AP (voc07), or area under the curve (voc)"
     )
-    parser.add_argument(
-        "--epochs", type=int, metavar="N", help="visits of the fine-tuning to every image, at most (default: 8)"
-    )
-    parser.add_argument(
-        "--fc-width",
-        type=int,
-        metavar="N",
-        help="numbers in fc6 and fc7 of a backbone without fc layers of its own (default: 1024)",
-    )
-    parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.1,
-        metavar="PART",
-        help="part of the training images that decides how long the fine-tuning learns (default: 0.1)",
-    )
-    parser.add_argument(
+    output.add_argument(
         "--work",
         type=Path,
         default=Path("table.work"),
         metavar="DIR",
-        help="where stages, models and scores are kept (default: table.work)",
+        help="folder for stages, models and scores, from which a stopped run goes on",
     )
-    parser.add_argument(
-        "--metric", choices=METRICS, default="voc07", help="11-point AP or area under the curve (default: voc07)"
-    )
-
-
-def _some_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """Reads a list of some of ``known``; they come back in the order of ``known``."""
-
-    def read(text: str) -> tuple[str, ...]:
-        wanted = names(text)
-        for name in wanted:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"unknown '{name}'; expected any of {','.join(known)}")
-        return tuple(name for name in known if name in wanted)
-
-    return read
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """The scores of every row and column asked for; trains what is missing."""
-    from ...data.errors import InputError
     from ...data.progress import log
     from ...eval.voc_ap import METRICS as METRIC_NAMES
 
-    if args.epochs is not None and args.epochs < 1:
-        raise InputError(
-            f"--epochs must be at least 1, not {args.epochs}; fc6 and fc7 are the rows without fine-tuning"
-        )
     bench = _Bench(args)
     random_layers = bench.random_layers()
     compile_kernels(args.quiet)
@@ -267,18 +234,16 @@ class _Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         from ...detector.convolutions.backbone import Backbone
-        from ...detector.options import FeatureOptions, FineTuneOptions, TrainOptions
         from ...detector.training.plan import TrainPlan
         from ...proposals.backends import make_proposer
 
         self.args = args
         scales = {"1": (args.single,), "5": args.scales}
         self.features = {column: FeatureOptions(scales=scales[column], levels=args.pyramid) for column in args.columns}
-        given = {"width": args.fc_width, "epochs": args.epochs}
         self.common = TrainPlan(
             args.backbone,
             args.weights,
-            finetune=FineTuneOptions(**{name: value for name, value in given.items() if value is not None}),
+            finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),
             options=TrainOptions(seed=args.seed, held_out=args.held_out),
         )
         detection = self.common.detection
@@ -481,7 +446,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"no pretrained fc layers to start from: those of {of_rows} are random and stay so")
     unscored = [name for name, ap in next(iter(first.values()))["ap"].items() if ap is None]
     if unscored:
-        lines.append(f"not in the means, for want of objects to find: {', '.join(unscored)}")
+        lines.append(f"not in the means (no objects): {', '.join(unscored)}")
     if result["failed"]:
         lines.append(f"test images that could not be read, taken for empty: {', '.join(result['failed'])}")
     return "\n".join(lines)

@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...detector.classification.options import BACKBONE, ClassifierOptions
+from ..arguments import CLASSIFIER_HELP, add_count, add_fc_width_argument, add_pyramid_argument
 from ..common import resolve_device
-from ..datasets import integers
+from ..parser import CommandParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
     from ...detector.classification.views import Views
 
 HELP = """\
-Time the classification of photographs in many views: pooled from maps of the whole image at each scale, as SPP-net
-does it, against the network on each crop, in the quickest of several batches and one after the other. All sides in
-turns, from the decoded photograph to mean probabilities, with how far these lie apart.
+Time the classification of photographs in many views: views pooled from maps of the whole image at each scale, as in
+SPP-net, against the network on each crop, in the fastest of several batches and one by one. All sides take turns, from
+the decoded photograph to mean probabilities; the table also shows how far these differ.
 
-Without --model the network is random: its times are those of a trained one, its agreement says little.
+Without --model the network is random: the times are those of a trained network, the differences say little.
 """
 
 #: What the sides are called.
@@ -36,49 +38,28 @@ MAPS_PART, CROPS_PART, FC_PART = "maps and pooling", "crops in batches and pooli
 _BATCHES = {"cpu": (4, 8, 16, 32, 96), "cuda": (16, 32, 96)}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet benchmark views``."""
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGES", help="photographs (default: those that come with scikit-image)"
+    network, measurement = parser.groups["network"], parser.groups["measurement"]
+    parser.groups["data"].add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGES",
+        help="image files, folders or globs (default: the photographs that come with scikit-image)",
     )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--model", type=Path, metavar="M", help="a model file of 'sppnet classify train'")
-    source.add_argument(
-        "--backbone", default="sppnet_small", metavar="NAME", help="a random network instead (default: sppnet_small)"
+    source = network.add_mutually_exclusive_group()
+    source.add_argument("--model", type=Path, metavar="M", help=CLASSIFIER_HELP)
+    source.add_argument("--backbone", default=BACKBONE, metavar="NAME", help="or a network with random weights")
+    add_pyramid_argument(parser)
+    add_fc_width_argument(parser, ClassifierOptions.width)
+    add_count(network, "--classes", 100, "classes of the random network")
+    network.add_argument(
+        "--views", default="96", metavar="NAME", help="one, ten, 96, full, 98, or several with + between them"
     )
-    parser.add_argument(
-        "--pyramid", type=integers, default=(1, 2, 3, 6), metavar="N,N", help="its pyramid levels (default: 1,2,3,6)"
+    add_count(measurement, "--rounds", 5, "timed rounds of a photograph")
+    add_count(
+        measurement, "--sample", None, "crops that are timed one at a time; the time is scaled to all (default: all)"
     )
-    parser.add_argument(
-        "--fc-width", type=int, default=512, metavar="N", help="numbers in its fc6 and fc7 (default: 512)"
-    )
-    parser.add_argument("--classes", type=int, default=100, metavar="N", help="its classes (default: 100)")
-    parser.add_argument(
-        "--views", default="96", metavar="NAME", help="one, ten, 96, full, 98, or some with + between (default: 96)"
-    )
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed rounds of a photograph (default: 5)")
-    parser.add_argument(
-        "--sample",
-        type=int,
-        metavar="N",
-        help="crops that are timed one at a time; their time is scaled to all (default: all)",
-    )
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that make no sense, before anything is measured.
-
-    Raises
-    ------
-    InputError
-        It names the option.
-    """
-    from ...data.errors import InputError
-
-    for option in ("fc_width", "classes", "rounds", "sample"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise InputError(f"--{option.replace('_', '-')} must be at least 1, not {value}")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -93,7 +74,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from ...detector.classification.views import named_views
     from ...eval.timing import Times, ratios
 
-    check(args)
     classifier = make_classifier(args, resolve_device(args))
     views = named_views(args.views, classifier.size)
     batch, failed, timed, apart = None, [], [], []
@@ -141,7 +121,6 @@ def make_classifier(args: argparse.Namespace, device: str) -> SPPClassifier:
     """
     from ...data.errors import InputError
     from ...detector.classification.network import SPPClassifier
-    from ...detector.classification.options import ClassifierOptions
 
     if args.model is not None:
         classifier = SPPClassifier.load(args.model, device)
@@ -225,14 +204,12 @@ def one_at_a_time(classifier: SPPClassifier, crops: Sequence[NDArray[np.uint8]])
 def best_batch(classifier: SPPClassifier, image: NDArray[np.uint8], views: Sequence[Views]) -> int:
     """The number of crops that are quickest through the convolutions together, measured."""
     from ...detector.classification.views import rows_from_crops
-    from ...eval.timing import interleave, synchroniser
+    from ...eval.timing import fastest, synchroniser
 
     device = next(classifier.backbone.parameters()).device.type
-    jobs = {
-        str(batch): (lambda batch=batch: rows_from_crops(classifier, image, views, batch)) for batch in _BATCHES[device]
-    }
-    times = interleave(jobs, repeats=3, warmup=1, synchronise=synchroniser(device))
-    return int(min(times, key=lambda name: times[name].median))
+    return fastest(
+        lambda batch: rows_from_crops(classifier, image, views, batch), _BATCHES[device], 3, synchroniser(device)
+    )
 
 
 def table(result: dict[str, Any]) -> str:

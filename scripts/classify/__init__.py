@@ -10,7 +10,7 @@ from importlib import import_module
 
 from ..parser import CommandParser
 
-HELP = "Tell what photographs show: networks with spatial pyramid pooling that take images of any size."
+HELP = "Label whole photographs with networks that take images of any size by spatial pyramid pooling."
 
 JOBS = {
     "train": "train a classification network on labelled photographs",

@@ -7,8 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import CLASSIFIER_HELP, add_folder_output, add_labelled_arguments, integers
 from ..common import protect_inputs, resolve_device
-from ..datasets import add_labelled_arguments, integers, known_only, labelled_from, listed_folders
+from ..datasets import known_only, labelled_from, listed_folders
+from ..parser import CommandParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,44 +24,41 @@ if TYPE_CHECKING:
 HELP = """Label the photographs of a labelled set and measure the accuracy, in one view of each or many.
 
 Many views are pooled from feature maps of the whole photograph: the convolutions run once for each scale. Classes that
-the model does not know are left out, and said so. Writes DIR/metrics.json and DIR/predictions.csv; the table goes to
-stdout. A photograph that cannot be read is named and left out; the exit status is then 1."""
+the model does not know are named and left out. Writes DIR/metrics.json and DIR/predictions.csv; prints the table. A
+photograph that cannot be read is named and skipped; the exit status is then 1."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet classify evaluate``."""
-    add_labelled_arguments(parser, default_set="test")
-    parser.add_argument(
-        "--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet classify train'"
-    )
-    add_view_arguments(parser)
-    parser.add_argument(
+    add_labelled_arguments(parser, "test")
+    add_classifier_arguments(parser)
+    parser.groups["network"].add_argument(
         "--from-crops",
         action="store_true",
-        help="run the network on each view, cut out, rather than pool it from the map of the whole photograph: slower, "
-        "to compare with",
+        help="run the network on each view, cut out, instead of pooling it from the map of the photograph: slower, to "
+        "compare with",
     )
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("evaluation"), metavar="DIR", help="where to write (default: evaluation)"
-    )
+    add_folder_output(parser, "evaluation")
 
 
-def add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--views`` and ``--scales``."""
-    parser.add_argument(
+def add_classifier_arguments(parser: CommandParser) -> None:
+    """``--model``, ``--views`` and ``--scales``."""
+    network = parser.groups["network"]
+    network.add_argument("--model", required=True, type=Path, metavar="M", help=CLASSIFIER_HELP)
+    network.add_argument(
         "--views",
         default="one",
         metavar="one|full|ten|96|98",
-        help="whose mean is taken. one: the square in the centre; full: the whole photograph and its mirror image; "
-        "ten: centre and corners, and their mirror images; 96: the paper's, from six scales; 98: these and the whole "
-        "photograph and its mirror image at a larger scale; or several with + between them (default: one)",
+        help="views whose mean is the result. one: the square in the centre; full: the whole photograph and its mirror "
+        "image; ten: centre and corners, and their mirror images; 96: the paper's, from six scales; 98: 96, and full "
+        "at a larger scale; or several with + between them",
     )
-    parser.add_argument(
+    network.add_argument(
         "--scales",
         type=integers,
         metavar="N,N",
-        help="lengths of the photograph's shorter side that all these views are taken from (default: those that belong "
-        "to the views, in proportion to the size trained on)",
+        help="lengths of the photograph's shorter side that these views are taken from (default: those of the views, "
+        "in proportion to the training size)",
     )
 
 

@@ -8,36 +8,34 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ..arguments import add_count, add_images_argument
 from ..common import protect_inputs, resolve_device
-from .evaluate import add_view_arguments, views_from
+from ..parser import CommandParser
+from .evaluate import add_classifier_arguments, views_from
 
 HELP = """Label photographs: files, folders (searched through) or globs.
 
-The table of the most probable labels goes to stdout, every class with its probability to the JSON file. A file that
-cannot be read is named and left out; the exit status is then 1."""
+Prints a table of the most probable labels and writes a JSON file with the probability of every class. A file that
+cannot be read is named and skipped; the exit status is then 1."""
+
+#: Labels of a photograph in the table, where it has one label.
+TOP = 3
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet classify predict``."""
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="image files, folders or globs")
-    parser.add_argument(
-        "--model", required=True, type=Path, metavar="M", help="a model file of 'sppnet classify train'"
-    )
-    add_view_arguments(parser)
-    parser.add_argument(
+    add_images_argument(parser, "+")
+    add_classifier_arguments(parser)
+    output = parser.groups["output"]
+    add_count(
+        output,
         "--top",
-        type=int,
-        metavar="N",
-        help="labels of a photograph in the table (default: 3; of a model that gives any number of labels those with a "
-        "probability above 0.5, and at least the first)",
+        None,
+        f"labels of a photograph in the table (default: {TOP}; for a model with any number of labels, those of a "
+        "probability above 0.5, and at least one)",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        default=Path("labels.json"),
-        metavar="FILE",
-        help="the JSON file to write (default: labels.json)",
+    output.add_argument(
+        "-o", "--out", type=Path, default=Path("labels.json"), metavar="FILE", help="JSON file to write"
     )
 
 
@@ -46,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ... import __version__
-    from ...data.errors import ImageError, InputError
+    from ...data.errors import ImageError
     from ...data.folder import FolderDataset
     from ...data.progress import log, track
     from ...data.store import write_json
@@ -54,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
     from ...detector.classification.predict import predict_all
     from ...eval.report import text_table
 
-    if args.top is not None and args.top < 1:
-        raise InputError(f"--top must be at least 1, not {args.top}")
     photographs = FolderDataset(args.images)
     protect_inputs(args, [args.out])
     classifier = SPPClassifier.load(args.model, resolve_device(args))
@@ -91,4 +87,4 @@ def shown(labels: Sequence[tuple[str, float]], top: int | None, multi_label: boo
     """How many of a photograph's labels, the most probable first, the table has; the rules are in ``--help``."""
     if top is not None:
         return top
-    return max(1, sum(probability > 0.5 for _, probability in labels)) if multi_label else 3
+    return max(1, sum(probability > 0.5 for _, probability in labels)) if multi_label else TOP

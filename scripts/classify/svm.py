@@ -7,8 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...detector.options import BACKBONE, WEIGHTS, FeatureOptions
+from ..arguments import (
+    CLASSIFIER_HELP,
+    add_held_out_argument,
+    add_json_argument,
+    add_labelled_arguments,
+    integers,
+    positive_numbers,
+    some_of,
+)
 from ..common import protect_inputs, resolve_device
-from ..datasets import add_labelled_arguments, integers, labelled_from, listed_folders, names
+from ..datasets import labelled_from, listed_folders
+from ..parser import CommandParser, as_typed
 
 if TYPE_CHECKING:
     from ...data.labelled import LabelledImages
@@ -17,97 +28,82 @@ if TYPE_CHECKING:
 
 HELP = """Describe whole photographs by a network's features, and learn a linear SVM for each class on them.
 
-The network sees the whole photograph with its aspect ratio (full), the square in its centre (crop) or the whole warped
-to a square (warp). The scale and the SVMs' C are those that do best on a held-out part of FOLDER; the photographs of
---test are looked at afterwards, once. With --splits they join those of FOLDER and are divided anew at random, so often,
-while the scale and C stay."""
+The scale and the SVMs' C are those that score best on a held-out part of FOLDER; the photographs of --test are scored
+afterwards, once. With --splits the photographs of both are joined and split at random, N times, with the same scale and
+C."""
 
 VIEWS = ("full", "crop", "warp")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Options of ``sppnet classify svm``."""
-    add_labelled_arguments(parser, default_set="trainval")
-    parser.add_argument(
-        "--test", type=Path, metavar="FOLDER", help="what is scored on (default: FOLDER itself where it is a VOC set)"
+    data, network, learning = (parser.groups[title] for title in ("data", "network", "learning"))
+    add_labelled_arguments(parser, "trainval")
+    add_held_out_argument(parser, 0.2, "part of FOLDER on which the scale and C are chosen")
+    data.add_argument(
+        "--test", type=Path, metavar="FOLDER", help="photographs to score on (default: FOLDER, where it is a VOC set)"
     )
-    parser.add_argument("--test-set", default="test", metavar="SET", help="VOC's list of it (default: test)")
-    parser.add_argument("--test-images", type=Path, metavar="DIR", help="the images of a COCO --test")
-    parser.add_argument(
-        "--model", type=Path, metavar="M", help="a model file of 'sppnet classify train', whose features are used"
+    data.add_argument("--test-set", default="test", metavar="SET", help="image set of --test")
+    data.add_argument("--test-images", type=Path, metavar="DIR", help="folder with the images of a COCO --test")
+    data.add_argument(
+        "--splits", type=int, default=0, metavar="N", help="random splits, 2 or more (Caltech101: 10), or 0 for none"
     )
-    parser.add_argument(
-        "--backbone", metavar="NAME", help="or those of this network, as in 'sppnet train' (default: squeezenet1_1)"
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="imagenet|none|FILE",
-        help="its weights: torchvision's, random ones, or a state dict (default: imagenet)",
-    )
-    parser.add_argument("--layer", metavar="NAME", help="the node whose map is pooled (default: the last of stride 16)")
-    parser.add_argument(
-        "--features",
-        choices=("spp", "fc6", "fc7"),
-        default="spp",
-        help="the pooled pyramid, or trained fc layers behind it: those of --model, AlexNet or VGG (default: spp)",
-    )
-    parser.add_argument(
-        "--pyramid", type=integers, metavar="N,N", help="pyramid levels (default: the model's, or 1,2,3,6)"
-    )
-    parser.add_argument(
-        "--views", type=_views, default=VIEWS, metavar="V,V", help="any of full,crop,warp (default: all)"
-    )
-    parser.add_argument(
-        "--scales",
-        type=integers,
-        metavar="N,N",
-        help="candidates for the photograph's shorter side and the squares' side (default: the network's, mostly 224)",
-    )
-    parser.add_argument(
-        "--C", type=_costs, default=(0.1, 1.0, 10.0), metavar="X,X", help="candidates for C (default: 0.1,1,10)"
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=("auto", "caltech101", "voc07"),
-        default="auto",
-        help="mean class accuracy, or VOC07's mAP; auto is the former where photographs have one label (default: auto)",
-    )
-    parser.add_argument(
-        "--held-out",
-        type=float,
-        default=0.2,
-        metavar="PART",
-        help="part of FOLDER on which the scale and C are chosen (default: 0.2)",
-    )
-    parser.add_argument(
-        "--splits", type=int, default=0, metavar="N", help="random splits, 2 or more (Caltech101: 10; default: none)"
-    )
-    parser.add_argument(
+    data.add_argument(
         "--per-class",
         type=integers,
         default=(30, 50),
         metavar="N,N",
-        help="photographs of a class that such a split trains on, and that it tests on at most (default: 30,50)",
+        help="photographs of a class in such a split: to train on, and at most to test on",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of all candidates and splits")
-
-
-def _views(text: str) -> tuple[str, ...]:
-    wanted = names(text)
-    for name in wanted:
-        if name not in VIEWS:
-            raise argparse.ArgumentTypeError(f"unknown view '{name}'; expected any of {','.join(VIEWS)}")
-    return wanted
-
-
-def _costs(text: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or not all(0 < number < float("inf") for number in numbers):
-        raise argparse.ArgumentTypeError(f"expected positive numbers with commas between them, got '{text}'")
-    return numbers
+    network.add_argument("--model", type=Path, metavar="M", help=f"take the features of {CLASSIFIER_HELP}")
+    network.add_argument(
+        "--backbone", metavar="NAME", help=f"or of this network, as in 'sppnet train' (default: {BACKBONE})"
+    )
+    network.add_argument(
+        "--weights",
+        metavar="imagenet|none|FILE",
+        help=f"its weights: torchvision's, random weights, or a state dict (default: {WEIGHTS})",
+    )
+    network.add_argument(
+        "--layer", metavar="NAME", help="its layer whose map is pooled (default: the last of stride 16)"
+    )
+    network.add_argument(
+        "--pyramid",
+        type=integers,
+        metavar="N,N",
+        help=f"pyramid levels (default: the model's, or {as_typed(FeatureOptions.levels)})",
+    )
+    network.add_argument(
+        "--features",
+        choices=("spp", "fc6", "fc7"),
+        default="spp",
+        help="the pooled pyramid, or trained fc layers behind it: those of --model, AlexNet or VGG",
+    )
+    network.add_argument(
+        "--views",
+        type=some_of(VIEWS),
+        default=VIEWS,
+        metavar="V,V",
+        help="any of full (the whole photograph), crop (the square in its centre), warp (the whole, warped to a "
+        "square)",
+    )
+    network.add_argument(
+        "--scales",
+        type=integers,
+        metavar="N,N",
+        help="candidates for the photograph's shorter side and the squares' side (default: the network's size)",
+    )
+    learning.add_argument(
+        "--C", type=positive_numbers, default=(0.1, 1.0, 10.0), metavar="X,X", help="candidates for C"
+    )
+    parser.groups["output"].add_argument(
+        "--protocol",
+        choices=("auto", "caltech101", "voc07"),
+        default="auto",
+        help="score: mean class accuracy (caltech101) or VOC07's mAP (voc07); auto takes the former where photographs "
+        "have one label",
+    )
+    add_json_argument(parser, "JSON file for the figures of all candidates and splits")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -219,8 +215,8 @@ def _network(args: argparse.Namespace) -> _Network:
             own = ",".join(map(str, classifier.levels))
             raise InputError(f"{args.model}: its fc layers take the pyramid {own}; leave out --pyramid, or set it so")
         return _Network(classifier.backbone, classifier.head, levels, classifier.size, str(args.model))
-    name, weights = args.backbone or "squeezenet1_1", args.weights or "imagenet"
-    levels = args.pyramid or (1, 2, 3, 6)
+    name, weights = args.backbone or BACKBONE, args.weights or WEIGHTS
+    levels = args.pyramid or FeatureOptions.levels
     backbone = Backbone(name, weights, args.layer, args.seed)
     head = None
     if args.features != "spp":

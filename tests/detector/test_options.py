@@ -48,3 +48,9 @@ def test_held_out_part_is_a_part(part):
 def test_impossible_values_are_refused(values, message):
     with pytest.raises(InputError, match=message):
         FeatureOptions(**values)
+
+
+@pytest.mark.parametrize("values", [{"max_windows": 0}, {"regressions": -1}])
+def test_detection_takes_a_window_and_no_negative_passes(values):
+    with pytest.raises(InputError, match="max_windows must be at least 1 and regressions at least 0, not"):
+        DetectOptions(**values)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sppnet.eval import timing
 from sppnet.eval.machine import describe_machine
-from sppnet.eval.timing import StageTimer, Times, duration, interleave, ratios, synchroniser
+from sppnet.eval.timing import StageTimer, Times, duration, fastest, interleave, ratios, synchroniser
 
 
 @pytest.fixture
@@ -53,6 +53,11 @@ def test_interleave_of_nothing_and_of_wrong_counts():
     assert interleave({}, repeats=1) == {}
     with pytest.raises(ValueError, match="repeats >= 1 and warmup >= 0, got 0 and 1"):
         interleave({"a": int}, repeats=0)
+
+
+def test_the_fastest_size_is_that_of_the_least_median(clock):
+    seconds = {2: iter([0, 5, 5, 5]), 8: iter([99, 3, 3, 40]), 4: iter([0, 4, 4, 4])}
+    assert fastest(lambda size: clock.append(next(seconds[size])), (2, 8, 4), 3, lambda: None) == 8
 
 
 def test_stage_timer_collects_stages_in_order(clock):

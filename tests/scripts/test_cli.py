@@ -70,7 +70,7 @@ def test_every_command_can_be_run(name):
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_can_measure_and_show(name):
-    module = import_module(f"sppnet.scripts.bench_{name}")
+    module = import_module(f"sppnet.scripts.benchmark.{name}")
     assert callable(module.measure)
     assert callable(module.table)
 
@@ -89,8 +89,8 @@ def test_version(call):
         ("benchmark poling", "sppnet benchmark: error: unknown benchmark 'poling'; did you mean 'pooling'?"),
         ("info", "sppnet info: error: the following arguments are required: M (see 'sppnet info --help')"),
         ("info m --hlep", "sppnet info: error: unrecognized arguments: --hlep (see 'sppnet info --help')"),
-        ("info m --seed -1", "sppnet info: error: argument --seed: expected an integer from 0 up, got '-1'"),
-        ("info m --seed x", "sppnet info: error: argument --seed: expected an integer from 0 up, got 'x'"),
+        ("info m --seed -1", "sppnet info: error: argument --seed: expected a whole number from 0 up, got '-1'"),
+        ("info m --seed x", "sppnet info: error: argument --seed: expected a whole number from 0 up, got 'x'"),
         ("info m --device gpu", "sppnet info: error: argument --device: invalid choice: 'gpu'"),
         ("info m --dev cpu", "sppnet info: error: unrecognized arguments: --dev cpu"),
     ],

@@ -102,7 +102,7 @@ def test_evaluate_scores_the_union(detect, folder):
     [
         (("a", "cats"), [], "the same classes: model 2 lacks box, star, triangle and adds cat"),
         (("a", "missing"), [], "missing.safetensors: no such model file"),
-        (("a", "b"), ["--max-windows", "0"], "--max-windows must be at least 1, not 0"),
+        (("a", "b"), ["--max-windows", "0"], "argument --max-windows: expected a whole number from 1 up, got '0'"),
     ],
 )
 @pytest.mark.parametrize("command", ["detect", "evaluate"])

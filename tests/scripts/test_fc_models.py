@@ -65,8 +65,8 @@ def test_wrong_calls_are_one_line(folder, capsys):
     calls = [
         (["--compress", "svd"], "no fc layers to compress"),
         (["--scorer", "softmax"], "needs the features fc7"),
-        (["--features", "fc6", "--epochs", "-1"], "0 or more epochs"),
-        (["--features", "fc6", "--compress", "zip"], "unknown compression 'zip'"),
+        (["--features", "fc6", "--epochs", "-1"], "argument --epochs: expected a whole number from 0 up, got '-1'"),
+        (["--features", "fc6", "--compress", "zip"], "argument --compress: unknown compression 'zip'"),
     ]
     for options, message in calls:
         assert train(folder, "wrong", *options) == 2

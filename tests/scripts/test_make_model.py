@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sppnet.data.embedded import embedded_models
 from sppnet.data.scenes import make_scenes
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.detector import detector_of
 from sppnet.detector.options import FeatureOptions, FineTuneOptions
 from sppnet.detector.recipes import RECIPES
 from sppnet.scripts.cli import main
-from sppnet.scripts.make_model import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -90,4 +90,4 @@ def test_an_unknown_name(capsys):
 
 
 def test_every_model_has_a_recipe():
-    assert set(NAMES) == set(RECIPES)
+    assert set(embedded_models()) == set(RECIPES)

@@ -67,7 +67,7 @@ def test_recall_over_a_labelled_set(tmp_path, capsys):
         ([], "expected either IMAGES or --dataset"),
         (["a.jpg", "--dataset", "b"], "expected either IMAGES or --dataset"),
         (["nowhere.jpg"], "nowhere.jpg: no such image"),
-        (["nowhere.jpg", "--max", "0"], "max_boxes must be at least 1"),
+        (["nowhere.jpg", "--max", "0"], "argument --max: expected a whole number from 1 up, got '0'"),
         (["nowhere.jpg", "--method", "best"], "invalid choice: 'best'"),
     ],
 )

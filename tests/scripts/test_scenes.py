@@ -1,12 +1,11 @@
-import argparse
-
 import pytest
 from sppnet.data.open import open_dataset
 from sppnet.scripts import scenes
+from sppnet.scripts.parser import CommandParser
 
 
 def parse(*words):
-    parser = argparse.ArgumentParser()
+    parser = CommandParser()
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quiet", action="store_true")
     scenes.add_arguments(parser)
@@ -29,4 +28,4 @@ def test_quiet_says_nothing(tmp_path, capsys):
 def test_a_negative_count_is_refused(capsys):
     with pytest.raises(SystemExit):
         parse("made", "--train", -1)
-    assert "expected 0 or more scenes" in capsys.readouterr().err
+    assert "expected a whole number from 0 up, got '-1'" in capsys.readouterr().err

@@ -32,12 +32,13 @@ def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path,
     assert "dense, 150 windows, boxes regressed 2 times" in capsys.readouterr().out
 
 
-WINDOWS = "at least one window of an image is looked at, and regressed 0 or more times"
-
-
 @pytest.mark.parametrize(
     ("option", "number", "said"),
-    [("--max-windows", "0", WINDOWS), ("--regressions", "-1", WINDOWS), ("--C", "0", "must be more than 0, not 0.0")],
+    [
+        ("--max-windows", "0", "expected a whole number from 1 up, got '0'"),
+        ("--regressions", "-1", "expected a whole number from 0 up, got '-1'"),
+        ("--C", "0", "must be more than 0, not 0.0"),
+    ],
 )
 def test_impossible_numbers_are_refused_before_any_work(scenes, tmp_path, capsys, option, number, said):
     call = ["train", str(scenes), "--out", str(tmp_path / "m.safetensors"), "--weights", "none", option, number]

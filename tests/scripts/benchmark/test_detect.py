@@ -108,8 +108,8 @@ def test_each_photograph_is_drawn_after_the_warm_up(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--count", "0"], "--count must be at least 1, not 0"),
-        (["--repeats", "0"], "--repeats must be at least 1, not 0"),
+        (["--count", "0"], "argument --count: expected a whole number from 1 up, got '0'"),
+        (["--repeats", "0"], "argument --repeats: expected a whole number from 1 up, got '0'"),
         (["--plot", "a.svg", "--no-growth"], "--plot draws the growth, which --no-growth leaves out"),
         (["--plot", "a"], "--plot writes SVG or PNG; expected a name that ends in .svg or .png, not a"),
     ],

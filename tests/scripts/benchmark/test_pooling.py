@@ -4,8 +4,8 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-from sppnet.data.errors import InputError
 from sppnet.scripts.benchmark import pooling as bench_pooling
+from sppnet.scripts.cli import main
 
 
 def test_both_sides_pool_the_same_bits():
@@ -27,6 +27,7 @@ def test_windows_stay_on_the_map_and_reach_its_ends():
     assert windows[:, 2:].max(axis=0).tolist() == [bench_pooling.WIDTH - 1, bench_pooling.HEIGHT - 1]
 
 
-def test_refuses_to_measure_nothing():
-    with pytest.raises(InputError, match="at least 1, not 0 and 10"):
-        bench_pooling.measure(Namespace(windows=0, repeats=10))
+@pytest.mark.parametrize("option", ["--windows", "--repeats"])
+def test_refuses_to_measure_nothing(option, capsys):
+    assert main(["benchmark", "pooling", option, "0"]) == 2
+    assert f"argument {option}: expected a whole number from 1 up, got '0'" in capsys.readouterr().err

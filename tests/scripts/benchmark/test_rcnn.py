@@ -178,12 +178,12 @@ def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sample", "10"], "--sample must be at least 200, not 10"),
-        (["--windows", "0"], "--windows must be at least 1"),
+        (["--sample", "10"], "argument --sample: expected a whole number from 200 up, got '10'"),
+        (["--windows", "0"], "argument --windows: expected a whole number from 1 up, got '0'"),
         (["--models", "a", "b"], "--accuracy needs the two models"),
         (["--accuracy", "x"], "--accuracy needs the two models"),
         (["--plot", "x.pdf"], "ends in .svg or .png, not x.pdf"),
-        (["--scales", "3"], "expected 1, 5 or 1,5"),
+        (["--scales", "3"], "expected any of 1,5, got '3'"),
         (["--backbone", "alexnott"], "alexnet"),
         (["--images", "nowhere"], "nowhere"),
         (["--accuracy", "x", "--models", "a.safetensors", "b.safetensors"], "a.safetensors: no such model file"),

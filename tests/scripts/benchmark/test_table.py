@@ -309,19 +309,22 @@ def test_text_names_metric_sets_and_both_sides():
     assert re.split("  +", header)[1:] == ["1 scale", "paper 1 scale", "5 scales", "paper 5 scales"]
     assert lines_of(text)["pool5"] == ["12.3", "50.0", "40.0", "50.0"]
     assert lines_of(text)["softmax"] == ["20.0", "-", "30.0", "50.0"]
-    assert "not in the means, for want of objects to find: dog" in text
+    assert "not in the means (no objects): dog" in text
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ("--test-set trainval", "12 of its 12 images are in the training set"),
-        ("--rows pool5,fc8", "argument --rows: unknown 'fc8'; expected any of pool5,fc6,fc7,ftfc6"),
-        ("--columns 2", "argument --columns: unknown '2'; expected any of 1,5"),
-        ("--epochs 0", "--epochs must be at least 1, not 0"),
-        ("--single 0", "scales must be positive side lengths in pixels"),
+        (
+            "--rows pool5,fc8",
+            "argument --rows: expected any of pool5,fc6,fc7,ftfc6,ftfc7,ftfc7+bbox,softmax, got 'pool5,fc8'",
+        ),
+        ("--columns 2", "argument --columns: expected any of 1,5, got '2'"),
+        ("--epochs 0", "argument --epochs: expected a whole number from 1 up, got '0'"),
+        ("--single 0", "argument --single: expected a whole number from 1 up"),
         ("--held-out 1", "the held-out part must be at least 0 and less than 1"),
-        ("--fc-width 0", "fc layers need a width of at least 1"),
+        ("--fc-width 0", "argument --fc-width: expected a whole number from 1 up"),
         ("--classes box,cat", "cat"),
         ("--test-set nothing", "nothing"),
         ("--test-images somewhere", "an image folder (somewhere) goes with a COCO annotation file"),

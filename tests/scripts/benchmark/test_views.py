@@ -1,6 +1,5 @@
 """``sppnet benchmark views``: what it measures and says; no test depends on how long anything takes."""
 
-import argparse
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +11,7 @@ from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.classification.views import Views, from_crops, named_views
 from sppnet.scripts.benchmark import views as bench_views
+from sppnet.scripts.parser import CommandParser
 
 SMALL = ["--backbone", "squeezenet1_1", "--pyramid", "1,2", "--fc-width", "8", "--classes", "4", "--rounds", "2"]
 
@@ -36,7 +36,7 @@ def classifier():
 
 
 def arguments(*words):
-    parser = argparse.ArgumentParser()
+    parser = CommandParser()
     bench_views.add_arguments(parser)
     shared = SimpleNamespace(device="cpu", quiet=True, seed=0)
     return parser.parse_args(list(map(str, words)), namespace=shared)
@@ -103,11 +103,15 @@ def test_a_sample_is_scaled_to_all_crops(classifier, monkeypatch):
         assert times[bench_views.MAPS].median == 1
 
 
+@pytest.mark.parametrize("option", ["--rounds", "--sample", "--fc-width", "--classes"])
+def test_a_count_of_nothing_is_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        arguments("photograph", option, 0)
+    assert f"argument {option}: expected a whole number from 1 up, got '0'" in capsys.readouterr().err
+
+
 def test_what_makes_no_sense_is_refused(photograph, tmp_path):
     for words, message in [
-        (["--rounds", "0"], "--rounds must be at least 1, not 0"),
-        (["--sample", "0"], "--sample must be at least 1, not 0"),
-        (["--fc-width", "0"], "--fc-width must be at least 1"),
         (["--views", "eleven"], "'eleven' are not known; expected one, ten, 96"),
         (["--backbone", "squeezenot"], "squeezenet"),
     ]:

@@ -421,7 +421,10 @@ def test_wrong_calls_are_one_line(folder, tmp_path, capsys):
             "has box, disc, star, triangle, expected some of blue, green, red",
         ),
         (("predict", tmp_path / "nowhere", "--model", one), "nowhere: no such image"),
-        (("predict", colours, "--model", one, "--top", "0"), "--top must be at least 1, not 0"),
+        (
+            ("predict", colours, "--model", one, "--top", "0"),
+            "argument --top: expected a whole number from 1 up, got '0'",
+        ),
         (("predict", colours, "--model", folder / "crop.safetensors", "--views", "98"), "other --views than '98'"),
     ]
     for words, expected in calls:

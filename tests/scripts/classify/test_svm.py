@@ -153,7 +153,7 @@ def test_unreadable_photographs_are_named_and_the_status_is_1(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--views", "full,whole"], "unknown view 'whole'; expected any of full,crop,warp"),
+        (["--views", "full,whole"], "expected any of full,crop,warp, got 'full,whole'"),
         (["--C", "1,0"], "expected positive numbers with commas between them, got '1,0'"),
         (["--C", "1,inf"], "expected positive numbers"),
         (["--C", "x"], "expected positive numbers"),

@@ -1,0 +1,257 @@
+"""Arguments that several commands share, and the kinds of values that options take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..data.embedded import DEFAULT_MODEL, embedded_models
+from ..data.errors import InputError
+from ..detector.options import FEATURE_KINDS, Compression, FeatureOptions
+from .parser import CommandParser, whole_number
+
+T = TypeVar("T")
+
+SET_HELP = "image set: the list ImageSets/Main/SET.txt of a VOC dataset"
+CLASSIFIER_HELP = "a model file of 'sppnet classify train'"
+
+
+def comma_list(
+    kind: Callable[[str], T], expected: str, good: Callable[[tuple[T, ...]], bool]
+) -> Callable[[str], tuple[T, ...]]:
+    """What reads a list of values from a text with commas between them.
+
+    Parameters
+    ----------
+    kind : function
+        Reads one value; a ``ValueError`` refuses it.
+    expected : str
+        What the error says that the list should have been.
+    good : function
+        Whether all values together will do.
+    """
+
+    def read(text: str) -> tuple[T, ...]:
+        try:
+            values = tuple(kind(part.strip()) for part in text.split(","))
+            if good(values):
+                return values
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
+
+    return read
+
+
+names = comma_list(
+    str,
+    "different names with commas between them",
+    lambda parts: all(parts) and len(set(parts)) == len(parts),
+)
+integers = comma_list(
+    int,
+    "positive whole numbers with commas between them",
+    lambda numbers: min(numbers) >= 1,
+)
+positive_numbers = comma_list(
+    float,
+    "positive numbers with commas between them",
+    lambda numbers: all(0 < number < float("inf") for number in numbers),
+)
+
+
+def some_of(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """What reads a list of some of ``known`` names; they come back once each, in the order of ``known``."""
+    known = tuple(known)
+    read = comma_list(str, f"any of {','.join(known)}", lambda parts: set(parts) <= set(known))
+    return lambda text: tuple(sorted(set(read(text)), key=known.index))
+
+
+def compression(text: str) -> Compression:
+    """What ``--compress`` says."""
+    try:
+        return Compression.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_images_argument(parser: CommandParser, nargs: str, dest: str = "images") -> None:
+    """IMAGES, photographs without labels."""
+    parser.groups["data"].add_argument(dest, nargs=nargs, metavar="IMAGES", help="image files, folders or globs")
+
+
+def add_dataset_arguments(
+    parser: CommandParser,
+    default_set: str | None,
+    *name: str,
+    set_help: str = SET_HELP,
+    images: bool = True,
+    **options: Any,
+) -> None:
+    """DATASET, or the option of that ``name``, ``--set`` and, unless its images lie beside it, ``--images``."""
+    data = parser.groups["data"]
+    data.add_argument(
+        *(name or ["dataset"]),
+        type=Path,
+        metavar="D" if name else "DATASET",
+        help="a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main), its parent, or a COCO annotation file",
+        **options,
+    )
+    _add_set_arguments(parser, default_set, set_help, images)
+
+
+def add_labelled_arguments(parser: CommandParser, default_set: str) -> None:
+    """FOLDERs of photographs that are labelled as a whole, ``--set``, ``--images``, ``--classes`` and ``--crops``."""
+    data = parser.groups["data"]
+    data.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder with one folder of photographs for each class, a folder in VOC layout, or a COCO annotation "
+        "file; several folders with one label for each photograph become one set",
+    )
+    _add_set_arguments(parser, default_set)
+    add_classes_argument(parser)
+    data.add_argument("--crops", action="store_true", help="use VOC's or COCO's objects, cut out, as photographs")
+
+
+def _add_set_arguments(
+    parser: CommandParser, default_set: str | None, set_help: str = SET_HELP, images: bool = True
+) -> None:
+    data = parser.groups["data"]
+    data.add_argument("--set", default=default_set, metavar="SET", help=set_help)
+    if images:
+        data.add_argument("--images", type=Path, metavar="DIR", help="folder with the images of a COCO annotation file")
+
+
+def add_classes_argument(parser: CommandParser) -> None:
+    """``--classes``."""
+    parser.groups["data"].add_argument(
+        "--classes", type=names, metavar="A,B", help="use these classes only (default: all that are labelled)"
+    )
+
+
+def add_model_arguments(parser: CommandParser) -> None:
+    """``--model``, which may be given several times, and what takes the place of a model's own options."""
+    network = parser.groups["network"]
+    network.add_argument(
+        "--model",
+        action="append",
+        metavar="M",
+        help=f"{detector_help()}; several --model are combined (default: {DEFAULT_MODEL})",
+    )
+    network.add_argument(
+        "--scales",
+        type=integers,
+        metavar="N,N",
+        help="image scales: lengths of the shorter side in pixels (default: the model's)",
+    )
+    add_compress_argument(parser, "compress the fc layers on loading: svd keeps a share E of the energy or R ranks, ")
+    windows = parser.groups["windows"]
+    add_count(windows, "--max-windows", None, "windows scored in an image (default: the model's)")
+
+
+def add_compress_argument(parser: CommandParser, start: str, **options: Any) -> None:
+    """``--compress``, whose help has this start."""
+    options = {"type": compression, "metavar": "svd[=E|R],bfloat16", **options}
+    parser.groups["network"].add_argument("--compress", help=f"{start}bfloat16 halves the bytes", **options)
+
+
+def detector_help() -> str:
+    """What may stand for a detector on the command line."""
+    return f"a model file of 'sppnet train' or {bundled_help()}"
+
+
+def bundled_help() -> str:
+    """The models that come with the package."""
+    return f"a bundled model ({', '.join(embedded_models()) or 'here none'})"
+
+
+def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path, layer: bool = True) -> None:
+    """``--backbone``, ``--weights``, ``--pyramid`` and, unless it cannot be chosen, ``--layer``."""
+    network = parser.groups["network"]
+    network.add_argument(
+        "--backbone",
+        default=backbone,
+        metavar="NAME",
+        help="a torchvision classification network, zf5 (the paper's), or sppnet_small or sppnet_medium, which learn "
+        "from nothing on a laptop",
+    )
+    network.add_argument(
+        "--weights",
+        default=weights,
+        metavar="imagenet|none|FILE",
+        help="torchvision's weights (downloaded once), random weights, or a state dict (.safetensors, .pth)",
+    )
+    if layer:
+        network.add_argument(
+            "--layer", metavar="NAME", help="the network's layer whose map is pooled (default: the last of stride 16)"
+        )
+    add_pyramid_argument(parser)
+
+
+def add_pyramid_argument(parser: CommandParser) -> None:
+    """``--pyramid``."""
+    parser.groups["network"].add_argument(
+        "--pyramid",
+        type=integers,
+        default=FeatureOptions.levels,
+        metavar="N,N",
+        help="pyramid levels; level n pools n x n bins",
+    )
+
+
+def add_features_argument(parser: CommandParser, default: str) -> None:
+    """``--features`` of windows."""
+    parser.groups["network"].add_argument(
+        "--features",
+        choices=FEATURE_KINDS,
+        default=default,
+        help="what the SVMs see of a window: its pooled map, or the output of an fc layer",
+    )
+
+
+def add_fc_width_argument(parser: CommandParser, default: int) -> None:
+    """``--fc-width``."""
+    add_count(parser.groups["network"], "--fc-width", default, "outputs of fc6 and fc7 where they start at random")
+
+
+def add_count(
+    group: argparse._ArgumentGroup, name: str, default: int | None, what: str, least: int = 1, **options: Any
+) -> None:
+    """An option that is a whole number from ``least`` up."""
+    group.add_argument(name, type=whole_number(least), default=default, metavar="N", help=what, **options)
+
+
+def add_held_out_argument(
+    parser: CommandParser, default: float, what: str = "part of the photographs to score on, without learning from them"
+) -> None:
+    """``--held-out``."""
+    parser.groups["data"].add_argument("--held-out", type=float, default=default, metavar="PART", help=what)
+
+
+def add_json_argument(parser: CommandParser, what: str) -> None:
+    """``--json``."""
+    parser.groups["output"].add_argument("--json", type=Path, metavar="FILE", help=what)
+
+
+def add_file_output(parser: CommandParser, what: str = "model file to write") -> None:
+    """``--out`` for a file that takes long to make, and ``--work``."""
+    output = parser.groups["output"]
+    output.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help=what)
+    output.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="folder for intermediate results, from which a stopped run goes on (default: FILE with .work)",
+    )
+
+
+def add_folder_output(parser: CommandParser, default: str) -> None:
+    """``--out`` for a folder."""
+    parser.groups["output"].add_argument(
+        "-o", "--out", type=Path, default=Path(default), metavar="DIR", help="output folder"
+    )
