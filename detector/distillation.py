@@ -18,7 +18,8 @@ from .convolutions.backbone import Backbone
 from .convolutions.truncation import cut, to_learn
 from .convolutions.weights import weights_key
 from .descent.curves import write_curves
-from .descent.descent import Descent, Epoch
+from .descent.descent import Descent
+from .descent.epochs import Epoch
 from .descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER, Augmentation, LearnOptions
 from .descent.photographs import Batch, Photographs
 from .modelfile import write_model

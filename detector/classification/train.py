@@ -21,7 +21,8 @@ from ...data.store import content_key
 from ...eval.classification import classification_ap, top_k_accuracy
 from ..convolutions.weights import weights_key
 from ..descent.curves import write_curves
-from ..descent.descent import Descent, Epoch
+from ..descent.descent import Descent
+from ..descent.epochs import Epoch
 from ..descent.options import Augmentation, LearnOptions
 from ..descent.photographs import Batch, Photographs, normalised
 from .network import SPPClassifier

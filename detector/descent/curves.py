@@ -5,29 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING
 
 from ...data.store import write_text
 from ...eval.figures import Axis, save_figure
 from ...eval.plots import Line, line_chart
-from .descent import Epoch
+from .epochs import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class Losses(Protocol):
-    """What the curves need of an epoch of any training; the other fields of its dataclass go into the table."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def loss(self) -> float:
-        """On what is learnt from."""
-
-    @property
-    def held_out_loss(self) -> float | None:
-        """On what is held out; None without."""
 
 
 def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, axis: str) -> None:
@@ -49,7 +35,7 @@ def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, 
         save_figure(folder / "accuracy.svg", score_chart(history, score, axis))
 
 
-def loss_chart(history: Sequence[Losses], title: str, axis: str, training: str = "training") -> Figure:
+def loss_chart(history: Sequence[Epoch], title: str, axis: str, training: str = "training") -> Figure:
     """The loss of every epoch, on what is learnt from (the line called ``training``) and on what is held out."""
     lines = [_line(training, [epoch.loss for epoch in history])]
     held_out = [epoch.held_out_loss for epoch in history]
@@ -67,9 +53,9 @@ def score_chart(history: Sequence[Epoch], score: str, axis: str) -> Figure:
     return line_chart("Held-out photographs, one view", lines, _EPOCHS, Axis(axis, (0.0, 1.0)))
 
 
-def history_table(history: Sequence[Losses]) -> str:
-    """A row of CSV for each epoch, of at least one, under the names of its fields; what is missing stays empty."""
-    names = [field.name for field in fields(history[0])]
+def history_table(history: Sequence[Epoch]) -> str:
+    """A row of CSV for each epoch, under the same names for every training; what is missing stays empty."""
+    names = [field.name for field in fields(Epoch)]
     rows = [",".join(_text(getattr(epoch, name)) for name in names) for epoch in history]
     return "\n".join([",".join(names), *rows]) + "\n"
 

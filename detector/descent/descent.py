@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ...data.arrays import Array
 from ...data.errors import InputError
-from ...data.progress import log
-from ...data.store import Checkpoint
-from ..head.compression import bfloat16_is_fast
+from .epochs import Epoch, EpochRunner
 from .options import Augmentation, LearnOptions
 from .photographs import Batch, Photographs, normalised
 
@@ -25,38 +22,8 @@ from .photographs import Batch, Photographs, normalised
 _STEPS = (0.6, 0.85)
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to.
-
-    Attributes
-    ----------
-    number : int
-        From 1.
-    size : int
-        Side of the images learnt from, pixels.
-    rate : float
-        Learning rate after the warm-up, or at the epoch's start.
-    loss : float
-        Mean over the epoch's batches, with augmentation and dropout.
-    held_out_loss, held_out_score : float or None
-        On one view of each held-out photograph: the loss, and a score that is the higher the better, None where there
-        is nothing to score.
-    held_out_top5 : float or None
-        The top-5 accuracy, where photographs have one label and there are more than five.
-    """
-
-    number: int
-    size: int
-    rate: float
-    loss: float
-    held_out_loss: float | None = None
-    held_out_score: float | None = None
-    held_out_top5: float | None = None
-
-
-class Descent(ABC):
-    """Learning by stochastic gradient descent; every epoch has random numbers of its own, so it can be resumed.
+class Descent(EpochRunner):
+    """Learning from photographs by stochastic gradient descent.
 
     What is learnt is said by :meth:`_loss`, how well by :meth:`_score`.
 
@@ -77,7 +44,7 @@ class Descent(ABC):
 
     Attributes
     ----------
-    history : list of Epoch
+    history : list of .epochs.Epoch
     """
 
     def __init__(
@@ -94,15 +61,12 @@ class Descent(ABC):
             raise InputError(f"a network learns from 2 or more photographs that can be read, not {len(photographs)}")
         if options.schedule == "plateau" and not held_out:
             raise InputError("the schedule 'plateau' looks at the held-out loss, and no photograph is held out")
-        self.network, self.photographs, self.held_out = network, photographs, held_out
-        self.options, self.augmentation, self.report = options, augmentation, report
-        self.device = next(network.parameters()).device
-        self.mixed = bfloat16_is_fast(self.device) if options.mixed is None else options.mixed
+        super().__init__(network, report, options.mixed)
+        self.photographs, self.held_out = photographs, held_out
+        self.options, self.augmentation = options, augmentation
         self.rate = rate if options.rate is None else options.rate
-        self.history: list[Epoch] = []
         self.optimizer = self._optimizer()
-        self._averaged: dict[str, Tensor] = {}
-        self._steps = 0
+        self._averaged: AveragedModel | None = None
 
     def _parts(self) -> list[tuple[nn.Module, float]]:
         """The network's parts, each with the factor on its learning rate."""
@@ -135,20 +99,8 @@ class Descent(ABC):
         """Side of the images of an epoch, counted from 0, pixels."""
         return self.options.size_at(epoch)
 
-    def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
-        """Go through the epochs that are left; afterwards the network is in eval mode.
-
-        Raises
-        ------
-        InputError
-            When learning diverges.
-        """
-        while len(self.history) < self.options.epochs:
-            self._epoch()
-            after_epoch()
-        if self.options.average:
-            self.network.load_state_dict(self._averaged)
-        self.network.eval()
+    def _finished(self) -> bool:
+        return len(self.history) >= self.options.epochs
 
     def _epoch(self) -> None:
         done, options = len(self.history), self.options
@@ -156,12 +108,8 @@ class Descent(ABC):
         seed = [options.seed, done]
         losses: list[Tensor] = []
         batches_in_epoch = len(self.photographs) // min(options.batch, len(self.photographs))
-        devices = [self.device] if self.device.type == "cuda" else []
         rate = 0.0
-        with torch.random.fork_rng(devices=devices):
-            # Dropout draws from torch's generator; each epoch has its own seed, so that a resumed run goes on alike.
-            torch.manual_seed(int(np.random.default_rng(seed).integers(2**31)))
-            self.network.train()
+        with self._learning(np.random.default_rng(seed)):
             batches = self.photographs.training(size, self.augmentation, options.batch, seed)
             with closing(batches):
                 for number, batch in enumerate(batches):
@@ -205,113 +153,60 @@ class Descent(ABC):
     def _images(self, images: Tensor) -> Tensor:
         return normalised(images.to(self.device, non_blocking=True))
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
-
     def _step(self, batch: Batch) -> Tensor:
         loss = self._loss(self._images(batch.images), batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         if self.options.average:
-            self._average()
+            if self._averaged is None:
+                self._averaged = self._mean_model()
+            self._averaged.update_parameters(self.network)
         return loss.detach()
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Bring the running mean up to date: a plain mean of the steps while they are few."""
-        state = self.network.state_dict()
-        if not self._averaged:
-            self._averaged = {name: value.clone() for name, value in state.items()}
-        self._steps += 1
-        share = max(1 / self._steps, 1 - self.options.average)
-        for name, value in state.items():
-            if value.is_floating_point():
-                self._averaged[name].lerp_(value, share)
-            else:
-                self._averaged[name].copy_(value)
+    def _mean_model(self) -> AveragedModel:
+        """The running mean of the network and its buffers: a plain mean of the steps while they are few."""
+
+        def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+            share = max(1 / (int(steps) + 1), 1 - self.options.average)
+            for mean, value in zip(averaged, current, strict=True):
+                if value.is_floating_point():
+                    mean.lerp_(value, share)
+                else:
+                    mean.copy_(value)
+
+        return AveragedModel(self.network, multi_avg_fn=update, use_buffers=True)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
         """Inside, the network has the averaged weights, if there are any, and is in eval mode."""
-        if not self._averaged:
+        result = self._result()
+        if result is None:
             self.network.eval()
             yield
             return
         last = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self._averaged)
+        self.network.load_state_dict(result)
         self.network.eval()
         try:
             yield
         finally:
             self.network.load_state_dict(last)
 
-    def run_resumably(self, work: Path, stage: str, key: str, after_epoch: Callable[[], None], quiet: bool) -> None:
-        """:meth:`run`, from where an earlier run with the same key stopped.
+    def _result(self) -> dict[str, Tensor] | None:
+        return None if self._averaged is None else self._averaged.module.state_dict()
 
-        Parameters
-        ----------
-        work : Path
-            Folder in which the state after each epoch is kept.
-        stage, key : str
-            What the state is called, and what it depends on.
-        after_epoch : callable
-            Called when the state has been kept.
-        quiet : bool
-        """
-        checkpoint = Checkpoint(work, stage, key)
-        kept = checkpoint.load()
-        if kept is not None:
-            self.restore(kept)
-            log(f"going on after epoch {len(self.history)}", quiet)
+    def _more(self) -> dict[str, Tensor]:
+        if self._averaged is None:
+            return {}
+        averaged = {f"averaged.{name}": value for name, value in self._averaged.module.state_dict().items()}
+        return averaged | {"steps": self._averaged.n_averaged}
 
-        def keep() -> None:
-            checkpoint.save(self.state())
-            after_epoch()
-
-        self.run(keep)
-
-    def state(self) -> dict[str, Array]:
-        """Everything that :meth:`restore` needs to go on bit for bit."""
-        arrays = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        arrays |= {f"averaged.{name}": value for name, value in self._averaged.items()}
-        for name, parameter in self.network.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                if value is not None:
-                    arrays[f"optimizer.{key}.{name}"] = value
-        rows = [[np.nan if value is None else value for value in asdict(epoch).values()] for epoch in self.history]
-        return {
-            # Copies: training goes on in place.
-            **{name: value.cpu().numpy().copy() for name, value in arrays.items()},
-            "history": np.array(rows, np.float64),
-            "steps": np.array(self._steps),
-        }
-
-    def restore(self, arrays: dict[str, Array]) -> None:
-        """Go back to a :meth:`state` of the same photographs and options."""
-
-        def part(kind: str) -> dict[str, Tensor]:
-            start = f"{kind}."
-            return {
-                name.removeprefix(start): torch.tensor(value, device=self.device)
-                for name, value in arrays.items()
-                if name.startswith(start)
-            }
-
-        self.network.load_state_dict(part("network"))
-        self._averaged, self._steps = part("averaged"), int(arrays["steps"])
-        parameters = dict(self.network.named_parameters())
-        for path, value in part("optimizer").items():
-            key, _, name = path.partition(".")
-            parameter = parameters[name]
-            if value.shape == parameter.shape:
-                # The layout of the parameter is what the arithmetic is done in.
-                value = torch.empty_like(parameter).copy_(value)
-            self.optimizer.state[parameter][key] = value
-        self.history = [
-            Epoch(int(row[0]), int(row[1]), *row[2:4], *(None if np.isnan(value) else value for value in row[4:]))
-            for row in arrays["history"].tolist()
-        ]
+    def _restore_more(self, arrays: Mapping[str, Array]) -> None:
+        if self.options.average:
+            self._averaged = self._mean_model()
+            self._averaged.module.load_state_dict(self._part(arrays, "averaged"))
+            self._averaged.n_averaged.fill_(int(arrays["steps"]))
 
 
 def drops_at_plateaus(losses: list[float], patience: int) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ...data.arrays import Array
 from ...data.boxes import flip, iou
 from ...data.errors import InputError
 from ...eval.timing import StageTimer
-from ..head.compression import bfloat16_is_fast
+from ..descent.epochs import Epoch, EpochRunner
 from ..head.head import Head
 from ..options import FineTuneOptions
 from .sampling import TrainingImages
@@ -29,30 +29,7 @@ _MEAN_IMAGES = 200
 _ROWS = 1024
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one visit to every image came to.
-
-    Attributes
-    ----------
-    epoch : int
-        From 1.
-    rate : float
-        Learning rate of the weights.
-    loss : float
-        Mean cross-entropy, nats, of the batches learnt from, dropout on.
-    held_out_loss, held_out_accuracy : float or None
-        Of windows of the held-out images, dropout off; None without such images.
-    """
-
-    epoch: int
-    rate: float
-    loss: float
-    held_out_loss: float | None
-    held_out_accuracy: float | None
-
-
-class FineTuner:
+class FineTuner(EpochRunner):
     """Learns a head's fc6, fc7 and fc8 by stochastic gradient descent.
 
     Every epoch draws new windows of every image, pools them once from the cached maps
@@ -67,8 +44,10 @@ class FineTuner:
     ----------
     images : TrainingImages
         Its features must be pooled ones; maps of the mirror images must be cached too when ``options.mirror``.
+    fit, held_out : sequence of int
+        Which of them are learnt from, and which the epochs are compared on.
     head : Head
-        Where to start; learnt in place.
+        Where to start; learnt in place. In the end it is that of the best epoch, without held-out images of the last.
     options : FineTuneOptions
     seed : int
     report : callable
@@ -76,24 +55,27 @@ class FineTuner:
 
     Attributes
     ----------
-    history : list of Epoch
+    history : list of .epochs.Epoch
+        Losses are cross-entropies in nats, with dropout for what is learnt from; the held-out score is the accuracy.
     """
+
+    network: Head
 
     def __init__(
         self,
         images: TrainingImages,
+        fit: Sequence[int],
+        held_out: Sequence[int],
         head: Head,
         options: FineTuneOptions,
         seed: int,
         report: Callable[[str], None],
     ):
-        self.images, self.options, self.seed, self.report = images, options, seed, report
-        self.device = images.features.device
-        self.head = head.to(self.device)
-        self.background = self.head.width("fc8") - 1
-        self.mixed = bfloat16_is_fast(self.device)
-        weights = [p for name, p in self.head.named_parameters() if name.endswith("weight")]
-        biases = [p for name, p in self.head.named_parameters() if name.endswith("bias")]
+        super().__init__(head.to(images.features.device), report)
+        self.images, self.fit, self.held_out, self.options, self.seed = images, fit, held_out, options, seed
+        self.background = head.width("fc8") - 1
+        weights = [p for name, p in head.named_parameters() if name.endswith("weight")]
+        biases = [p for name, p in head.named_parameters() if name.endswith("bias")]
         # As in Caffe: biases learn at twice the rate and do not decay.
         self.optimizer = torch.optim.SGD(
             [{"params": weights, "weight_decay": options.weight_decay}, {"params": biases, "weight_decay": 0.0}],
@@ -101,38 +83,30 @@ class FineTuner:
             momentum=options.momentum,
             fused=True,
         )
-        self.history: list[Epoch] = []
         self.timer = StageTimer(self.device.type)
-        self.best: dict[str, Tensor] = self._copy()
+        self.best: dict[str, Tensor] = {}
         self.mean = torch.zeros(images.features.pooled_width, device=self.device)
-        self._started = False
 
-    def run(self, fit: Sequence[int], held_out: Sequence[int], after_epoch: Callable[[], None] = lambda: None) -> Head:
-        """Learn from the images ``fit``; returns the head of the best epoch, the last one without held-out images.
+    def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
+        """Learn (see :meth:`.epochs.EpochRunner.run`).
 
         Raises
         ------
         InputError
-            When no window of ``fit`` overlaps an object by enough to be a positive, or learning diverges.
+            When no window of the images overlaps an object by enough to be a positive, or learning diverges.
         """
-        if not self._started:
-            self._started = True
-            self.mean = self._mean_row(fit)
-            if self.head.pretrained:
+        if not self.history:
+            self.mean = self._mean_row()
+            if self.network.pretrained:
                 # What it was trained for stays what it computes.
                 self._move_bias(1)
-                self.best = self._copy()
-        if not self._finished():
-            validation = self._held_out_rows(held_out)
-            while not self._finished():
-                self._epoch(fit, validation)
-                after_epoch()
-        self.head.load_state_dict(self.best)
+            self.best = self._copy()
+        super().run(after_epoch)
         self._move_bias(-1)
-        return self.head.eval()
 
-    def _mean_row(self, fit: Sequence[int]) -> Tensor:
+    def _mean_row(self) -> Tensor:
         """The mean (pooled_width,) of the windows that an epoch draws, over some images."""
+        fit = self.fit
         rng = np.random.default_rng([self.seed, len(fit)])
         total = torch.zeros(self.images.features.pooled_width, dtype=torch.float64)
         count = 0
@@ -144,10 +118,10 @@ class FineTuner:
 
     def _move_bias(self, sign: int) -> None:
         """Put the mean row's part of fc6's outputs into its bias (+1), or take it out (-1)."""
-        fc6 = self.head.fc6
+        fc6 = self.network.fc6
         assert isinstance(fc6, nn.Linear)
         with torch.no_grad():
-            fc6.bias.add_(sign * self.head.scale * (fc6.weight.double() @ self.mean.double()).float())
+            fc6.bias.add_(sign * self.network.scale * (fc6.weight.double() @ self.mean.double()).float())
 
     def _finished(self) -> bool:
         """All epochs done, or no better held-out loss for too long (the reference looked at its test set here)."""
@@ -156,18 +130,14 @@ class FineTuner:
         waited = done - 1 - int(np.argmin(losses)) if losses else 0
         return done >= self.options.epochs or waited >= self.options.patience
 
-    def _epoch(self, fit: Sequence[int], validation: tuple[Tensor, Tensor] | None) -> None:
+    def _epoch(self) -> None:
         done = len(self.history)
-        rate = self.options.rate_at(done, self.head.pretrained)
+        rate = self.options.rate_at(done, self.network.pretrained)
         self.optimizer.param_groups[0]["lr"], self.optimizer.param_groups[1]["lr"] = rate, 2 * rate
         rng = np.random.default_rng([self.seed, done])
         losses = []
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            # Dropout draws from torch's generator; each epoch has its own seed, so that a resumed run goes on alike.
-            torch.manual_seed(int(rng.integers(2**31)))
-            self.head.train()
-            batches = self._batches(fit, rng)
+        with self._learning(rng):
+            batches = self._batches(rng)
             while True:
                 with self.timer.stage("pooling"):
                     batch = next(batches, None)
@@ -177,13 +147,13 @@ class FineTuner:
         if not losses:
             raise InputError(
                 f"fine-tuning found fewer than {self.options.positives_in_batch} windows that overlap an object by "
-                f"{self.options.positive_iou} in {len(fit)} images: label more images, or train on pool5 features"
+                f"{self.options.positive_iou} in {len(self.fit)} images: label more images, or train on pool5 features"
             )
-        loss, accuracy = self._validate(validation) if validation is not None else (None, None)
+        loss, accuracy = (None, None) if self._validation is None else self._validate(*self._validation)
         mean = float(torch.stack(losses).mean())
         if not np.isfinite(mean):
             raise InputError(f"fine-tuning diverged in epoch {done + 1}: a rate of {rate:g} is too high")
-        self.history.append(Epoch(done + 1, rate, mean, loss, accuracy))
+        self.history.append(Epoch(done + 1, None, rate, mean, loss, accuracy))
         line = f"fine-tuning, epoch {done + 1} of {self.options.epochs}: rate {rate:.1e}, loss {mean:.3f}"
         if loss is not None:
             line += f", held-out loss {loss:.3f}, accuracy {accuracy:.3f}"
@@ -204,7 +174,7 @@ class FineTuner:
     def _step(self, rows: Tensor, labels: Tensor) -> Tensor:
         with self.timer.stage("products"):
             with self._precision():
-                logits = self.head(rows)
+                logits = self.network(rows)
             loss = functional.cross_entropy(logits.float(), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -212,35 +182,32 @@ class FineTuner:
             self.optimizer.step()
         return loss.detach()
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
-
-    def _validate(self, validation: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    def _validate(self, rows: Tensor, labels: Tensor) -> tuple[float, float]:
         """Mean cross-entropy and accuracy."""
-        rows, labels = validation
-        self.head.eval()
+        self.network.eval()
         loss = correct = 0.0
         with torch.inference_mode(), self._precision():
             for start in range(0, len(rows), _ROWS):
                 part = slice(start, start + _ROWS)
-                logits = self.head(rows[part].to(self.device).float() - self.mean).float()
+                logits = self.network(rows[part].to(self.device).float() - self.mean).float()
                 wanted = labels[part].to(self.device)
                 loss += float(functional.cross_entropy(logits, wanted, reduction="sum"))
                 correct += float((logits.argmax(dim=1) == wanted).sum())
         return loss / len(rows), correct / len(rows)
 
-    def _held_out_rows(self, held_out: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    @cached_property
+    def _validation(self) -> tuple[Tensor, Tensor] | None:
         """Rows and labels of the same windows at every epoch, of the images as they are."""
         drawn = [
             self._draw(index, np.random.default_rng([self.seed, index]), _HELD_OUT_POSITIVES, False)
-            for index in held_out
+            for index in self.held_out
         ]
         labels = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *(label for _, label in drawn)]))
         return (torch.cat([rows for rows, _ in drawn]), labels) if len(labels) else None
 
-    def _batches(self, fit: Sequence[int], rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Mini-batches, their share of positives fixed, from as many images at a time as memory holds."""
-        options = self.options
+        options, fit = self.options, self.fit
         row_bytes = 2 * self.images.features.pooled_width
         most = options.positives_of_each(len(fit))
         windows = most * (1 + options.negatives_per_positive)
@@ -289,43 +256,17 @@ class FineTuner:
         return rows.index_select(0, torch.from_numpy(cells.inverse)), labels[chosen]
 
     def _copy(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.head.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
-    def state(self) -> dict[str, Array]:
-        """Everything that :meth:`restore` needs to go on bit for bit."""
-        arrays = {f"head.{name}": value.cpu().numpy() for name, value in self.head.state_dict().items()}
-        arrays |= {f"best.{name}": value.cpu().numpy() for name, value in self.best.items()}
-        for name, parameter in self.head.named_parameters():
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                arrays[f"momentum.{name}"] = momentum.cpu().numpy()
-        rows = [[np.nan if value is None else value for value in asdict(epoch).values()] for epoch in self.history]
-        arrays["mean"] = self.mean.cpu().numpy()
-        arrays["history"] = np.array(rows, np.float64)
-        return arrays
+    def _result(self) -> dict[str, Tensor] | None:
+        return self.best
 
-    def restore(self, arrays: dict[str, Array]) -> None:
-        """Go back to a :meth:`state` of the same images and options."""
+    def _more(self) -> dict[str, Tensor]:
+        return {f"best.{name}": value for name, value in self.best.items()} | {"mean": self.mean}
 
-        def part(kind: str) -> dict[str, Tensor]:
-            start = f"{kind}."
-            return {
-                name.removeprefix(start): torch.from_numpy(value).to(self.device)
-                for name, value in arrays.items()
-                if name.startswith(start)
-            }
-
-        self.head.load_state_dict(part("head"))
-        self.best = part("best")
-        self.mean, self._started = torch.from_numpy(arrays["mean"]).to(self.device), True
-        momenta = part("momentum")
-        for name, parameter in self.head.named_parameters():
-            if name in momenta:
-                self.optimizer.state[parameter]["momentum_buffer"] = momenta[name]
-        self.history = [
-            Epoch(int(row[0]), *row[1:3], *(None if np.isnan(value) else value for value in row[3:]))
-            for row in arrays["history"].tolist()
-        ]
+    def _restore_more(self, arrays: Mapping[str, Array]) -> None:
+        self.best = self._part(arrays, "best")
+        self.mean = torch.tensor(arrays["mean"], device=self.device)
 
 
 def labelled_windows(

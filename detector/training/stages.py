@@ -28,6 +28,9 @@ from .sampling import TrainingImages, mean_norm, regression_windows
 #: Part of every stage's key; raised when what a stage keeps or means changes.
 STAGES = 2
 
+#: Part of the key of the fine-tuning; raised when what is kept of it changes.
+FINE_TUNING = 2
+
 #: Images between two checkpoints of the mining.
 CHECKPOINT_EVERY = 200
 
@@ -108,24 +111,19 @@ class Stages:
         """The head that fine-tuning makes of ``start``; its loss curves lie in the folder as SVG and CSV."""
         if options.epochs == 0:
             return start.eval()
-        key = self.key("fine-tuning", head_key(start), options.to_dict())
-        tuner = FineTuner(self.images, start, options, self.options.seed, self._log)
-        checkpoint = Checkpoint(self.folder, "fine-tuning", key)
-        state = checkpoint.load()
-        if state is not None:
-            tuner.restore(state)
-            self._log(f"going on after {len(tuner.history)} epochs of the fine-tuning")
+        key = self.key("fine-tuning", FINE_TUNING, head_key(start), options.to_dict())
+        split, seed = self.split, self.options.seed
+        tuner = FineTuner(self.images, split.fit, split.held_out, start, options, seed, self._log)
         curves = self.folder / f"fine-tuning-{key}.svg"
 
-        def keep() -> None:
-            checkpoint.save(tuner.state())
+        def draw() -> None:
             chart = loss_chart(tuner.history, "Fine-tuning", "cross-entropy", training="training, with dropout")
             save_figure(curves, chart)
             write_text(curves.with_suffix(".csv"), history_table(tuner.history))
 
-        head = tuner.run(self.split.fit, self.split.held_out, keep)
+        tuner.run_resumably(self.folder, "fine-tuning", key, draw, self.quiet)
         self._log(f"loss curves: {curves} and .csv")
-        return head
+        return tuner.network
 
     def svms(self, features: Features[Any], options: SVMOptions, everything: bool) -> Planes:
         """SVMs of features with hard negatives, learnt from all images or without the held-out ones."""

@@ -10,7 +10,8 @@ from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.classification.train import Training, classification_loss, one_view
-from sppnet.detector.descent.descent import Epoch, drops_at_plateaus
+from sppnet.detector.descent.descent import drops_at_plateaus
+from sppnet.detector.descent.epochs import Epoch
 from sppnet.detector.descent.options import Augmentation, LearnOptions
 from sppnet.detector.descent.photographs import Photographs, normalised
 
@@ -241,7 +242,7 @@ def test_scoring_changes_nothing_and_scores_what_would_be_kept(training, photogr
     states = states_after_steps(learnt)
     learnt._epoch()
     # Scored at its end, the network goes on from the last step.
-    before, averaged = states[-1], dict(learnt._averaged)
+    before, averaged = states[-1], learnt._averaged and state_of(learnt._averaged.module)
     assert_same(learnt.network.state_dict(), before)
     with learnt._kept():
         scores = learnt._score()

@@ -38,10 +38,10 @@ def images(scenes, features, tmp_path_factory):
     return TrainingImages(samples, keys, [image_size(sample.path) for sample in samples], proposals, cache)
 
 
-def tuner_on(images, options=OPTIONS, report=lambda line: None):
+def tuner_on(images, options=OPTIONS, report=lambda line: None, fit=FIT, held_out=HELD_OUT):
     scale = 20 / mean_norm(images, 0)
     head = Head(images.features.pooled_width, options.width, CLASSES, options.dropout, seed=1, scale=scale)
-    return FineTuner(images, head, options, 0, report)
+    return FineTuner(images, fit, held_out, head, options, 0, report)
 
 
 def same(first, second):
@@ -83,7 +83,7 @@ def test_image_without_objects_teaches_nothing(images):
     others = TrainingImages([empty], images.image_keys[:1], images.sizes[:1], images.proposals[:1], images.cache)
     assert set(labelled_windows(others, 0, OPTIONS, CLASSES)[1].tolist()) == {-1}
     with pytest.raises(InputError, match="fewer than 4 windows that overlap an object"):
-        tuner_on(others).run([0], [])
+        tuner_on(others, fit=[0], held_out=[]).run()
 
 
 def test_batches_mix_images_in_the_asked_for_proportion(images, monkeypatch):
@@ -99,7 +99,7 @@ def test_batches_mix_images_in_the_asked_for_proportion(images, monkeypatch):
         return rows, labels
 
     monkeypatch.setattr(tuner, "_draw", draw)
-    batches = list(tuner._batches(FIT, np.random.default_rng(0)))
+    batches = list(tuner._batches(np.random.default_rng(0)))
     assert set(drawn) == set(FIT)
     assert batches
     for rows, labels in batches:
@@ -114,7 +114,7 @@ def test_little_memory_takes_images_a_few_at_a_time(images, monkeypatch):
     tuner = tuner_on(images, replace(OPTIONS, max_gigabytes=2 * one_image / 1e9))
     counts = []
     monkeypatch.setattr(tuner, "_mix", lambda labels, rng: counts.append(len(labels)) or [])
-    list(tuner._batches(FIT, np.random.default_rng(0)))
+    list(tuner._batches(np.random.default_rng(0)))
     assert len(counts) == 3
 
 
@@ -140,12 +140,12 @@ def test_mirrored_windows_see_the_mirror_image(images):
 def test_learning_lowers_the_loss(images):
     lines = []
     tuner = tuner_on(images, replace(OPTIONS, epochs=8, drops=()), lines.append)
-    head = tuner.run(FIT, HELD_OUT)
+    tuner.run()
     first, last = tuner.history[0], tuner.history[-1]
     assert last.loss < 0.8 * first.loss
-    assert len(lines) == 2 * len(tuner.history) == 2 * last.epoch
+    assert len(lines) == 2 * len(tuner.history) == 2 * last.number
     assert re.fullmatch(r"\d+ steps in \d+ s: pooling \d+ %, products \d+ %, update \d+ %", lines[1])
-    assert not head.training
+    assert not tuner.network.training
 
 
 def copy_of(head):
@@ -161,54 +161,55 @@ def test_the_best_epoch_is_the_result(images):
     """A rate far too high makes later epochs worse; the head must be that of the best one."""
     tuner = tuner_on(images, replace(OPTIONS, epochs=6, rate=0.1, drops=(), patience=2))
     seen = []
-    tuner.run(FIT, HELD_OUT, lambda: seen.append(copy_of(tuner.head)))
+    tuner.run(lambda: seen.append(copy_of(tuner.network)))
     losses = [epoch.held_out_loss for epoch in tuner.history]
     best = int(np.argmin(losses))
     assert best < len(losses) - 1
-    same(without_bias(tuner.head.state_dict()), without_bias(seen[best]))
+    same(without_bias(tuner.network.state_dict()), without_bias(seen[best]))
     assert len(losses) == 6 or len(losses) - 1 - best == 2
 
 
 def test_without_held_out_images_all_epochs_count(images):
-    tuner = tuner_on(images, replace(OPTIONS, epochs=2))
+    tuner = tuner_on(images, replace(OPTIONS, epochs=2), held_out=[])
     last = []
-    tuner.run(FIT, [], lambda: last.append(copy_of(tuner.head)))
+    tuner.run(lambda: last.append(copy_of(tuner.network)))
     assert [epoch.held_out_loss for epoch in tuner.history] == [None, None]
-    same(without_bias(tuner.head.state_dict()), without_bias(last[-1]))
+    same(without_bias(tuner.network.state_dict()), without_bias(last[-1]))
 
 
 def test_mean_row_ends_up_in_the_bias(images):
     """What learns is a function of rows less their mean; what comes out is the same function of rows as they are."""
-    tuner = tuner_on(images, replace(OPTIONS, epochs=1))
+    tuner = tuner_on(images, replace(OPTIONS, epochs=1), held_out=[])
     learnt = []
-    tuner.run(FIT, [], lambda: learnt.append(copy_of(tuner.head)))
+    tuner.run(lambda: learnt.append(copy_of(tuner.network)))
     rows, _ = tuner._draw(0, np.random.default_rng(0), 4, False)
     with torch.no_grad():
-        result = tuner.head(rows.float())
-        tuner.head.load_state_dict(learnt[0])
-        expected = tuner.head(rows.float() - tuner.mean)
+        result = tuner.network(rows.float())
+        tuner.network.load_state_dict(learnt[0])
+        expected = tuner.network(rows.float() - tuner.mean)
     assert tuner.mean.norm() > 0.5 * rows.float().norm(dim=1).mean()
     np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_pretrained_layers_start_as_the_function_they_are(images):
-    tuner = tuner_on(images, replace(OPTIONS, epochs=1, rate=1e-12))
-    tuner.head.pretrained = True
+    tuner = tuner_on(images, replace(OPTIONS, epochs=1, rate=1e-12), held_out=[])
+    tuner.network.pretrained = True
     rows, _ = tuner._draw(0, np.random.default_rng(0), 4, False)
-    tuner.head.eval()
-    before = tuner.head(rows.float()).detach()
-    after = tuner.run(FIT, [])(rows.float()).detach()
+    tuner.network.eval()
+    before = tuner.network(rows.float()).detach()
+    tuner.run()
+    after = tuner.network(rows.float()).detach()
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
 
 
 def test_diverging_is_said(images):
     with pytest.raises(InputError, match="diverged in epoch 1: a rate of 1e\\+06 is too high"):
-        tuner_on(images, replace(OPTIONS, rate=1e6)).run(FIT, HELD_OUT)
+        tuner_on(images, replace(OPTIONS, rate=1e6)).run()
 
 
 def test_stopped_run_goes_on_bit_for_bit(images):
     whole = tuner_on(images)
-    whole.run(FIT, HELD_OUT)
+    whole.run()
     first = tuner_on(images)
     states = []
 
@@ -218,12 +219,12 @@ def test_stopped_run_goes_on_bit_for_bit(images):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        first.run(FIT, HELD_OUT, stop)
+        first.run(stop)
     second = tuner_on(images)
     second.restore(states[-1])
-    second.run(FIT, HELD_OUT)
+    second.run()
     assert second.history == whole.history
-    same(dict(second.head.state_dict()), dict(whole.head.state_dict()))
+    same(dict(second.network.state_dict()), dict(whole.network.state_dict()))
     assert len(whole.history) > 2
 
 
@@ -251,11 +252,11 @@ def test_impossible_options_are_refused():
 
 def test_curves_show_every_epoch(images):
     tuner = tuner_on(images, replace(OPTIONS, epochs=2))
-    tuner.run(FIT, HELD_OUT)
+    tuner.run()
     table = history_table(tuner.history).splitlines()
-    assert table[0] == "epoch,rate,loss,held_out_loss,held_out_accuracy"
+    assert table[0] == "number,size,rate,loss,held_out_loss,held_out_score,held_out_top5"
     assert [line.split(",")[0] for line in table[1:]] == ["1", "2"]
-    assert float(table[1].split(",")[3]) == pytest.approx(tuner.history[0].held_out_loss, rel=1e-5)
+    assert float(table[1].split(",")[4]) == pytest.approx(tuner.history[0].held_out_loss, rel=1e-5)
     learnt, held_out = loss_chart(tuner.history, "Fine-tuning", "cross-entropy").axes[0].lines
     assert learnt.get_ydata().tolist() == [epoch.loss for epoch in tuner.history]
     assert held_out.get_ydata().tolist() == [epoch.held_out_loss for epoch in tuner.history]
