@@ -37,6 +37,8 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "text.color": "#333",
     "text.parse_math": False,  # a class may be called "$x$"
+    "figure.constrained_layout.w_pad": 8 * PIXEL,
+    "figure.constrained_layout.h_pad": 8 * PIXEL,
     "axes.edgecolor": "#333",
     "axes.labelcolor": "#333",
     "xtick.color": "#333",

@@ -14,6 +14,7 @@ from sppnet.detector.options import DetectOptions, FeatureOptions
 from sppnet.detector.pooling.spp import bins
 from sppnet.scripts.benchmark import detect as bench_detect
 from sppnet.scripts.benchmark import growth
+from sppnet.scripts.benchmark.growth import write_growth_charts
 from sppnet.scripts.cli import main
 
 SIZE = (96, 128)
@@ -187,3 +188,13 @@ def test_photographs_are_resized_in_proportion():
 def test_peak_memory_is_in_bytes():
     held = np.ones(2**26, np.uint8)
     assert held.nbytes < bench_detect.peak_memory("cpu")["process"] < 2**44
+
+
+def test_charts_of_the_growth_are_png_where_the_name_says_so(tmp_path):
+    growth = {
+        name: [{measure: at, "stages": {"whole": {"median": 0.01 * at}}} for at in (1, 10)]
+        for name, measure in (("windows", "windows"), ("size", "megapixels"))
+    }
+    write_growth_charts(tmp_path / "g.png", growth)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g-size.png", "g-windows.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
