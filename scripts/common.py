@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.embedded import DEFAULT_MODEL
@@ -60,6 +62,23 @@ def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: It
     listed = [one for value in given for one in (value if isinstance(value, list | tuple) else [value])]
     named = (path for one in listed if isinstance(one, str | Path) for path in files_named(one))
     refuse_inputs(outputs, (path for part in (inputs, named) for path in part))
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Keep Python's garbage collector from searching what is made in here: modules, models, compiled loops.
+
+    While torch is imported it looks for cycles again and again among hundreds of thousands of objects, and once more at
+    the program's end, which takes a third of the time of the import. All of them stay in use.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def compile_kernels(quiet: bool) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_folder_output, add_images_argument, add_model_arguments, some_of
-from .common import compile_kernels, model_name, model_names, protect_inputs, resolve_device
+from .common import compile_kernels, loading, model_name, model_names, protect_inputs, resolve_device
 from .parser import CommandParser
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ def formats(text: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in every image; 1 when some could not be read or drawn."""
-    from ..data.formats import Results
     from ..data.outputs import make_writable
     from ..data.progress import log
 
@@ -74,10 +73,13 @@ def run(args: argparse.Namespace) -> int:
     drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in drawn_names(paths).items()}
     protect_inputs(args, [*results_files(args.out, args.format), *drawn.values()], paths)
     check_replaced(drawn.values())
-    detector = load_detector(args)
-    check_threshold(args, detector)
-    make_writable(args.out if args.no_draw else args.out / "images")
-    compile_kernels(args.quiet)
+    with loading():
+        from ..data.formats import Results
+
+        detector = load_detector(args)
+        check_threshold(args, detector)
+        make_writable(args.out if args.no_draw else args.out / "images")
+        compile_kernels(args.quiet)
     undrawn: dict[str, str] = {}
     draw = None if args.no_draw else drawing(drawn, undrawn)
     found, failed = detect_all(detector, paths, args.threshold, args.quiet, draw)
