@@ -1,4 +1,4 @@
-"""The one exception that speaks to the user."""
+"""The one exception that speaks to the user, and the warning."""
 
 from __future__ import annotations
 
@@ -28,3 +28,7 @@ class NotCalibratedError(ValueError, AttributeError):
 
     Also an AttributeError, so that ``hasattr`` and ``getattr`` with a default answer as for what is not there.
     """
+
+
+class MisuseWarning(UserWarning):
+    """Python code asks for something that works and is hardly meant; the command line prints it as one line."""

@@ -1,13 +1,23 @@
-"""Saying how far a job is: a bar on a terminal, a few plain lines elsewhere, always on stderr."""
+"""Saying how far a job is: a bar on a terminal, a few plain lines elsewhere, and messages.
+
+Lines and messages go to the logger ``sppnet``, where a program that uses the package decides what becomes of them.
+:func:`messages_on_stderr` is what the command line decides.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from threading import Timer
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from .errors import MisuseWarning
+
+LOGGER = logging.getLogger("sppnet")
 
 Item = TypeVar("Item")
 
@@ -39,15 +49,58 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
 
 
 def log(message: str, quiet: bool = False) -> None:
-    """A line on stderr, above a running bar rather than through it."""
-    if quiet:
-        return
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+    """Tell the logger ``sppnet`` what is going on, unless the caller wants quiet."""
+    if not quiet:
+        LOGGER.info(message)
 
-        tqdm.write(message, file=sys.stderr)
-    else:
-        print(message, file=sys.stderr, flush=True)
+
+def warn(message: str) -> None:
+    """Tell the logger ``sppnet`` what failed or needs a look, which a wish for quiet does not silence."""
+    LOGGER.warning(message)
+
+
+@contextmanager
+def messages_on_stderr(quiet: bool = False) -> Iterator[None]:
+    """In this block the logger's messages are plain lines on stderr, above a running bar rather than through it.
+
+    Parameters
+    ----------
+    quiet : bool
+        Only what failed or needs a look.
+    """
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, MisuseWarning):
+            warn(f"warning: {message}")
+        else:
+            shown(message, category, *where, **more)
+
+    before = LOGGER.level, LOGGER.propagate
+    handler = _Lines()
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
+    LOGGER.propagate = False  # or a library that sets up Python's logging would have every line written twice
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", MisuseWarning)
+            shown, warnings.showwarning = warnings.showwarning, show
+            yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.level, LOGGER.propagate = before
+
+
+class _Lines(logging.Handler):
+    """Messages alone, on what is stderr at that time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            tqdm.write(message, file=sys.stderr)
+        else:
+            print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager

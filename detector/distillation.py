@@ -58,7 +58,7 @@ def distil(
         Where the state after each epoch and the curves are kept; the file's name with ``.work`` by default.
     device : str
     quiet : bool
-        Say nothing on stderr but warnings.
+        No bars, and no messages to the logger ``sppnet`` but warnings.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from importlib import import_module
 
 from .. import __version__
 from ..data.errors import InputError
+from ..data.progress import messages_on_stderr
 from .parser import CommandParser
 
 COMMANDS = {
@@ -80,7 +81,8 @@ def _run(argv: list[str]) -> int:
     except SystemExit as end:  # argparse has answered: --help, --version, or a wrong call
         return end.code if isinstance(end.code, int) else 2
     args.command_line = shlex.join(["sppnet", *argv])
-    return int(import_module("." + args.command.replace("-", "_"), __package__).run(args))
+    with messages_on_stderr(args.quiet):
+        return int(import_module("." + args.command.replace("-", "_"), __package__).run(args))
 
 
 def _complain(message: str) -> int:

@@ -190,7 +190,7 @@ def detect_all(
     The arguments are those of :func:`.stream.detect_files`.
     """
     from ..data.errors import ImageError
-    from ..data.progress import log, track
+    from ..data.progress import track, warn
     from ..detector.detection.stream import detect_files
 
     found: list[ImageDetections] = []
@@ -199,7 +199,7 @@ def detect_all(
         for path, result in track(zip(paths, results, strict=True), "detecting", len(paths), quiet):
             if isinstance(result, ImageError):
                 failed[str(path)] = str(result)
-                log(f"sppnet: {result}")
+                warn(f"sppnet: {result}")
             else:
                 found.append(result)
     return found, failed
@@ -213,14 +213,14 @@ def drawing(drawn: dict[Path, Path], undrawn: dict[str, str]) -> Finish:
     """
     from ..data.errors import InputError
     from ..data.image import DRAWING, write_image
-    from ..data.progress import log
+    from ..data.progress import warn
 
     def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
         try:
             write_image(drawn[path], detections.draw(image), comment=DRAWING)
         except (InputError, OSError, MemoryError) as error:
             undrawn[str(path)] = f"{path}: cannot be drawn ({error or type(error).__name__}); what was found is kept"
-            log(f"sppnet: {undrawn[str(path)]}")
+            warn(f"sppnet: {undrawn[str(path)]}")
 
     return draw
 

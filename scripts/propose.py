@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import ImageError, InputError
     from ..data.folder import find_images
     from ..data.image import read_image
-    from ..data.progress import log, track
+    from ..data.progress import log, track, warn
     from ..data.store import atomic_path, write_json
     from ..eval.recall import recall_and_mabo
     from ..proposals.backends import make_proposer
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             boxes = proposer(read_image(path), path.stem)
         except ImageError as error:
             failed += 1
-            log(f"sppnet: {error}")
+            warn(f"sppnet: {error}")
         else:
             with atomic_path(files[path]) as temporary:
                 np.savez(temporary, boxes=boxes)

@@ -3,4 +3,14 @@
 import sys
 from pathlib import Path
 
+import pytest
+from sppnet.data.progress import messages_on_stderr
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def messages():
+    """What the package tells its logger stands on stderr, as it does for a command."""
+    with messages_on_stderr():
+        yield

@@ -67,7 +67,7 @@ def train_classifier(
         Where the state after each epoch and the curves are kept; the model file's name with ``.work`` by default.
     device : str
     quiet : bool
-        Say nothing on stderr but warnings.
+        No bars, and no messages to the logger ``sppnet`` but warnings.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import numpy as np
 from ...data.arrays import Array
 from ...data.errors import InputError
 from ...data.labelled import LabelledImage, LabelledImages
-from ...data.progress import log
+from ...data.progress import log, warn
 from ...eval.classification import classification_ap, mean_class_accuracy
 from ...eval.report import text_table
 from ..convolutions.backbone import Backbone
@@ -238,7 +238,7 @@ class Transfer:
         rows, failed = represent_all(self.backbone, options, images, self.head, self.quiet)
         for name, message in failed.items():
             if name not in self.failed:
-                log(f"warning: {message}")
+                warn(f"warning: {message}")
         self.failed |= failed
         kept = np.array([index for index, image in enumerate(images) if image.name not in failed], np.int64)
         return _Rows(rows, targets[kept]), kept

@@ -15,7 +15,7 @@ from ...data.ahead import ahead
 from ...data.arrays import Array
 from ...data.errors import ImageError
 from ...data.labelled import LabelledImages
-from ...data.progress import log, track
+from ...data.progress import track, warn
 from ..convolutions.backbone import MEAN, STD
 from ..windows.scales import resize
 from .augment import at_size, centre_crop, training_crop, warped
@@ -72,7 +72,7 @@ class Photographs:
             for index, pixels in enumerate(track(read, label, len(images), quiet)):
                 if isinstance(pixels, ImageError):
                     self.failed[images[index].name] = str(pixels)
-                    log(f"sppnet: {pixels}")
+                    warn(f"sppnet: {pixels}")
                     continue
                 readable.append(index)
                 room -= pixels.nbytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,7 @@ import torch
 
 from ...data.arrays import Array
 from ...data.detections import Detections
-from ...data.errors import InputError
-from ...data.progress import log
+from ...data.errors import InputError, MisuseWarning
 from .base import BaseDetector
 from .detector import Detector
 
@@ -65,7 +65,8 @@ class CombinedDetector(BaseDetector):
         scorers = [detector.bundle.scorer for detector in detectors]
         if len(set(scorers)) > 1:
             kinds = ", ".join(f"model {number} {scorer}" for number, scorer in enumerate(scorers, start=1))
-            log(f"warning: scores of different kinds are compared as they are: {kinds}")
+            message = f"scores of different kinds are compared as they are: {kinds}"
+            warnings.warn(message, MisuseWarning, stacklevel=2)
 
     @property
     def calibrated(self) -> bool:

@@ -68,7 +68,7 @@ class Stages:
     folder : path
         Where checkpoints are kept.
     quiet : bool
-        Say nothing on stderr.
+        No bars, and no messages to the logger ``sppnet`` but warnings.
 
     Attributes
     ----------

@@ -77,7 +77,7 @@ def train(
     device : str
         ``"cpu"`` or ``"cuda"``.
     quiet : bool
-        Say nothing on stderr.
+        No bars, and no messages to the logger ``sppnet`` but warnings.
     **choices
         Attributes of :class:`.plan.TrainPlan` in the place of the plan's; None leaves the plan's.
 

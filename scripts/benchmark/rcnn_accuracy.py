@@ -55,7 +55,7 @@ class Accuracy:
         import numpy as np
 
         from ...data.errors import ImageError
-        from ...data.progress import log, track
+        from ...data.progress import track, warn
         from ...eval.voc_ap import evaluate_voc
 
         found: dict[str, list[Any]] = {name: [] for name in self.detectors}
@@ -66,7 +66,7 @@ class Accuracy:
             try:
                 image = sample.image
             except ImageError as error:
-                log(f"sppnet: {error}")
+                warn(f"sppnet: {error}")
                 failed.append(str(sample.path))
                 continue
             read.append(sample)

@@ -372,7 +372,7 @@ class _Bench:
         They are computed for the first row of a column that needs them.
         """
         from ...data.errors import ImageError
-        from ...data.progress import log, track
+        from ...data.progress import track, warn
         from ...detector.training.cache import MapCache
         from ...detector.windows.features import WindowFeatures
         from ...proposals.cache import ProposalCache
@@ -392,7 +392,7 @@ class _Bench:
             except ImageError as error:
                 found.append(None)
                 if index not in self._named:
-                    log(f"sppnet: {error}")
+                    warn(f"sppnet: {error}")
                     self._named.add(index)
         self._prepared[column] = maps, found
         return maps, found

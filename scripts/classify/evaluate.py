@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ...data.errors import ImageError, InputError
-    from ...data.progress import log, track
+    from ...data.progress import track, warn
     from ...data.store import write_json
     from ...detector.classification.network import SPPClassifier
     from ...detector.classification.predict import predict_all
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     with closing(predict_all(classifier, images, views, args.from_crops)) as predictions:
         for index, prediction in enumerate(track(predictions, "classifying", len(images), args.quiet)):
             if isinstance(prediction, ImageError):
-                log(f"sppnet: {prediction}")
+                warn(f"sppnet: {prediction}")
             else:
                 found.append(prediction.probabilities)
                 read.append(index)

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from ... import __version__
     from ...data.errors import ImageError
     from ...data.folder import FolderDataset
-    from ...data.progress import log, track
+    from ...data.progress import log, track, warn
     from ...data.store import write_json
     from ...detector.classification.network import SPPClassifier
     from ...detector.classification.predict import predict_all
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         for photograph, prediction in zip(photographs, progress, strict=True):
             if isinstance(prediction, ImageError):
                 failed.append({"file": photograph.id, "error": str(prediction)})
-                log(f"sppnet: {prediction}")
+                warn(f"sppnet: {prediction}")
                 continue
             order = np.argsort(-prediction.probabilities, kind="stable")
             labels = [(classifier.class_names[index], float(prediction.probabilities[index])) for index in order]

@@ -109,7 +109,7 @@ def add_arguments(parser: CommandParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Choose, learn, score; the table goes to stdout. 1 when some photographs could not be read."""
     from ...data.errors import InputError
-    from ...data.progress import log
+    from ...data.progress import warn
     from ...data.store import write_json
     from ...detector.classification.representation import Representation
     from ...detector.classification.transfer import PROTOCOLS, Protocol, Transfer
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for view, found in results.items():
         if found.inexact:
-            log(f"warning: {view}: {found.inexact} SVMs were stopped before they were solved")
+            warn(f"warning: {view}: {found.inexact} SVMs were stopped before they were solved")
         row = [view, found.chosen.scale, f"{found.chosen.C:g}", found.chosen.held_out, found.test]
         rows.append([*row, found.mean, found.deviation] if args.splits else row)
     print(f"{PROTOCOLS[protocol]}, linear SVMs on {args.features} features of {network.name}\n")

@@ -22,6 +22,7 @@ def fetched(monkeypatch):
     ("folder", "root", "year"),
     [("data", "data", "2007"), ("data/VOCdevkit/VOC2012", "data", "2012"), ("VOC2007", "VOC2007", "2007")],
 )
+@pytest.mark.usefixtures("messages")
 def test_the_year_and_the_place_follow_from_the_folder(fetched, tmp_path, capsys, folder, root, year):
     target = download_voc(tmp_path / folder, "train")
     assert fetched == [(tmp_path / root, year, "trainval", True)]

@@ -1,10 +1,15 @@
 import io
+import logging
 import sys
 import time
+import warnings
 
 import pytest
 from sppnet.data import progress
-from sppnet.data.progress import log, notice_if_slow, track
+from sppnet.data.errors import MisuseWarning
+from sppnet.data.progress import log, messages_on_stderr, notice_if_slow, track, warn
+
+on_stderr = pytest.mark.usefixtures("messages")
 
 
 class Terminal(io.StringIO):
@@ -12,6 +17,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@on_stderr
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 @pytest.mark.parametrize("quiet", [False, True])
 def test_items_go_by_untouched(monkeypatch, stream, quiet):
@@ -25,6 +31,7 @@ def test_items_go_by_untouched(monkeypatch, stream, quiet):
     assert ("note\n" in said) is not quiet
 
 
+@on_stderr
 def test_plain_lines_come_now_and_then_and_tell_the_time_left(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -36,6 +43,7 @@ def test_plain_lines_come_now_and_then_and_tell_the_time_left(monkeypatch, capsy
     assert len(lines) == 10
 
 
+@on_stderr
 def test_without_a_total_the_time_gone_is_told(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -48,12 +56,14 @@ def test_without_a_total_the_time_gone_is_told(monkeypatch, capsys):
     ]
 
 
+@on_stderr
 def test_results_on_stdout_stay_clean(capsys):
     list(track([1], "things"))
     log("note")
     assert capsys.readouterr().out == ""
 
 
+@on_stderr
 def test_slow_block_is_spoken_of_and_a_quick_one_is_not(capsys):
     with notice_if_slow("this takes long", seconds=0.01):
         time.sleep(0.2)
@@ -63,3 +73,56 @@ def test_slow_block_is_spoken_of_and_a_quick_one_is_not(capsys):
     with notice_if_slow("this takes long", quiet=True, seconds=0.01):
         time.sleep(0.1)
     assert capsys.readouterr().err == ""
+
+
+def test_a_program_gets_messages_through_the_logger_and_nothing_on_stderr(caplog, capsys):
+    caplog.set_level(logging.INFO, "sppnet")
+    log("going on")
+    log("going on", quiet=True)
+    warn("a.jpg: broken")
+    list(track([1], "things"))
+    list(track([1], "things", quiet=True))
+    found = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert found[:2] == [("sppnet", "INFO", "going on"), ("sppnet", "WARNING", "a.jpg: broken")]
+    assert [line.startswith("things: 1 in ") for _, _, line in found[2:]] == [True]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_program_that_does_not_ask_for_them_gets_no_messages_but_warnings(caplog):
+    log("going on")
+    warn("a.jpg: broken")
+    assert [record.getMessage() for record in caplog.records] == ["a.jpg: broken"]
+
+
+def test_quiet_lets_what_failed_through(capsys):
+    with messages_on_stderr(quiet=True):
+        log("going on")
+        warn("a.jpg: 100 % broken")
+    assert capsys.readouterr().err == "a.jpg: 100 % broken\n"
+
+
+def test_messages_are_on_stderr_once_and_inside_the_block_alone(capsys, caplog):
+    logger = logging.getLogger("sppnet")
+    before = list(logger.handlers), logger.level, logger.propagate
+    root = logging.StreamHandler()
+    logging.getLogger().addHandler(root)
+    try:
+        with pytest.raises(KeyError), messages_on_stderr():
+            {}[log("inside")]
+    finally:
+        logging.getLogger().removeHandler(root)
+    assert (list(logger.handlers), logger.level, logger.propagate) == before
+    log("outside")
+    assert capsys.readouterr().err == "inside\n"
+
+
+def test_a_misuse_is_one_line_there_and_other_warnings_stay_as_they_are(capsys):
+    with messages_on_stderr():
+        for _ in range(2):
+            warnings.warn("odd scores", MisuseWarning, stacklevel=1)
+        assert capsys.readouterr().err == "warning: odd scores\n" * 2
+        with pytest.warns(DeprecationWarning, match="old"):
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+    with pytest.warns(MisuseWarning):
+        warnings.warn("odd scores", MisuseWarning, stacklevel=1)
+    assert "odd scores" not in capsys.readouterr().err

@@ -184,6 +184,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_file(paths, weights, tmp_path
     assert resumed.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.usefixtures("messages")
 def test_a_broken_photograph_is_named_and_left_out(paths, weights, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"not a photograph")

@@ -117,6 +117,7 @@ def test_again_gives_the_same_file(done, labelled, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
 
 
+@pytest.mark.usefixtures("messages")
 def test_a_stopped_run_goes_on_to_the_same_file(done, labelled, tmp_path, stopping, monkeypatch, capsys):
     _, out = done
     other = tmp_path / "model.safetensors"
@@ -169,6 +170,7 @@ def checkpointed(labelled, tmp_path):
     return images, again
 
 
+@pytest.mark.usefixtures("messages")
 def test_other_options_do_not_go_on_from_it(checkpointed, capsys, tmp_path):
     _, again = checkpointed
     assert "going on after epoch 1" in again(capsys)
@@ -182,6 +184,7 @@ def test_other_options_do_not_go_on_from_it(checkpointed, capsys, tmp_path):
         assert "going on" not in again(capsys, **changes)
 
 
+@pytest.mark.usefixtures("messages")
 def test_other_photographs_do_not_go_on_from_it(checkpointed, capsys):
     images, again = checkpointed
     shown = [LabelledImage(image.path, image.labels) for image in images]

@@ -151,6 +151,7 @@ def test_photographs_of_one_label_have_an_average_precision_too(planted):
     assert transfer_of(train, "voc07").run(SCALES, (1.0,), test).test == 1
 
 
+@pytest.mark.usefixtures("messages")
 def test_photographs_that_cannot_be_read_have_no_part_in_it(planted, capsys):
     train, test = single("train", (20, 20, 20)), single("test", (5, 6, 7))
     broken = ["train3", "train25", "test0", "test17"]

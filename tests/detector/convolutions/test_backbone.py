@@ -337,6 +337,7 @@ def test_a_pickle_is_never_executed(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.usefixtures("messages")
 def test_a_failed_download_is_one_clear_line(monkeypatch, capsys):
     def fail(*arguments, **options):
         raise OSError("no route to host")

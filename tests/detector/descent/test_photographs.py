@@ -95,6 +95,7 @@ def test_a_photograph_that_goes_away_is_an_error_that_names_it(numbered, monkeyp
         list(kept.centres("any", 3))
 
 
+@pytest.mark.usefixtures("messages")
 def test_unreadable_files_are_named_and_left_out(numbered, capsys):
     images = numbered(5)
     images[1].path.write_bytes(b"no image")

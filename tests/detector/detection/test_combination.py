@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference.combination import combine as slow_combine
 from sppnet import CombinedDetector, SPPDetector
 from sppnet.data.detections import Detections
-from sppnet.data.errors import InputError
+from sppnet.data.errors import InputError, MisuseWarning
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration
 from sppnet.detector.detection.combination import combine
@@ -172,15 +172,26 @@ def test_no_model_is_refused():
         CombinedDetector([])
 
 
-def test_scores_of_different_kinds_are_said_once(capsys):
+def test_scores_of_different_kinds_are_warned_of_once(recwarn):
     svm, softmax = Planted(Detections.empty(NAMES)), Planted(Detections.empty(NAMES), "softmax")
     CombinedDetector([svm, svm])
     CombinedDetector([softmax, softmax])
-    assert capsys.readouterr().err == ""
+    assert len(recwarn) == 0
     CombinedDetector([svm, softmax]).detect(IMAGE)
-    assert capsys.readouterr().err == (
-        "warning: scores of different kinds are compared as they are: model 1 svm, model 2 softmax\n"
-    )
+    warning = recwarn.pop(MisuseWarning)
+    assert str(warning.message) == "scores of different kinds are compared as they are: model 1 svm, model 2 softmax"
+    assert warning.filename == __file__
+    assert len(recwarn) == 0
+
+
+@pytest.mark.usefixtures("messages")
+def test_a_command_says_it_each_time_as_a_line(capsys):
+    for _ in range(2):
+        svm, softmax = Planted(Detections.empty(NAMES)), Planted(Detections.empty(NAMES), "softmax")
+        CombinedDetector([svm, softmax])
+        assert capsys.readouterr().err == (
+            "warning: scores of different kinds are compared as they are: model 1 svm, model 2 softmax\n"
+        )
 
 
 # --- real models -------------------------------------------------------------------------------------------------
