@@ -43,6 +43,6 @@ def find_model(model: str | Path) -> Path:
     if Path(model).is_file():
         return Path(model)
     if isinstance(model, str) and re.fullmatch(r"[\w-]+", model):
-        carried = f"the package carries {', '.join(known)}" if known else "this package carries none"
-        raise InputError(f"{model}: no such model file, nor the name of a model ({carried}); expected a name or a path")
+        carried = ", ".join(known) or "here none"
+        raise InputError(f"{model}: no such model file and no bundled model ({carried}); expected a name or a path")
     raise InputError(f"{model}: no such model file")

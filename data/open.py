@@ -44,11 +44,11 @@ def open_dataset(
             )
         if not image_set:
             raise InputError(
-                f"{path}: which image set? its ImageSets/Main has: {', '.join(image_sets(path)) or 'none'}"
+                f"{path}: name an image set; its ImageSets/Main has: {', '.join(image_sets(path)) or 'none'}"
             )
         return VOCDataset(path, image_set, classes)
     if path.suffix.lower() != ".json":
         raise InputError(f"{path}: expected a folder in VOC layout or a COCO annotation file (.json)")
     if images is None:
-        raise InputError(f"{path}: where are its images? a COCO annotation file needs the folder (--images)")
+        raise InputError(f"{path}: a COCO annotation file needs the folder of its images (--images)")
     return COCODataset(path, images, classes)

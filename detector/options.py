@@ -158,7 +158,7 @@ class DetectOptions(BaseOptions):
     nms : float
         IoU above which the lower-scoring of two boxes of a class goes; applied before and after the regression.
     regressions : int
-        How often a box is regressed, each time from where it was moved to; R-CNN and the reference do it once.
+        Box-regression passes, each on the boxes of the one before; R-CNN and the reference do one.
     max_per_class : int
         Detections kept for an image and class.
     show_above : float

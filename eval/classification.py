@@ -231,7 +231,7 @@ def classification_table(result: SingleLabelResult | VOCResult) -> str:
 
 
 def _without_images(names: Sequence[str]) -> str:
-    return f"\nnot in the mean, for want of images: {', '.join(names)}" if names else ""
+    return f"\nnot in the mean (no images): {', '.join(names)}" if names else ""
 
 
 def _rivals(scores: Array, labels: Array) -> Array:

@@ -79,7 +79,7 @@ def coco_table(result: COCOResult) -> str:
 
 
 def _without_objects(names: Sequence[str]) -> str:
-    return f"\nnot in the mean, for want of objects to find: {', '.join(names)}" if names else ""
+    return f"\nnot in the mean (no objects): {', '.join(names)}" if names else ""
 
 
 def write_curves_csv(path: str | Path, result: VOCResult) -> None:

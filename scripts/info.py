@@ -57,7 +57,7 @@ def backbone_lines(header: dict[str, Any]) -> list[str]:
     learn, held_out = card["training"], card["held_out"]
     rows = {
         "backbone": f"{header['backbone']}, layer {header['layer']}",
-        "imitates": f"{card['teacher']}, weights {card['teacher_weights']}",
+        "teacher": f"{card['teacher']}, weights {card['teacher_weights']}",
         "sizes": _sizes(learn["sizes"], learn["size_rule"]),
         "trained on": f"{card['images']} images without labels, {learn['epochs']} epochs",
         "made with": f"sppnet {card['version']}",
@@ -109,7 +109,7 @@ def card_lines(header: dict[str, Any]) -> list[str]:
 
 
 def _proposals(detection: dict[str, Any]) -> str:
-    """How many windows are looked at, and what becomes of those that are kept."""
+    """How many windows are scored, and what becomes of those that are kept."""
     times = detection.get("regressions", 1)
     moved = "" if times == 1 else f", boxes regressed {times} times"
     return f"{detection['proposals']}, {detection['max_windows']} windows{moved}"

@@ -1,4 +1,4 @@
-"""``sppnet make-model``: the models that the package carries, made again from photographs."""
+"""``sppnet make-model``: bundled models, rebuilt from photographs."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class ClassifierOptions(BaseOptions):
                 f"{self.dropout}"
             )
         if self.size < MIN_SIDE:
-            raise InputError(f"photographs are classified at {MIN_SIDE} pixels or more, not {self.size}")
+            raise InputError(f"the size of photographs must be {MIN_SIDE} pixels or more, not {self.size}")
         if self.fit not in FITS:
             raise InputError(f"fit must be one of {', '.join(FITS)}, not {self.fit!r}")
 

@@ -61,7 +61,7 @@ class Representation(BaseOptions):
                 f"{self.kind!r} and {self.view!r}"
             )
         if self.scale < MIN_SIDE:
-            raise InputError(f"photographs are looked at at {MIN_SIDE} pixels or more, not {self.scale}")
+            raise InputError(f"the scale of photographs must be {MIN_SIDE} pixels or more, not {self.scale}")
 
 
 def seen(options: Representation, image: Array) -> Array:

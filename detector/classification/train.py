@@ -80,7 +80,7 @@ def train_classifier(
     if network.fit != "any" and len(learn.sizes) > 1:
         raise InputError(f"without SPP a network takes one size of images, not {','.join(map(str, learn.sizes))}")
     if len(images.class_names) == 1 and not images.multi_label:
-        raise InputError(f"there is one class, {images.class_names[0]}: nothing to tell it from")
+        raise InputError(f"there is one class, {images.class_names[0]}; a classifier needs two or more")
     augmentation = replace(augmentation, warp=network.fit == "warp")
     if validation is None:
         images, validation = images.split(learn.held_out, learn.seed)

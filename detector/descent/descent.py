@@ -60,7 +60,7 @@ class Descent(EpochRunner):
         if len(photographs) < 2:
             raise InputError(f"a network learns from 2 or more photographs that can be read, not {len(photographs)}")
         if options.schedule == "plateau" and not held_out:
-            raise InputError("the schedule 'plateau' looks at the held-out loss, and no photograph is held out")
+            raise InputError("the schedule 'plateau' needs a held-out loss, and no photograph is held out")
         super().__init__(network, report, options.mixed)
         self.photographs, self.held_out = photographs, held_out
         self.options, self.augmentation = options, augmentation

@@ -128,7 +128,7 @@ class EpochRunner(ABC):
         kept = checkpoint.load()
         if kept is not None:
             self.restore(kept)
-            log(f"{stage}: going on after epoch {len(self.history)}", quiet)
+            log(f"{stage}: resuming after epoch {len(self.history)}", quiet)
 
         def keep() -> None:
             checkpoint.save(self.state())

@@ -103,8 +103,7 @@ class LearnOptions(BaseOptions):
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 2:
             raise InputError(
-                f"training takes 1 or more epochs, and batches of 2 or more photographs, not {self.epochs} and "
-                f"{self.batch}"
+                f"epochs must be at least 1 and the batch 2 or more photographs, not {self.epochs} and {self.batch}"
             )
         if self.rate is not None and not 0 < self.rate <= 1e6:
             raise InputError(f"the learning rate must be positive, and at most a million, not {self.rate}")
@@ -169,7 +168,7 @@ class Augmentation(BaseOptions):
         if self.kind not in KINDS:
             raise InputError(f"augmentation must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:
-            raise InputError(f"crops show from a part to a part of at most 1 of a photograph, not {self.area}")
+            raise InputError(f"area must be two parts of a photograph, 0 < least <= most <= 1, not {self.area}")
 
 
 #: The network that a distillation trains, and the one that teaches it.

@@ -116,7 +116,7 @@ def check(args: argparse.Namespace) -> None:
     from ...eval.figures import check_figure_path
 
     if (args.accuracy is None) != (args.models is None):
-        raise InputError("--accuracy needs the two models of --models, and these a set to be scored on")
+        raise InputError("--accuracy and --models go together: a data set and two models to score on it")
     if args.plot is not None:
         check_figure_path(args.plot, "--plot")
 

@@ -43,7 +43,7 @@ def test_a_name_is_a_name_though_a_file_is_called_so(carried):
 
 @pytest.mark.parametrize("name", ["animal", "Animals-2", "old", "README"])
 def test_an_unknown_name_gets_those_that_there_are(carried, name):
-    with pytest.raises(InputError, match=rf"^{name}: .* \(the package carries animals, cells\); expected a name or a"):
+    with pytest.raises(InputError, match=rf"^{name}: .* \(animals, cells\); expected a name or a"):
         find_model(name)
 
 
@@ -59,7 +59,7 @@ def test_a_package_without_models_says_so(carried, monkeypatch, there):
         file.unlink()
     monkeypatch.setattr(embedded, "models_folder", lambda: carried if there else carried / "nowhere")
     assert embedded_models() == {}
-    with pytest.raises(InputError, match=rf"^{DEFAULT_MODEL}: .* \(this package carries none\); expected") as caught:
+    with pytest.raises(InputError, match=rf"^{DEFAULT_MODEL}: .* \(here none\); expected") as caught:
         find_model(DEFAULT_MODEL)
     assert "\n" not in str(caught.value)
 

@@ -193,9 +193,9 @@ def test_what_cannot_be_opened_is_named(tmp_path, folders, voc, coco):
         open_labelled([])
     with pytest.raises(InputError, match="absent: no such dataset; expected one folder for each class"):
         open_labelled([folders, tmp_path / "absent"], crops=True)
-    with pytest.raises(InputError, match="which image set"):
+    with pytest.raises(InputError, match="name an image set"):
         open_labelled([voc])
-    with pytest.raises(InputError, match="where are its images"):
+    with pytest.raises(InputError, match="needs the folder of its images"):
         open_labelled([coco])
     with pytest.raises(InputError, match=r"folders: an image folder .* goes with a COCO annotation file"):
         open_labelled([folders], images=tmp_path)

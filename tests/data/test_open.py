@@ -13,7 +13,7 @@ def test_a_voc_folder(tmp_path):
     data = open_dataset(tmp_path, "train", classes=["star"])
     assert isinstance(data, VOCDataset)
     assert (len(data), data.class_names) == (1, ("star",))
-    with pytest.raises(InputError, match=r"which image set\? its ImageSets/Main has: train, val"):
+    with pytest.raises(InputError, match=r"name an image set; its ImageSets/Main has: train, val"):
         open_dataset(tmp_path)
     with pytest.raises(InputError, match="no image set 'test'; its ImageSets/Main has: train, val"):
         open_dataset(tmp_path, "test")
@@ -27,7 +27,7 @@ def test_a_coco_file(tmp_path):
     data = open_dataset(path, images=tmp_path)
     assert isinstance(data, COCODataset)
     assert data.class_names == ("cat",)
-    with pytest.raises(InputError, match="where are its images"):
+    with pytest.raises(InputError, match="needs the folder of its images"):
         open_dataset(path)
 
 

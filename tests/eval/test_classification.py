@@ -68,7 +68,7 @@ def test_without_images_there_is_no_accuracy():
             "accuracy": dict.fromkeys(NAMES),
         }
         assert result.confused_pairs(3) == []
-        assert "not in the mean, for want of images: cat, cow, dog" in classification_table(result)
+        assert "not in the mean (no images): cat, cow, dog" in classification_table(result)
         assert evaluate_single(np.zeros((0, 0)), none, ()).images == 0
 
 
@@ -267,7 +267,7 @@ def test_the_table_of_a_single_label_result():
         "cow         2     0.000",
         "dog         0         -",
         "mean        4     0.500",
-        "not in the mean, for want of images: dog",
+        "not in the mean (no images): dog",
         "",
         "accuracy over all images  value",
         "------------------------  -----",
@@ -294,5 +294,5 @@ def test_the_table_of_average_precisions_names_its_metrics():
         "cow         2              1.000        1.000",
         "dog         0                  -            -",
         "mean        4              1.000        1.000",
-        "not in the mean, for want of images: dog",
+        "not in the mean (no images): dog",
     ]

@@ -32,14 +32,14 @@ def test_voc_table_names_its_metrics_and_the_classes_without_objects():
     assert lines[2].split() == ["cat", "2", "3", "0.848", "0.833"]
     assert lines[3].split() == ["cow", "&", "calf", "0", "0", "-", "-"]
     assert lines[4].split() == ["mean", "2", "3", "0.848", "0.833"]
-    assert lines[5] == "not in the mean, for want of objects to find: cow & calf"
+    assert lines[5] == "not in the mean (no objects): cow & calf"
 
 
 def test_coco_table_names_its_metric():
     result = COCOResult(dict.fromkeys(SUMMARY_NAMES, 0.25), {"cat": 0.25, "dog": float("nan")})
     table = coco_table(result)
     assert "COCO AP@[.5:.95]" in table.splitlines()[0]
-    assert "not in the mean, for want of objects to find: dog" in table
+    assert "not in the mean (no objects): dog" in table
     assert [line.split()[0] for line in table.splitlines()[-12:]] == list(SUMMARY_NAMES)
 
 

@@ -21,7 +21,7 @@ def test_from_a_folder_to_weights_that_train_takes(tmp_path, capsys):
     assert Backbone("sppnet_small", out).channels == 160
     assert main(["info", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "imitates    sppnet_small, weights" in said
+    assert "teacher     sppnet_small, weights" in said
     assert "sizes       80, 64 pixels, one each epoch in turn" in said
     assert "of the variance of the map of 2 held-out images" in said
     assert main(["detect", str(photographs / "0.png"), "--model", str(out)]) == 2
@@ -44,4 +44,4 @@ def test_parts_of_a_photograph(tmp_path, capsys):
         assert main([*call, wrong]) == 2
         assert f"expected two parts of a photograph, like 0.04,0.4, got '{wrong}'" in capsys.readouterr().err
     assert main([*call, "0.4,0.1"]) == 2
-    assert "crops show from a part to a part of at most 1 of a photograph" in capsys.readouterr().err
+    assert "area must be two parts of a photograph, 0 < least <= most <= 1" in capsys.readouterr().err

@@ -128,10 +128,10 @@ def test_from_python(folder):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["detect", "SCENES", "--model", "animal"], "(the package carries animals, cells); expected a name or a path"),
-        (["evaluate", "SCENES", "--model", "animal"], "(the package carries animals, cells); expected"),
-        (["info", "animal"], "(the package carries animals, cells); expected"),
-        (["benchmark", "detect", "--images", "SCENES", "--model", "animal"], "(the package carries animals, cells)"),
+        (["detect", "SCENES", "--model", "animal"], "(animals, cells); expected a name or a path"),
+        (["evaluate", "SCENES", "--model", "animal"], "(animals, cells); expected"),
+        (["info", "animal"], "(animals, cells); expected"),
+        (["benchmark", "detect", "--images", "SCENES", "--model", "animal"], "(animals, cells)"),
         (["detect", "SCENES", "--model", "./animals"], "./animals: no such model file"),
         (["detect"], "expected IMAGES or --samples (photographs that come with scikit-image), not neither"),
         (["detect", "--model", "cells"], "not neither"),
@@ -153,7 +153,7 @@ def test_help_lists_the_models(folder, monkeypatch, capsys, command):
     for models, expected in ((folder / "models", "(animals, cells)"), (folder / "nowhere", "(here none)")):
         monkeypatch.setattr(embedded, "models_folder", lambda models=models: models)
         assert main([*command.split(), "--help"]) == 0
-        assert f"name of a model that the package carries {expected}" in " ".join(capsys.readouterr().out.split())
+        assert f"a bundled model {expected}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_package_without_models_says_so(folder, monkeypatch, capsys):
@@ -161,5 +161,5 @@ def test_a_package_without_models_says_so(folder, monkeypatch, capsys):
     for arguments in (["detect", "--samples"], ["info", "animals"]):
         assert main(arguments) == 2
         error = capsys.readouterr().err
-        assert "animals: no such model file, nor the name of a model (this package carries none); expected" in error
+        assert "animals: no such model file and no bundled model (here none); expected" in error
         assert error.count("\n") == 1

@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_refused(backbone, head):
         Representation(kind="fc8")
     with pytest.raises(InputError, match="not 'spp' and 'whole'"):
         Representation(view="whole")
-    with pytest.raises(InputError, match="at 64 pixels or more, not 63"):
+    with pytest.raises(InputError, match="must be 64 pixels or more, not 63"):
         Representation(scale=63)
     with pytest.raises(ValueError, match="levels must be one or more positive integers"):
         Representation(levels=())

@@ -129,7 +129,7 @@ def test_a_stopped_run_goes_on_to_the_same_file(done, labelled, tmp_path, stoppi
     monkeypatch.undo()
     trained(labelled(16), other, work=tmp_path / "work", quiet=False)
     said = capsys.readouterr().err
-    assert "going on after epoch 1" in said
+    assert "resuming after epoch 1" in said
     assert "epoch 2 of 2" in said
     assert "epoch 1 of 2" not in said
     assert other.read_bytes() == out.read_bytes()
@@ -137,7 +137,7 @@ def test_a_stopped_run_goes_on_to_the_same_file(done, labelled, tmp_path, stoppi
     other.unlink()
     trained(labelled(16), other, work=tmp_path / "work", quiet=False)
     said = capsys.readouterr().err
-    assert "going on after epoch 2" in said
+    assert "resuming after epoch 2" in said
     assert "of 2:" not in said
     assert other.read_bytes() == out.read_bytes()
 
@@ -173,7 +173,7 @@ def checkpointed(labelled, tmp_path):
 @pytest.mark.usefixtures("messages")
 def test_other_options_do_not_go_on_from_it(checkpointed, capsys, tmp_path):
     _, again = checkpointed
-    assert "going on after epoch 1" in again(capsys)
+    assert "resuming after epoch 1" in again(capsys)
     for changes in (
         {"rate": 0.05},
         {"epochs": 2},
@@ -192,7 +192,7 @@ def test_other_photographs_do_not_go_on_from_it(checkpointed, capsys):
     for other in (dealt, shown[:-1], shown[::-1]):
         assert "going on" not in again(capsys, LabelledImages(other, images.class_names, multi_label=False))
     assert "going on" not in again(capsys, LabelledImages(shown, ("red", "green", "azure"), multi_label=False))
-    assert "going on after epoch 1" in again(capsys, LabelledImages(shown, images.class_names, multi_label=False))
+    assert "resuming after epoch 1" in again(capsys, LabelledImages(shown, images.class_names, multi_label=False))
     stat = shown[3].path.stat()
     os.utime(shown[3].path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     assert "going on" not in again(capsys)
@@ -274,7 +274,7 @@ def test_photographs_that_cannot_be_read_are_on_the_card(labelled, tmp_path):
 
 def test_what_cannot_be_trained_leaves_no_file(labelled, tmp_path):
     out = tmp_path / "m.safetensors"
-    with pytest.raises(InputError, match="there is one class, red: nothing to tell it from"):
+    with pytest.raises(InputError, match="there is one class, red; a classifier needs two or more"):
         trained(labelled(8).only(("red",)), out)
     with pytest.raises(InputError, match="needs a list of classes"):
         trained(LabelledImages([], (), multi_label=False), out)

@@ -446,7 +446,7 @@ def test_too_little_to_learn_from(training, photographs):
     with pytest.raises(InputError, match="learns from 2 or more photographs that can be read, not 1"):
         training(photographs(1))
     for held_out in (None, photographs(0)):
-        with pytest.raises(InputError, match="'plateau' looks at the held-out loss, and no photograph is held out"):
+        with pytest.raises(InputError, match="'plateau' needs a held-out loss, and no photograph is held out"):
             training(held_out=held_out, schedule="plateau")
     none = training(held_out=photographs(0), epochs=1)
     none.run()

@@ -40,8 +40,8 @@ def test_networks_that_cannot_be(values, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epochs": 0}, "1 or more epochs"),
-        ({"batch": 1}, "batches of 2 or more photographs, not 30 and 1"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"batch": 1}, "the batch 2 or more photographs, not 30 and 1"),
         ({"rate": 0.0}, "rate must be positive, .* not 0.0"),
         ({"rate": float("nan")}, "rate must be positive"),
         ({"rate": float("inf")}, "at most a million, not inf"),

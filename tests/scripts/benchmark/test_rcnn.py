@@ -180,8 +180,8 @@ def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
     [
         (["--sample", "10"], "argument --sample: expected a whole number from 200 up, got '10'"),
         (["--windows", "0"], "argument --windows: expected a whole number from 1 up, got '0'"),
-        (["--models", "a", "b"], "--accuracy needs the two models"),
-        (["--accuracy", "x"], "--accuracy needs the two models"),
+        (["--models", "a", "b"], "--accuracy and --models go together"),
+        (["--accuracy", "x"], "--accuracy and --models go together"),
         (["--plot", "x.pdf"], "ends in .svg or .png, not x.pdf"),
         (["--scales", "3"], "expected any of 1,5, got '3'"),
         (["--backbone", "alexnott"], "alexnet"),

@@ -101,7 +101,7 @@ def test_a_finished_training_run_again_gives_the_same_file(folder, tmp_path, cap
     model.unlink()
     capsys.readouterr()
     assert train(*arguments, epochs=2) == 0
-    assert "going on after epoch 2" in capsys.readouterr().err
+    assert "resuming after epoch 2" in capsys.readouterr().err
     assert model.read_bytes() == first
     assert train(*arguments, "--seed", "1", epochs=2) == 0
     assert "going on" not in capsys.readouterr().err
@@ -231,7 +231,7 @@ def test_classes_that_the_model_does_not_know_are_left_out(folder, tmp_path, cap
 
 def test_classes_without_photographs_are_no_fault(folder, tmp_path, capsys):
     metrics, images = evaluate(folder, tmp_path, folder / "new", "--classes", "red,blue")
-    assert "not in the mean, for want of images: green" in capsys.readouterr().out
+    assert "not in the mean (no images): green" in capsys.readouterr().out
     assert metrics["images"] == 6
     assert metrics["metric"]["accuracy"]["green"] is None
     assert all(list(classes) == list(COLOURS) for classes in images.values())

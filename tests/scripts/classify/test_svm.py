@@ -160,7 +160,7 @@ def test_unreadable_photographs_are_named_and_the_status_is_1(tmp_path, capsys):
         (["--held-out", "0"], "--held-out must be more than 0 and less than 1, not 0.0"),
         (["--splits", "1"], "--splits must be 2 or more and --per-class two numbers, not 1 and 30,50"),
         (["--per-class", "30"], "not 0 and 30"),
-        (["--scales", "32"], "photographs are looked at at 64 pixels or more, not 32"),
+        (["--scales", "32"], "the scale of photographs must be 64 pixels or more, not 32"),
         (
             ["--features", "fc6"],
             "squeezenet1_1 with the weights 'none' and the map of features.12.cat has no trained fc",
