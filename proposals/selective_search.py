@@ -8,7 +8,6 @@ spaces, segment sizes and ideas of "similar" make up for each other's mistakes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 
 from ..data.arrays import Array
+from ..data.cores import cpu_count
 from ..data.errors import InputError
 from ..data.image import as_image
 from .colour import convert
@@ -119,14 +119,9 @@ def selective_search(
         raise InputError(f"threads must be at least 1, or None for all CPUs, not {threads}")
     image = as_image(image)
     working = working_image(image)
-    hierarchies = _hierarchies(working, MODES[mode], threads or _cpus())
+    hierarchies = _hierarchies(working, MODES[mode], threads or cpu_count())
     boxes = large_enough(ranked(hierarchies, seed), *working.shape[:2])
     return to_original(boxes[:max_boxes], working, image)
-
-
-def _cpus() -> int:
-    """The CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hierarchies(image: Array, strategy: Strategy, threads: int) -> list[Array]:

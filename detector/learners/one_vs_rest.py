@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...data.arrays import Array
-from ...eval.machine import cpu_count
+from ...data.cores import cpu_count
 from ..options import Solver, SVMOptions
 from .estimator import Estimator
 from .gram import COLUMNS, ROWS, gram_matrix, solve

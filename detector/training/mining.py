@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data.arrays import Array
+from ...data.cores import cpu_count
 from ...data.errors import InputError
 from ...data.nms import nms
 from ..learners.svm import LinearSVM, RowStore, fit_all
@@ -106,7 +106,7 @@ class Miner:
     def fit(self, machines: list[LinearSVM] | None = None) -> None:
         """Solve for some classes (all when absent), drop the negatives that became easy and the rows nobody uses."""
         machines = self.machines if machines is None else machines
-        fit_all(machines, os.cpu_count() or 1)
+        fit_all(machines, cpu_count())
         for machine in machines:
             machine.evict(self.options.easy_below)
         used = self._release()

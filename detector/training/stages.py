@@ -20,7 +20,7 @@ from ..head.head import Head
 from ..learners.gram import gram_matrix
 from ..learners.ridge import BoxRegressor
 from ..options import BoxOptions, FineTuneOptions, SVMOptions, TrainOptions
-from ..windows.features import Features
+from ..windows.features import Features, Planes
 from .finetune import FineTuner
 from .mining import Miner, hyperplanes
 from .sampling import TrainingImages, mean_norm, regression_windows
@@ -33,9 +33,6 @@ FINE_TUNING = 2
 
 #: Images between two checkpoints of the mining.
 CHECKPOINT_EVERY = 200
-
-#: Weights (classes, width) and intercepts (classes,) of linear functions of the features.
-Planes = tuple[Tensor, Tensor]
 
 #: Weights (classes, width, 4) and intercepts (classes, 4) of box regressors.
 Regressors = tuple[Tensor, Tensor]
@@ -147,7 +144,7 @@ class Stages:
             self._mine(miner, held_out if everything else fit, len(fit) if everything else 0, checkpoint)
             state = miner.state()
         weights, intercepts = hyperplanes(state, len(self.class_names), scale, options.bias)
-        return torch.from_numpy(weights), torch.from_numpy(intercepts)
+        return Planes(torch.from_numpy(weights), torch.from_numpy(intercepts))
 
     def _mine(self, miner: Miner, order: Sequence[int], before: int, checkpoint: Checkpoint) -> None:
         """Add the images in ``order`` to the training; ``before`` of all images come earlier."""

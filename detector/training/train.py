@@ -28,11 +28,11 @@ from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
 from ..options import Compression
-from ..windows.features import Features
+from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
 from .plan import TrainPlan
 from .sampling import TrainingImages, sample_rows, training_windows
-from .stages import Planes, Regressors, Stages
+from .stages import Regressors, Stages
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
@@ -184,7 +184,7 @@ class _Run:
         if self.plan.scorer == "softmax":
             assert head is not None
             state = head.state()
-            return state["fc8.weight"], state["fc8.bias"]
+            return Planes(state["fc8.weight"], state["fc8.bias"])
         if head is not None:
             device = self.pooled.device
             # Every window of every image goes through the fc layers here: in half precision where that is fast.
@@ -203,8 +203,8 @@ class _Run:
             features=plan.features,
             detection=detection,
             convolutions=self.pooled.backbone.state(),
-            score_weights=planes[0],
-            score_intercepts=planes[1],
+            score_weights=planes.weights,
+            score_intercepts=planes.intercepts,
             box_weights=regressors[0],
             box_intercepts=regressors[1],
             head={} if head is None else head.state(upto=plan.features.kind),

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -242,6 +242,19 @@ class Features(ABC, Generic[Maps]):
             for part, rows in self.chunks(maps, cells):
                 scores[part] = linear_scores(rows, weights, intercepts)
         return scores.numpy()
+
+
+class Planes(NamedTuple):
+    """Linear functions of features, one for each class.
+
+    Attributes
+    ----------
+    weights : tensor (classes, width)
+    intercepts : tensor (classes,)
+    """
+
+    weights: Tensor
+    intercepts: Tensor
 
 
 def linear_scores(rows: Tensor, weights: Tensor, intercepts: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device:
     from ...detector.head.pretrained import start_from_classifier
     from ...detector.windows.features import WindowFeatures
     from ...detector.windows.warping import WarpFeatures
-    from .rcnn_sides import CLASSES, Planes, RCNNSide, SPPSide
+    from .rcnn_sides import CLASSES, RCNNSide, SPPSide, random_planes
 
     plain = FeatureOptions(levels=args.pyramid, kind=args.features)
     warped = FeatureOptions(levels=args.pyramid, kind=args.features, method="warp", crop=backbone.input_size)
@@ -203,9 +203,9 @@ def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device:
         placed = None if head is None else for_device(head, torch.device(device))
         for count in args.scales:
             features = WindowFeatures(backbone, replace(plain, scales=SCALES[count]), placed)
-            sides.append(SPPSide(SPP[count] + label, features, Planes.random(features.width, args.seed, device)))
+            sides.append(SPPSide(SPP[count] + label, features, random_planes(features.width, args.seed, device)))
         of_windows = WarpFeatures(backbone, warped, placed, batch)
-        planes = Planes.random(of_windows.width, args.seed, device)
+        planes = random_planes(of_windows.width, args.seed, device)
         sides.append(RCNNSide(RCNN + label, of_windows, planes, args.sample))
     return sides
 

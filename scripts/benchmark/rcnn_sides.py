@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ...detector.windows.features import WindowFeatures
+    from ...detector.windows.features import Planes, WindowFeatures
     from ...detector.windows.warping import WarpFeatures
     from ...eval.timing import StageTimer
 
@@ -37,21 +37,15 @@ _TRIED_CROPS = {"cpu": 192, "cuda": 1024}
 _BATCHES = {"cpu": (2, 4, 8, 16, 32, 64), "cuda": (32, 64, 128, 256, 512)}
 
 
-@dataclass(frozen=True, eq=False)
-class Planes:
-    """Random linear classifiers of :data:`CLASSES` classes."""
+def random_planes(width: int, seed: int, device: str) -> Planes:
+    """Random linear classifiers of :data:`CLASSES` classes, of features of so many numbers."""
+    import torch
 
-    weights: Tensor
-    intercepts: Tensor
+    from ...detector.windows.features import Planes
 
-    @classmethod
-    def random(cls, width: int, seed: int, device: str) -> Planes:
-        """Of features of so many numbers."""
-        import torch
-
-        generator = torch.Generator().manual_seed(seed)
-        weights = torch.randn(CLASSES, width, generator=generator) / width**0.5
-        return cls(weights.to(device), torch.zeros(CLASSES, device=device))
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(CLASSES, width, generator=generator) / width**0.5
+    return Planes(weights.to(device), torch.zeros(CLASSES, device=device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +76,7 @@ class SPPSide:
             part, rows = chunk
             rows = through_fc(self.features, rows, timer)
             with timer.stage("SVMs"), torch.inference_mode():
-                scores[part] = linear_scores(rows, self.planes.weights, self.planes.intercepts)
+                scores[part] = linear_scores(rows, *self.planes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +122,7 @@ class RCNNSide:
                 rows = torch.cat(pooled)
             rows = through_fc(features, rows, timer)
             with timer.stage("SVMs"), torch.inference_mode():
-                scores[part] = linear_scores(rows, self.planes.weights, self.planes.intercepts)
+                scores[part] = linear_scores(rows, *self.planes)
         return windows[chosen], scores.numpy()
 
 

@@ -6,27 +6,17 @@ import numpy as np
 import pytest
 import sppnet
 import torch
+from random_models import random_model
 from sppnet import InputError, SPPClassifier, SPPDetector, WarpDetector
-from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.modelfile import write_model
-from sppnet.detector.options import DetectOptions, FeatureOptions
+from sppnet.detector.options import FeatureOptions
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
 
 
 @pytest.fixture
 def bundle(features):
-    generator = torch.Generator().manual_seed(0)
-    return Bundle(
-        backbone=features.backbone.name,
-        layer=features.backbone.layer,
-        class_names=("a", "b"),
-        features=features.options,
-        detection=DetectOptions(max_windows=10),
-        convolutions=features.backbone.state(),
-        score_weights=torch.randn(2, features.width, generator=generator) / features.width**0.5,
-        score_intercepts=torch.zeros(2),
-    )
+    return random_model("ab", features, windows=10)
 
 
 def test_a_detector_of_either_method(bundle, features, tmp_path):

@@ -5,17 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from random_models import CLASSES, random_model
 from sppnet.data.formats import read_detections_json
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration
-from sppnet.detector.options import DetectOptions, FeatureOptions
-from sppnet.detector.pooling.spp import bins
 from sppnet.scripts.cli import main
 
-CLASSES = ("box", "disc", "star", "triangle")
 CALIBRATION = Calibration((2.0, 1.0, 3.0, 0.5), (0.0, -1.0, 0.5, -0.5), (0.5, 0.25, 0.75, 0.4))
 
 
@@ -24,20 +19,7 @@ def folder(tmp_path_factory):
     """Scenes, and a model with random SVMs: plain, calibrated, and calibrated with its classes in another order."""
     folder = tmp_path_factory.mktemp("calibrated")
     make_scenes(folder / "scenes", {"val": 3}, seed=0, size=(96, 128))
-    backbone = Backbone("squeezenet1_1")
-    options = FeatureOptions(scales=(128,), levels=(1, 2))
-    width = backbone.channels * bins(options.levels)
-    plain = Bundle(
-        backbone=backbone.name,
-        layer=backbone.layer,
-        class_names=CLASSES,
-        features=options,
-        detection=DetectOptions(max_windows=60),
-        convolutions=backbone.state(),
-        score_weights=torch.randn(4, width, generator=torch.Generator().manual_seed(0)) / width**0.5,
-        score_intercepts=torch.zeros(4),
-        card={"held_out": {"images": 2, "metric": "voc07", "map": None, "ap": {}}, "objects": {}},
-    )
+    plain = random_model(card={"held_out": {"images": 2, "metric": "voc07", "map": None, "ap": {}}, "objects": {}})
     plain.save(folder / "plain")
     measured = {"at_least": 0.05, "bins": 10, "detections": 40, "ece": 0.0625, "shown": 0, "ece_shown": None}
     card = {**plain.card, "held_out": {**plain.card["held_out"], "calibration": measured}}

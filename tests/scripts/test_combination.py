@@ -3,17 +3,11 @@
 import json
 
 import pytest
-import torch
+from random_models import CLASSES, random_model
 from reference.combination import combine as slow_combine
 from sppnet.data.formats import read_detections_json
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.detection.bundle import Bundle
-from sppnet.detector.options import DetectOptions, FeatureOptions
-from sppnet.detector.pooling.spp import bins
 from sppnet.scripts.cli import main
-
-CLASSES = ("box", "disc", "star", "triangle")
 
 
 @pytest.fixture(scope="module")
@@ -21,21 +15,8 @@ def folder(tmp_path_factory):
     """Scenes, two models with random SVMs, and one that knows other classes."""
     folder = tmp_path_factory.mktemp("combination")
     make_scenes(folder / "scenes", {"val": 2}, seed=0, size=(96, 128))
-    backbone = Backbone("squeezenet1_1")
-    options = FeatureOptions(scales=(128,), levels=(1, 2))
-    width = backbone.channels * bins(options.levels)
     for seed, (name, classes) in enumerate({"a": CLASSES, "b": CLASSES[::-1], "cats": ("cat", "disc")}.items()):
-        weights = torch.randn(len(classes), width, generator=torch.Generator().manual_seed(seed))
-        Bundle(
-            backbone=backbone.name,
-            layer=backbone.layer,
-            class_names=classes,
-            features=options,
-            detection=DetectOptions(max_windows=60),
-            convolutions=backbone.state(),
-            score_weights=weights / width**0.5,
-            score_intercepts=torch.zeros(len(classes)),
-        ).save(folder / f"{name}.safetensors")
+        random_model(classes, seed=seed).save(folder / f"{name}.safetensors")
     return folder
 
 

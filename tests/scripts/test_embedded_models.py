@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+from random_models import random_model
 from sppnet import SPPClassifier, SPPDetector, WarpDetector
 from sppnet.data import embedded
 from sppnet.data.errors import InputError
@@ -12,13 +12,7 @@ from sppnet.data.formats import read_detections_json
 from sppnet.data.image import read_image
 from sppnet.data.samples import free_photographs
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.detection.bundle import Bundle
-from sppnet.detector.options import DetectOptions, FeatureOptions
-from sppnet.detector.pooling.spp import bins
 from sppnet.scripts.cli import main
-
-CLASSES = ("box", "disc", "star", "triangle")
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +20,9 @@ def made(tmp_path_factory):
     """Scenes, and a folder of models that all have random SVMs."""
     folder = tmp_path_factory.mktemp("embedded")
     make_scenes(folder / "scenes", {"val": 2}, seed=0, size=(96, 128))
-    backbone = Backbone("squeezenet1_1")
-    options = FeatureOptions(scales=(128,), levels=(1, 2))
-    width = backbone.channels * bins(options.levels)
     for seed, name in enumerate(("animals", "cells")):
-        weights = torch.randn(len(CLASSES), width, generator=torch.Generator().manual_seed(seed))
-        Bundle(
-            backbone=backbone.name,
-            layer=backbone.layer,
-            class_names=CLASSES,
-            features=options,
-            detection=DetectOptions(max_windows=20),
-            convolutions=backbone.state(),
-            score_weights=weights / width**0.5,
-            score_intercepts=torch.zeros(len(CLASSES)),
-            card={"images": 100 + seed},
-        ).save(folder / "models" / f"{name}.safetensors")
+        model = random_model(seed=seed, windows=20, card={"images": 100 + seed})
+        model.save(folder / "models" / f"{name}.safetensors")
     return folder
 
 

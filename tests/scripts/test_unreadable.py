@@ -7,17 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
+from random_models import random_model
 from sppnet.data.formats import read_detections_json
 from sppnet.data.image import write_image
 from sppnet.data.scenes import make_scenes
-from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.detection.bundle import Bundle
-from sppnet.detector.options import DetectOptions, FeatureOptions
-from sppnet.detector.pooling.spp import bins
 from sppnet.scripts.cli import main
 
-CLASSES = ("box", "disc", "star", "triangle")
 BROKEN = (1, 2, 5)
 
 
@@ -28,19 +23,7 @@ def folder(tmp_path_factory):
     make_scenes(folder / "scenes", {"val": 6}, seed=0, size=(96, 128))
     for number in BROKEN:
         pictures(folder)[number].write_text("no picture")
-    backbone = Backbone("squeezenet1_1")
-    options = FeatureOptions(scales=(128,), levels=(1, 2))
-    width = backbone.channels * bins(options.levels)
-    Bundle(
-        backbone=backbone.name,
-        layer=backbone.layer,
-        class_names=CLASSES,
-        features=options,
-        detection=DetectOptions(max_windows=60),
-        convolutions=backbone.state(),
-        score_weights=torch.randn(4, width, generator=torch.Generator().manual_seed(0)) / width**0.5,
-        score_intercepts=torch.zeros(4),
-    ).save(folder / "model.safetensors")
+    random_model().save(folder / "model.safetensors")
     return folder
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_models import random_model
 from reference.combination import combine as slow_combine
 from sppnet import CombinedDetector, SPPDetector
 from sppnet.data.detections import Detections
 from sppnet.data.errors import InputError, MisuseWarning
-from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration
 from sppnet.detector.detection.combination import combine
 from sppnet.detector.options import DetectOptions
@@ -202,19 +202,8 @@ def bundles(features):
     """Two models with random SVMs and regressors, their classes in different orders."""
 
     def make(seed, names):
-        generator = torch.Generator().manual_seed(seed)
-        return Bundle(
-            backbone=features.backbone.name,
-            layer=features.backbone.layer,
-            class_names=names,
-            features=features.options,
-            detection=DetectOptions(max_windows=100),
-            convolutions=features.backbone.state(),
-            score_weights=torch.randn(3, features.width, generator=generator) / features.width**0.5,
-            score_intercepts=torch.zeros(3),
-            box_weights=0.01 * torch.randn(3, features.width, 4, generator=generator),
-            box_intercepts=torch.tensor([[0.1, 0, 0, 0.1]]).repeat(3, 1),
-        )
+        intercepts = torch.tensor([[0.1, 0, 0, 0.1]]).repeat(3, 1)
+        return random_model(names, features, seed, windows=100, boxes=0.01, box_intercepts=intercepts)
 
     return make(0, ("a", "b", "c")), make(1, ("c", "a", "b"))
 

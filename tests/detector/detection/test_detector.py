@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_models import random_model
 from safetensors.torch import save_file
 from sppnet import SPPDetector
 from sppnet.data.boxes import flip
@@ -14,25 +15,13 @@ from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration
 from sppnet.detector.head.head import Head
 from sppnet.detector.modelfile import FORMAT, read_header, write_model
-from sppnet.detector.options import DetectOptions
 
 
 @pytest.fixture(scope="module")
 def bundle(features):
     """A model with random SVMs whose scores spread around 0, and without regressors."""
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(3, features.width, generator=generator) / features.width**0.5
-    return Bundle(
-        backbone=features.backbone.name,
-        layer=features.backbone.layer,
-        class_names=("a", "b", "c"),
-        features=features.options,
-        detection=DetectOptions(max_windows=100),
-        convolutions=features.backbone.state(),
-        score_weights=weights,
-        score_intercepts=torch.tensor([0.0, 0.1, -0.1]),
-        card={"images": 1},
-    )
+    intercepts = torch.tensor([0.0, 0.1, -0.1])
+    return random_model("abc", features, windows=100, score_intercepts=intercepts, card={"images": 1})
 
 
 @pytest.fixture(scope="module")

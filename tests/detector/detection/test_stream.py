@@ -5,8 +5,8 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from random_models import random_model
 from reference.stream import detect_files as one_by_one
 from sppnet import SPPDetector
 from sppnet.data.detections import Detections
@@ -14,10 +14,8 @@ from sppnet.data.errors import ImageError
 from sppnet.data.formats import ImageDetections
 from sppnet.data.image import read_image, write_image
 from sppnet.detector.detection import stream
-from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.combination import CombinedDetector
 from sppnet.detector.detection.stream import AHEAD, BEHIND, detect_files
-from sppnet.detector.options import DetectOptions
 
 PATIENCE = 30  # seconds until a test that waits for another thread gives up
 
@@ -27,21 +25,7 @@ def detectors(features):
     """One detector, with box regression, and a combination of two."""
 
     def detector(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return SPPDetector(
-            Bundle(
-                backbone=features.backbone.name,
-                layer=features.backbone.layer,
-                class_names=("a", "b"),
-                features=features.options,
-                detection=DetectOptions(max_windows=60),
-                convolutions=features.backbone.state(),
-                score_weights=torch.randn(2, features.width, generator=generator) / features.width**0.5,
-                score_intercepts=torch.zeros(2),
-                box_weights=torch.randn(2, features.width, 4, generator=generator) / features.width,
-                box_intercepts=torch.zeros(2, 4),
-            )
-        )
+        return SPPDetector(random_model(("a", "b"), features, seed, boxes=1 / features.width))
 
     return {"one": detector(0), "combination": CombinedDetector([detector(1), detector(2)])}
 

@@ -11,6 +11,7 @@ from sppnet.data.errors import InputError
 from sppnet.data.image import image_size
 from sppnet.data.store import file_key
 from sppnet.detector.options import SVMOptions
+from sppnet.detector.training import mining
 from sppnet.detector.training.cache import MapCache
 from sppnet.detector.training.mining import Miner, extra_positives
 from sppnet.detector.training.sampling import TrainingImages, mean_norm, regression_windows
@@ -41,6 +42,16 @@ def rows_of(miner, label, sign):
     """The pooled values of a class's rows, as a set of byte strings."""
     machine = miner.machines[label]
     return {row.tobytes() for row in miner.store.rows[machine.members[machine.signs == sign]]}
+
+
+def test_svms_are_solved_on_the_cores_that_are_ours(images, monkeypatch):
+    """A process may be bound to a part of the machine."""
+    asked = []
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr(mining, "fit_all", lambda machines, threads: asked.append(threads))
+    miner_on(images).fit()
+    assert asked == [3]
 
 
 def pooled(images, index, windows):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from detector_options import SMALL_FC, SMALL_WARP
+from random_models import random_model
 from reference import warp as slow
 from sppnet import SPPDetector, WarpDetector, train
 from sppnet.data.errors import InputError
 from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.detector import detector_of
-from sppnet.detector.options import DetectOptions, FeatureOptions
+from sppnet.detector.options import FeatureOptions
 from sppnet.detector.pooling.spp import spp_pool
 from sppnet.detector.training.cache import RowCache
 from sppnet.detector.windows.features import WindowFeatures
@@ -166,20 +166,8 @@ def test_the_cache_gives_back_what_it_was_filled_with_and_grows(warped, image, t
 
 @pytest.fixture(scope="module")
 def bundle(warped):
-    generator = torch.Generator().manual_seed(0)
-    return Bundle(
-        backbone=warped.backbone.name,
-        layer=warped.backbone.layer,
-        class_names=("a", "b", "c"),
-        features=WARP,
-        detection=DetectOptions(max_windows=30),
-        convolutions=warped.backbone.state(),
-        score_weights=torch.randn(3, warped.pooled_width, generator=generator) / warped.pooled_width**0.5,
-        score_intercepts=torch.tensor([0.0, 0.1, -0.1]),
-        box_weights=torch.randn(3, warped.pooled_width, 4, generator=generator) / 1000,
-        box_intercepts=torch.zeros(3, 4),
-        card={},
-    )
+    intercepts = torch.tensor([0.0, 0.1, -0.1])
+    return random_model("abc", warped, windows=30, boxes=0.001, score_intercepts=intercepts)
 
 
 def test_the_detector_has_the_interface_of_the_other_one(bundle, warped, image, tmp_path):

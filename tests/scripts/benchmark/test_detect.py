@@ -7,11 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from sppnet.data.scenes import CLASSES, make_scenes
-from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.detection.bundle import Bundle
-from sppnet.detector.options import DetectOptions, FeatureOptions
-from sppnet.detector.pooling.spp import bins
+from random_models import random_model
+from sppnet.data.scenes import make_scenes
 from sppnet.scripts.benchmark import detect as bench_detect
 from sppnet.scripts.benchmark import growth
 from sppnet.scripts.benchmark.growth import write_growth_charts
@@ -26,19 +23,7 @@ def folder(tmp_path_factory):
     """Three scenes and a model with random SVMs."""
     folder = tmp_path_factory.mktemp("bench-detect")
     make_scenes(folder / "scenes", {"val": 3}, seed=0, size=SIZE)
-    backbone = Backbone("squeezenet1_1")
-    options = FeatureOptions(scales=(128,), levels=(1, 2))
-    width = backbone.channels * bins(options.levels)
-    Bundle(
-        backbone=backbone.name,
-        layer=backbone.layer,
-        class_names=CLASSES,
-        features=options,
-        detection=DetectOptions(max_windows=60),
-        convolutions=backbone.state(),
-        score_weights=torch.randn(len(CLASSES), width, generator=torch.Generator().manual_seed(0)) / width**0.5,
-        score_intercepts=torch.zeros(len(CLASSES)),
-    ).save(folder / "model.safetensors")
+    random_model().save(folder / "model.safetensors")
     return folder
 
 

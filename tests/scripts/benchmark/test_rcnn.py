@@ -96,7 +96,7 @@ def test_both_sides_of_a_window_score_as_their_detectors_do(scenes):
     head = Head(backbone.channels * 5, 16, 3).eval()
     plain = FeatureOptions(scales=(96,), levels=(1, 2), kind="fc7")
     warped = FeatureOptions(levels=(1, 2), kind="fc7", method="warp", crop=64)
-    planes = rcnn_sides.Planes.random(16, 0, "cpu")
+    planes = rcnn_sides.random_planes(16, 0, "cpu")
     pooled, crops = WindowFeatures(backbone, plain, head), WarpFeatures(backbone, warped, head, 2)
     sides = [(rcnn_sides.SPPSide("a", pooled, planes), pooled), (rcnn_sides.RCNNSide("b", crops, planes, 9), crops)]
     for side, features in sides:
@@ -116,7 +116,7 @@ def test_a_sample_s_scores_are_those_of_its_windows(scenes):
     image = VOCDataset(scenes, "val")[0].image
     windows = np.array([[5, 5, 60, 50], [30, 10, 110, 79], [0, 0, 128, 96], [70, 3, 90, 90]], np.float32)
     features = WarpFeatures(Backbone("squeezenet1_1"), FeatureOptions(levels=(1,), method="warp", crop=64), None, 2)
-    planes = rcnn_sides.Planes.random(features.width, 0, "cpu")
+    planes = rcnn_sides.random_planes(features.width, 0, "cpu")
     done, got = rcnn_sides.RCNNSide("b", features, planes, 2).score(image, windows, StageTimer())
     assert len(done) == 2
     maps = features.maps(image)

@@ -8,14 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
+from random_models import random_model
 from sppnet.data.scenes import make_scenes
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.detector import SPPDetector
-from sppnet.detector.pooling.spp import bins
-from sppnet.detector.windows.features import FeatureMaps
+from sppnet.detector.windows.features import FeatureMaps, WindowFeatures
 from sppnet.eval.voc_ap import evaluate_voc
 from sppnet.proposals.backends import make_proposer
 from sppnet.proposals.cache import ProposalCache
@@ -142,19 +141,8 @@ def asked(monkeypatch):
 
     def train(dataset, plan, *, out, **options):
         calls.append(SimpleNamespace(plan=plan, **options))
-        backbone = Backbone("squeezenet1_1")
-        generator = torch.Generator().manual_seed(len(calls))
-        width = backbone.channels * bins(plan.features.levels)
-        Bundle(
-            backbone="squeezenet1_1",
-            layer=backbone.layer,
-            class_names=dataset.class_names,
-            features=replace(plan.features, kind="pool5"),
-            detection=plan.detection,
-            convolutions=backbone.state(),
-            score_weights=torch.randn(len(dataset.class_names), width, generator=generator) / width**0.5,
-            score_intercepts=torch.zeros(len(dataset.class_names)),
-        ).save(out)
+        features = WindowFeatures(Backbone("squeezenet1_1"), replace(plan.features, kind="pool5"))
+        random_model(dataset.class_names, features, seed=len(calls), detection=plan.detection).save(out)
 
     monkeypatch.setattr("sppnet.detector.training.train.train", train)
     return calls
