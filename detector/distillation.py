@@ -1,4 +1,4 @@
-"""From photographs without labels to convolutions in one file, by the example of a pretrained network."""
+"""Distillation: a small network learns a pretrained network's feature map, on photographs without labels."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def distil(
     Parameters
     ----------
     photographs : sequence of Path
-        Image files; they need no labels. One that cannot be read is named and left out.
+        Image files; they need no labels. A file that cannot be read is named and left out.
     out : str or Path
-        The file to write: ``weights`` of :class:`.backbone.Backbone` for this backbone.
+        The file to write; it serves as ``weights`` of :class:`.backbone.Backbone` for this backbone.
     backbone : str
         The student, which starts at random. Its default map must have the stride and channels of the teacher's.
     teacher, teacher_weights : str, str or Path
-        The network imitated, as in :class:`.backbone.Backbone`.
+        The teacher network, as in :class:`.backbone.Backbone`.
     learn : LearnOptions
     augmentation : Augmentation
     work : str or Path, optional
         Where the state after each epoch and the curves are kept; the file's name with ``.work`` by default.
     device : str
     quiet : bool
-        No bars, and no messages to the logger ``sppnet`` but warnings.
+        No progress bars, and only warnings to the logger ``sppnet``.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def distil(
     Raises
     ------
     InputError
-        When the maps do not fit each other, there is too little to learn from, or learning diverges.
+        When the two maps differ in form, there are too few photographs, or the training diverges.
     """
     part, example = cut(backbone), Backbone(teacher, teacher_weights)
     maps = [f"{net.channels} channels at stride {net.stride}, first cell at {net.offset0:g}" for net in (part, example)]
@@ -110,10 +110,10 @@ def distil(
     return Path(out)
 
 
-#: For AdamW, which came to an explained variance of 0.15 in 300 steps of 32 crops; SGD at 0.3 to 0.03.
+#: For AdamW, which reached an explained variance of 0.15 in 300 steps of 32 crops; SGD at a rate of 0.3 reached 0.03.
 _RATE = 2e-3
 
-#: Photographs on a crop of which the teacher's channels are measured.
+#: Number of photographs on which the teacher's channels are measured, one crop each.
 _MEASURED = 200
 
 
@@ -122,10 +122,10 @@ class Distillation(Descent):
 
     Teacher and student see the same crops (Beyer et al., "Knowledge distillation: A good teacher is patient and
     consistent", CVPR 2022). The loss is the mean squared difference of the maps, as a part of the teacher's variance.
-    Channels count for it as they do for a linear SVM, by their range. With each divided by its own standard deviation,
-    the faintest, which are hardest to tell from noise, took what capacity there was: on held-out photographs of BCCD
-    a student of 0.7 million weights then explained 37 % of the variance instead of 52 %, and of the mean channel's
-    26 % instead of 34 %.
+    Channels count by their range, as they do for a linear SVM. When each was divided by its own standard deviation,
+    the faintest channels, which are nearly noise, took most of the capacity: on held-out photographs of BCCD a student
+    of 0.7 million weights then explained 37 % of the variance instead of 52 %, and of the mean channel's 26 % instead
+    of 34 %.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class Distillation(Descent):
     teacher : Backbone
     photographs, held_out, options, augmentation, report
         As in :class:`.descent.Descent`. The held-out score is the share of the teacher's variance that the student
-        explains on crops as those that it learns from: 1 is a perfect copy, 0 the teacher's mean at every cell.
+        explains, on crops like those of the training: 1 is a perfect copy, 0 the teacher's mean at every cell.
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ class Distillation(Descent):
         return mean.float(), variance if variance > 1e-12 else 1.0
 
     def _crops(self, photographs: Photographs) -> Generator[Batch, None, None]:
-        """A crop of each photograph as those that are learnt from, always the same: losses on them can be compared."""
+        """A crop of each photograph, like those of the training but always the same, so that losses can be compared."""
         options = self.options
         return photographs.training(options.sizes[0], self.augmentation, options.batch, [options.seed])
 

@@ -1,4 +1,4 @@
-"""How the models that the package carries are made."""
+"""The recipes of the bundled models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .training.plan import TrainPlan
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is made.
+    """How a bundled model is made.
 
     Attributes
     ----------
@@ -19,9 +19,9 @@ class Recipe:
     train_set, test_set : str
         Image sets of the dataset.
     learn, augmentation : LearnOptions, Augmentation
-        Of the distillation.
+        For the distillation.
     plan : TrainPlan
-        Of the detector, but for the seed and the backbone's weights, which the distillation makes.
+        For the detector, without the seed and the backbone's weights, which the distillation makes.
     data, licence, limits : str
         For the model's card.
     """
@@ -37,7 +37,7 @@ class Recipe:
     limits: str
 
 
-#: By the models' names.
+#: The recipes by the names of the models.
 RECIPES = {
     "animals": Recipe(
         classes=("cat", "cow", "dog", "horse", "person", "sheep"),
@@ -47,12 +47,12 @@ RECIPES = {
         augmentation=DISTIL_AUGMENTATION,
         plan=TrainPlan(
             STUDENT,
-            # The map before the expansion leaves a file of this size room for fc6 at a rank of 256, but held-out VOC07
-            # mAP was 0.418 before the compression and 0.403 after it: more channels are worth more than ranks.
+            # With the map before the expansion, fc6 of rank 256 fits into a file of this size, but held-out VOC07 mAP
+            # was 0.418 before the compression and 0.403 after it: channels are worth more than ranks.
             layer=None,
             features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), kind="fc7"),
-            # Held-out VOC07 mAP of an earlier student, C at 0.01: 0.443 with one regression and a ridge of 4000, so
-            # 0.451.
+            # Held-out VOC07 mAP of an earlier student, C at 0.01: 0.443 with one box-regression pass and a ridge of
+            # 4000, 0.451 with two and this ridge.
             boxes=BoxOptions(ridge=1000.0),
             detection=DetectOptions(regressions=2),
             finetune=FineTuneOptions(width=512),
@@ -71,13 +71,12 @@ RECIPES = {
         augmentation=Augmentation("strong", area=(0.03, 0.15)),
         plan=TrainPlan(
             "sppnet_student_small",
-            # Before the expansion to the teacher's 576 channels, which the detector does without: area mAP 0.858 on
-            # BCCD's val set (trained on train), with them 0.857, in half the time.
+            # The map before the expansion to the teacher's 576 channels: area mAP on BCCD's val set (trained on train)
+            # 0.858, after the expansion 0.857 in twice the time.
             layer="features.8",
             features=FeatureOptions(scales=(960,)),
-            # On the val set of BCCD, trained on train with C at 0.001, 0.01 and 0.03 and the ridge at 4000 (the
-            # defaults), 1000 and 300, area mAP was 0.858, 0.882 and 0.888 (a student of 0.7 million weights), and no
-            # more beyond.
+            # Area mAP on BCCD's val set (trained on train, a student of 0.7 million weights): 0.858 with C 0.001 and a
+            # ridge of 4000 (the defaults), 0.882 with 0.01 and 1000, 0.888 with 0.03 and 300, no more beyond.
             svm=SVMOptions(C=0.03),
             boxes=BoxOptions(ridge=300.0),
             detection=DetectOptions(proposals="dense", max_windows=5000, regressions=2),

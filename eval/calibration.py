@@ -1,8 +1,8 @@
-"""Whether probabilities mean what they say: of detections called 70 % sure, seven in ten should be right.
+"""Whether probabilities are true: of detections with a probability of 0.7, seven in ten should be right.
 
-Detections are counted from a probability of :data:`AT_LEAST` up. A detector keeps a hundred boxes of every class in
-every image, nearly all of them rightly called next to impossible: with them among the others any detector would
-have an error of almost nothing.
+Only detections with a probability of :data:`AT_LEAST` or more are counted. A detector keeps a hundred boxes of every
+class in every image, and rightly gives nearly all of them a probability near 0: if they counted, any detector would
+have almost no error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Bin:
         ``low <= p < high``; the last bin holds 1 too.
     count : int
     mean_probability, share_right : float
-        What was said of them, and what is true; NaN for an empty bin.
+        Their mean probability, and the share that is right; NaN for an empty bin.
     """
 
     low: float
@@ -53,7 +53,7 @@ class Bin:
 
 
 def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) -> list[Bin]:
-    """What is said and what is true, in bins of equal width (Guo et al., ICML 2017, section 2).
+    """Mean probability and share of right detections, in bins of equal width (Guo et al., ICML 2017, section 2).
 
     Parameters
     ----------
@@ -86,11 +86,11 @@ def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) ->
 
 
 def expected_calibration_error(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance between what is said and what is true, each bin weighted by its detections.
+    """Mean distance between probability and share of right detections, each bin weighted by its detections.
 
     The expected calibration error of Naeini et al. (AAAI 2015) and Guo et al. (ICML 2017, equation 3).
 
-    Parameters, and errors, are those of :func:`reliability`.
+    Parameters and errors are those of :func:`reliability`.
 
     Returns
     -------
@@ -116,12 +116,12 @@ class Verdicts:
     shown: Array | None = None
 
     def counted(self) -> tuple[Array, Array]:
-        """Probabilities and verdicts of the detections from :data:`AT_LEAST` up."""
+        """Probabilities and verdicts of the detections with a probability of :data:`AT_LEAST` or more."""
         high = self.probabilities >= AT_LEAST
         return self.probabilities[high], self.right[high]
 
     def to_dict(self) -> dict[str, Any]:
-        """The expected calibration error and its numbers of detections for JSON; None stands for no number."""
+        """The expected calibration errors and their numbers of detections for JSON; None without detections."""
         p, right = self.counted()
         figures = {
             "at_least": AT_LEAST,
@@ -147,7 +147,7 @@ def verdicts(
     judged : sequence of Judged
         What :func:`.voc_ap.judge_voc` says of them.
     thresholds : sequence of float, optional
-        For each of ``judged`` the probability above which detections of the class are shown.
+        For each entry of ``judged`` the probability above which detections of the class are shown.
 
     Raises
     ------

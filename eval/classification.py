@@ -1,8 +1,8 @@
 """How good a classifier is: accuracy where an image shows one class, average precision where it may show several.
 
-A tie is never decided in the classifier's favour: a class that scores as high as the true one counts as ranked before
-it, so a classifier that says the same of every class is right about nothing. (scikit-learn's accuracies, the same
-without ties, decide them by the order of the classes.) Among images of equal score the earlier one comes first, as in
+Ties are decided against the classifier: a class that scores as high as the true one counts as ranked before it, so a
+classifier that gives every class the same score is never right. (scikit-learn's accuracies are the same without ties,
+and decide ties by the order of the classes.) Among images of equal score the earlier image comes first, as in
 :mod:`sppnet.eval.voc_ap`.
 """
 
@@ -46,9 +46,10 @@ def top_k_accuracy(scores: Array, labels: Array, k: int) -> float:
 
 
 def mean_class_accuracy(scores: Array, labels: Array) -> float:
-    """Mean over the classes that occur of the share of their images for which they are scored highest.
+    """Mean over the classes of the share of their images that are right; classes without images do not count.
 
-    Caltech101's measure, in which large classes weigh no more than small ones (Fei-Fei et al., 2004).
+    Caltech101's measure: large classes weigh no more than small ones (Fei-Fei et al., 2004). An image is right when
+    its class is scored highest.
 
     Parameters
     ----------
@@ -84,12 +85,12 @@ def classification_ap(scores: Array, targets: Array, class_names: Sequence[str])
     Returns
     -------
     VOCResult
-        Its "objects" and "detections" are images.
+        What it calls objects and detections are images here.
 
     Raises
     ------
     ValueError
-        When shapes do not fit, a score is NaN or a target none of the three.
+        When shapes do not fit, a score is NaN, or a target is not 1, 0 or -1.
     """
     scores, targets = np.asarray(scores), np.asarray(targets)
     if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(class_names):
@@ -121,7 +122,7 @@ class SingleLabelResult:
     class_names : tuple of str
     confusion : int64 array (C, C)
         Images of each class (rows) by the class that was scored highest (columns); in a tie with the true class
-        the first of the others.
+        the first of the other classes.
     top5 : float
         Share of the images whose class is among the five highest scored, or all where there are fewer classes.
         NaN without images.
@@ -133,7 +134,7 @@ class SingleLabelResult:
 
     @property
     def images(self) -> int:
-        """How many there were."""
+        """Number of images."""
         return int(self.confusion.sum())
 
     @property
@@ -143,7 +144,7 @@ class SingleLabelResult:
 
     @property
     def accuracies(self) -> dict[str, float]:
-        """Share of the images of each class that were right; NaN for a class without images."""
+        """Share of the images of each class that are right; NaN for a class without images."""
         images = self.confusion.sum(axis=1)
         return {
             name: float(self.confusion[index, index] / images[index]) if images[index] else float("nan")
@@ -152,11 +153,11 @@ class SingleLabelResult:
 
     @property
     def mean_class(self) -> float:
-        """Mean of the accuracies of the classes that occur; NaN without images."""
+        """Mean of the accuracies of the classes that have images; NaN without images."""
         return _mean(np.array([value for value in self.accuracies.values() if not np.isnan(value)]))
 
     def confused_pairs(self, n: int) -> list[tuple[str, str, int]]:
-        """The ``n`` most frequent errors as (true class, predicted class, images), equal ones in the classes' order."""
+        """The ``n`` most frequent errors as (true class, predicted class, images); ties in the order of the classes."""
         errors = self.confusion - np.diag(np.diag(self.confusion))
         order = np.argsort(-errors, axis=None, kind="stable")[:n]
         pairs = np.stack(np.unravel_index(order, errors.shape), axis=1)
@@ -202,10 +203,10 @@ def evaluate_single(scores: Array, labels: Array, class_names: Sequence[str]) ->
 
 
 def classification_table(result: SingleLabelResult | VOCResult) -> str:
-    """The figures of each class with their mean below, and a line on classes without images, which have no part in it.
+    """The figures of each class with their mean below, and a line that names classes without images.
 
-    Of a single-label result also the figures of the whole set and the five most frequent errors; of the other AP by
-    both of VOC's rules.
+    A single-label result also has the figures of the whole set and the five most frequent errors; a multi-label result
+    has AP by both of VOC's rules.
     """
     if isinstance(result, VOCResult):
         counts = [curve.positives for curve in result.curves]

@@ -1,9 +1,9 @@
 """COCO's average precision, by COCO's own tool: the mean over IoU thresholds 0.5, 0.55, ..., 0.95.
 
 Samples and detections are handed to pycocotools in memory. Objects marked
-difficult become COCO's ``iscrowd``: they are not missed, and a detection on one
-is not wrong. For those COCO measures the overlap relative to the detection alone,
-so several detections may fall on one of them.
+difficult become COCO's ``iscrowd``: a difficult object that is not found does not
+count as missed, and a detection on it does not count as wrong. For these objects COCO
+divides the overlap by the area of the detection, so several detections may fall on one.
 
 Sizes (small < 32 x 32 <= medium <= 96 x 96 < large, in pixels) are those of the
 boxes; COCO's own figures use the areas of masks, which are smaller.
@@ -48,7 +48,7 @@ class COCOResult:
 
     @property
     def unscored(self) -> tuple[str, ...]:
-        """Classes without an object that counts; they have no AP and no part in the mean."""
+        """Classes without an object that counts; they have no AP and are not in the mean."""
         return tuple(name for name, ap in self.ap.items() if np.isnan(ap))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a measurement was made on: a figure without its machine means nothing."""
+"""The machine that a measurement was made on: a figure without its machine means nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES = ("sppnet", "torch", "torchvision", "numpy", "numba", "scikit-learn",
 
 
 def cpu_model() -> str:
-    """The processor's own name, as far as the system tells it."""
+    """The processor's name, where the system knows it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(errors="replace").splitlines():
@@ -31,7 +31,7 @@ def cpu_model() -> str:
 
 
 def gpu_model() -> str | None:
-    """The first CUDA device's name; None without one, and when this process has not needed torch so far."""
+    """The name of the first CUDA device; None without one, or as long as this process has not loaded torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

@@ -1,4 +1,4 @@
-"""How well proposals cover the objects: recall and mean average best overlap."""
+"""How well proposals cover the objects: recall and mean average best overlap (MABO)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Coverage:
     average_best_overlap : dict of int to float
         Of each class label that has objects.
     objects, proposals, images : int
-        How many there were; difficult objects are not counted.
+        Their numbers; difficult objects are not counted.
     """
 
     recall: dict[float, float]
@@ -69,7 +69,7 @@ def recall_and_mabo(
     difficult : sequence of bool arrays (N_i,), optional
         Objects that do not count.
     thresholds : sequence of float
-        Intersection over union from which an object is found.
+        An object is found when a proposal overlaps it by at least this intersection over union.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def voc_table(result: VOCResult, metrics: Sequence[Metric] = ("voc07", "voc")) -> str:
-    """Objects, detections and AP of each class, the means below, and a line on classes that have no AP."""
+    """Objects, detections and AP of each class, the means below them, and a line that names classes without an AP."""
     rows: list[list[Any]] = [
         [curve.name, curve.positives, len(curve.scores), *(curve.ap(metric) for metric in metrics)]
         for curve in result.curves

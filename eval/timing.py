@@ -1,9 +1,8 @@
-"""Timing that can be believed: warmed up, synchronised, repeated, both sides in one run.
+"""Reliable timing: warmed up, synchronised, repeated, both sides in one run.
 
 A single time on a shared machine says little. Here every figure is a median with
-its quartiles, taken after a warm-up (compilation, caches, lazy imports), and two
-ways of doing a job are timed in turns, so that a slow minute of the machine falls
-on both.
+its quartiles, taken after a warm-up (compilation, caches, lazy imports). Two ways
+of doing a job are timed in turns, so that a slow minute of the machine affects both.
 
 Examples
 --------
@@ -61,8 +60,8 @@ class Times:
     def percentile(self, q: float) -> float:
         """Seconds that ``q`` per cent of the repeats stayed under, 0 to 100.
 
-        Between two of the times it is interpolated linearly, as :func:`numpy.percentile` does it. A high percentile
-        of few repeats is little more than the longest of them.
+        It is interpolated linearly between two times, as by :func:`numpy.percentile`. With few repeats a high
+        percentile is hardly more than the longest time.
         """
         if not 0 <= q <= 100:
             raise ValueError(f"expected a percentile from 0 to 100, got {q}")
@@ -97,8 +96,8 @@ def duration(seconds: float) -> str:
 def synchroniser(device: str = "cpu") -> Callable[[], None]:
     """A function that returns once ``device`` has done all the work it was given.
 
-    Work on a GPU is only queued when a call returns; a clock stopped before this
-    function returns has measured the queueing. On the CPU there is nothing to wait for.
+    On a GPU a call returns when its work is queued, not when it is done: without this
+    function a clock measures the queueing. On the CPU there is nothing to wait for.
     """
     if device.startswith("cuda"):
         import torch
@@ -164,7 +163,7 @@ def ratios(slow: Times, fast: Times) -> Times:
 
 
 class StageTimer:
-    """Collects the times of the stages of a job that is done again and again.
+    """Collects the times of the stages of a job that is repeated.
 
     Parameters
     ----------
@@ -179,7 +178,7 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the block under it; a block that raises is not counted."""
+        """Time the ``with`` block; a block that raises is not counted."""
         self._synchronise()
         start = perf_counter()
         yield

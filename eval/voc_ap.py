@@ -3,18 +3,18 @@
 The rules of the VOC development kit:
 
 - Detections of a class are taken from the highest score down, over all images.
-- Each is compared with the ground truth of its class that it overlaps most in its
-  image, and that one alone. From an IoU of 0.5 up it is a find, if that object was
-  not found before; otherwise it counts as wrong, a second box on one object too.
-- A detection that falls on a "difficult" object counts neither as right nor as wrong.
+- Each is compared with one object: the object of its class that it overlaps most in its
+  image. It is right when the IoU is at least 0.5 and the object was not found before;
+  otherwise it is wrong. So a second box on the same object is wrong.
+- A detection on a "difficult" object counts neither as right nor as wrong.
 
 The kit's areas carry the "+1" of 1-based inclusive corners; areas of our half-open
 boxes are the same numbers (see :mod:`sppnet.data.boxes`).
 
-What the kit leaves open is fixed here: among equal scores the earlier image comes
-first and within it the earlier detection; among equally overlapped objects the
-first counts; the eleven recall levels are exactly 0, 1/10, ..., 1, where the kit's
-and its Python copies' floating-point steps miss a recall of exactly 3/10.
+What the kit leaves open is fixed here. Among equal scores the earlier image comes
+first, and within it the earlier detection; among equally overlapped objects the
+first counts. The eleven recall levels are exactly 0, 1/10, ..., 1; the floating-point
+steps of the kit and its Python copies miss a recall of exactly 3/10.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def average_precision(recall: Array, precision: Array, metric: Metric) -> float:
     recall : float array (N,)
         Not decreasing, 0 to 1.
     precision : float array (N,)
-        Precision among all detections down to that recall.
+        Precision of all detections down to that recall.
     metric : {"voc07", "voc"}
         ``voc07``: mean over the recall levels 0, 0.1, ..., 1 of the best precision at
         that recall or a higher one (Everingham et al., IJCV 88, section 4.2).
@@ -77,7 +77,7 @@ class PrecisionRecall:
     name : str
         The class.
     positives : int
-        Objects to be found: those that are not difficult.
+        Objects to be found; difficult objects do not count.
     scores, recall, precision : float64 arrays (N,)
         One entry for each detection that counts as right or wrong, from the highest
         score down. Without positives ``recall`` is NaN.
@@ -96,16 +96,16 @@ class PrecisionRecall:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What one class's detections are, from the highest score down: right, or wrong.
+    """Whether the detections of one class are right or wrong, from the highest score down.
 
-    Those on difficult objects, which are neither, are left out.
+    Detections on difficult objects are neither, and are left out.
 
     Attributes
     ----------
     name : str
         The class.
     objects : int64 array (I,)
-        Objects to be found in each image: those that are not difficult.
+        Objects to be found in each image; difficult objects do not count.
     scores : float64 array (N,)
     right : bool array (N,)
     images, places : int64 arrays (N,)
@@ -125,7 +125,7 @@ class Judged:
         return int(self.objects.sum())
 
     def among(self, images: Array) -> Judged:
-        """The same as if there were some of the images alone, those of a mask (I,); their numbers stay."""
+        """The same for some images only, given by a mask (I,); images keep their numbers."""
         here = images[self.images]
         found = (self.scores[here], self.right[here], self.images[here], self.places[here])
         return Judged(self.name, np.where(images, self.objects, 0), *found)
@@ -139,13 +139,13 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class VOCResult:
-    """The curves of all classes that were scored, and what follows from them."""
+    """The curves of all classes that were scored, with their average precisions."""
 
     curves: tuple[PrecisionRecall, ...]
 
     @property
     def unscored(self) -> tuple[str, ...]:
-        """Classes without a single object that is not difficult; they have no AP and no part in the mean."""
+        """Classes without an object that counts; they have no AP and are not in the mean."""
         return tuple(curve.name for curve in self.curves if curve.positives == 0)
 
     def ap(self, metric: Metric) -> dict[str, float]:
@@ -174,7 +174,7 @@ def precision_recall(
 ) -> PrecisionRecall:
     """The precision-recall curve of one class over a set of images.
 
-    Parameters, and errors, are those of :func:`judge`.
+    Parameters and errors are those of :func:`judge`.
     """
     return judge(boxes, scores, truths, difficult, min_iou, name).curve()
 
@@ -210,8 +210,8 @@ def judge(
             "expected one entry for each image, got "
             f"{len(boxes)} boxes, {len(scores)} scores, {len(truths)} truths, {len(difficult)} difficult"
         )
-    # Which object a detection stands or falls with does not depend on the other detections: find it image by
-    # image, numbering the objects through, and settle all images at once.
+    # Which object a detection is compared with does not depend on the other detections: find it image by image, number
+    # the objects of all images, then judge all images at once.
     is_difficult = np.concatenate([np.zeros(0, bool), *difficult])
     target = np.concatenate([np.zeros(0, np.int64), *_targets(boxes, truths, min_iou)])
     score = np.concatenate([np.zeros(0), *scores]).astype(np.float64)
@@ -236,7 +236,7 @@ def judge(
 
 
 def _targets(boxes: Sequence[Array], truths: Sequence[Array], min_iou: float) -> list[Array]:
-    """For each image, the number of the object each detection overlaps most; -1 where that overlap is too small."""
+    """For each image the number of the object that each detection overlaps most; -1 where the overlap is too small."""
     targets = []
     first_number = 0
     for found, truth in zip(boxes, truths, strict=True):
@@ -261,7 +261,7 @@ def evaluate_voc(
 ) -> VOCResult:
     """Score detections on labelled images, class by class.
 
-    Parameters, and errors, are those of :func:`judge_voc`.
+    Parameters and errors are those of :func:`judge_voc`.
     """
     judged = judge_voc(detections, samples, class_names, classes, min_iou)
     return VOCResult(tuple(of_class.curve() for of_class in judged))
@@ -286,8 +286,8 @@ def judge_voc(
     class_names : sequence of str
         What the samples' labels index: the dataset's ``class_names``.
     classes : sequence of str, optional
-        Classes to score, default all of ``class_names``. One that the detector does not
-        know scores 0, for all its objects were missed.
+        Classes to score, default all of ``class_names``. A class that the detector does not
+        know has an AP of 0: all its objects are missed.
     min_iou : float
         Overlap from which a detection is a find.
 

@@ -1,1 +1,1 @@
-"""Where objects might be: selective search and other sources of windows."""
+"""Where objects may be: selective search and other sources of windows."""

@@ -1,6 +1,6 @@
-"""Methods of finding boxes behind one Protocol: ours, OpenCV's, the selectivesearch package's.
+"""Proposal methods behind one Protocol: ours, OpenCV's, and that of the package selectivesearch.
 
-Boxes made elsewhere are read by :class:`.precomputed.PrecomputedBoxes`, which keeps the
+Boxes made elsewhere are read by :class:`.precomputed.PrecomputedBoxes`, which follows the
 same Protocol.
 """
 
@@ -26,7 +26,7 @@ from .working_image import large_enough, to_original, working_image
 
 
 class Proposer(Protocol):
-    """A method of finding boxes."""
+    """A proposal method."""
 
     @property
     def name(self) -> str:
@@ -74,7 +74,7 @@ class SelectiveSearch:
 
 @dataclass(frozen=True)
 class DenseSearch:
-    """Our fast selective search and, in turns with it, small squares everywhere (see :mod:`.squares`)."""
+    """Our fast selective search, alternating with small squares everywhere (see :mod:`.squares`)."""
 
     max_boxes: int | None = 2000
     seed: int = 0
@@ -102,8 +102,8 @@ class DenseSearch:
 class OpenCVSelectiveSearch:
     """OpenCV's selective search in its fast mode, on the same working image as ours.
 
-    Its order comes from the C library's ``rand``, which no seed reaches: the first
-    ``max_boxes`` differ a little from call to call.
+    Its order comes from the C library's ``rand``, which cannot be seeded: the first
+    ``max_boxes`` boxes differ a little from call to call.
 
     Raises
     ------
@@ -154,9 +154,9 @@ class OpenCVSelectiveSearch:
 class SelectiveSearchPackage:
     """The package ``selectivesearch`` from PyPI, with the options of its own example.
 
-    It knows neither grey nor large images, which it is spared here: its time grows with the square of
-    the number of segments (minutes at 4000 x 3000), so it works on at most 400 x 300 pixels. It gives
-    regions in the order of their making; they are ranked like ours.
+    The package fails on grey images, which become RGB here, and is slow on large ones: its time grows with the
+    square of the number of segments (minutes at 4000 x 3000), so it works on at most 400 x 300 pixels here. It
+    gives regions in the order in which they are merged; they are ranked like ours.
     """
 
     max_boxes: int | None = 2000
@@ -204,7 +204,7 @@ METHODS: dict[str, Callable[[int | None, int], Proposer]] = {
 
 
 def make_proposer(method: str = "fast", max_boxes: int | None = 2000, seed: int = 0) -> Proposer:
-    """A method of finding boxes by its name, one of :data:`METHODS`.
+    """The proposal method of a name in :data:`METHODS`.
 
     Raises
     ------

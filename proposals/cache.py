@@ -1,4 +1,4 @@
-"""Boxes that are looked for once for each image content and method."""
+"""Boxes that are proposed once for each image content and method, and kept on disk."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .backends import Proposer
 class ProposalCache:
     """A folder of boxes, one file for each image content, method and options.
 
-    An image that is renamed finds its boxes, one that is changed does not. An entry is whole or absent,
-    whatever ends the process; one that cannot be read is made again.
+    A renamed image finds its boxes, a changed image does not. An entry is whole or absent, however the process
+    ends; an entry that cannot be read is made again.
 
     Parameters
     ----------
     folder : str or Path
         Made when the first entry is written.
     proposer : Proposer
-        Finds the boxes that are not there yet.
+        Proposes the boxes that are not in the folder yet.
     """
 
     def __init__(self, folder: str | Path, proposer: Proposer) -> None:
@@ -45,7 +45,7 @@ class ProposalCache:
         Raises
         ------
         ImageError
-            When the boxes are not there yet and the image cannot be read.
+            When the boxes are not in the folder yet and the image cannot be read.
         """
         path = Path(path)
         entry = self._entry(path)
@@ -66,7 +66,7 @@ class ProposalCache:
 
 
 def _load(entry: Path) -> Array | None:
-    """The boxes of an entry; None when there is none, or none that can be read."""
+    """The boxes of an entry; None when it is missing or cannot be read."""
     try:
         with np.load(entry, allow_pickle=False) as archive:
             return as_boxes(archive["boxes"])

@@ -1,7 +1,7 @@
 """The colour spaces of selective search, all as uint8 planes from 0 to 255.
 
-Uijlings et al. (IJCV 2013), section 3.2: different spaces are blind to different
-changes of the light. Hue and normalised rgb ignore shadows, Lab and intensity see them.
+Uijlings et al. (IJCV 2013), section 3.2: each space is invariant to other changes of
+the light. Hue and normalised rgb ignore shadows, Lab and intensity do not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..data.arrays import Array
 
 
 def _rgi(image: Array) -> Array:
-    """Red and green as shares of all the light, and the light itself."""
+    """Red and green as shares of the intensity, and the intensity itself."""
     light = image.astype(np.float32).sum(axis=2, keepdims=True)
     shares = image[:, :, :2] * (255 / np.maximum(light, 1))
     return np.concatenate([shares, light / 3], axis=2).astype(np.uint8)

@@ -5,9 +5,9 @@ become one when the edge between them is no heavier than the heaviest edge insid
 plus ``k`` over its size. Three things make it fast:
 
 - Weights are whole numbers, so sorting is counting, and one sorted list serves every ``k``.
-- An edge that is the heaviest of a triangle is left out: its ends hang together by the other
-  two before its turn comes. Of four edges a pixel 1.6 remain, and the segments stay what they are but
-  for rare cases, where an edge of the lighter path was refused.
+- The heaviest edge of a triangle is left out: the other two connect its ends before its turn
+  comes. Of the four edges of a pixel 1.6 remain. The segments stay the same, except in the rare
+  case that an edge of the lighter path was refused.
 - All comparisons are of whole numbers, so nothing depends on rounding.
 """
 
@@ -55,7 +55,7 @@ def sort_edges(planes: Array) -> tuple[Array, Array]:
     for y in range(height):
         for d in range(4):
             for x in range(width):
-                # Written always and kept by moving on: a branch would be guessed wrong every other time.
+                # Always written, and kept by moving on: the processor would mispredict a branch half of the time.
                 edges[count] = 4 * (y * width + x) + d
                 weights[count] = keys[d, y, x] >> 2
                 count += 1 - dropped[d, y, x]
@@ -104,8 +104,8 @@ def _keys(planes: Array) -> Array:
 def _heaviest_of_triangles(keys: Array) -> Array:
     """Which edges have the largest key of a triangle, or lead out of the image, bool (4, H, W).
 
-    The four corners of a square make four triangles. No key appears twice in one,
-    so what is left hangs together.
+    The four corners of a square make four triangles. No key appears twice in a triangle,
+    so the edges that are left connect all pixels.
     """
     _, height, width = keys.shape
     dropped = keys == _ABSENT
@@ -144,7 +144,7 @@ def _root(parent: Array, node: int) -> int:
 
 @compiled(nogil=True)
 def _join(parent: Array, size: Array, a: int, b: int) -> int:
-    """Hang the smaller of two trees below the root of the larger, which is returned."""
+    """Put the smaller of two trees below the root of the larger one, and return that root."""
     if size[a] < size[b]:
         a, b = b, a
     parent[b] = a
@@ -172,7 +172,7 @@ def segment(edges: Array, starts: Array, height: int, width: int, k: int, min_si
     labels : int32 array (H, W)
         Segments numbered from 0 in raster order of their first pixels.
     count : int
-        How many there are.
+        Number of segments.
     """
     pixels = height * width
     parent = np.arange(pixels).astype(np.uint32)

@@ -1,7 +1,7 @@
 """Hierarchical grouping of segments, compiled: the heart of selective search.
 
-Uijlings et al. (IJCV 2013), algorithm 1: the two most similar neighbours are merged
-until one region is left; every region on the way is a proposal.
+Uijlings et al. (IJCV 2013), algorithm 1: the two most similar neighbours are merged,
+again and again, until one region is left. The box of every region is a proposal.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _similarity(
 ) -> float:
     """The similarity of two regions: the weighted sum of its four parts.
 
-    Two of them need no look at the pixels: small regions merge early (size), and
-    regions that fit into each other (fill).
+    Two of them need no pixels: size, which merges small regions early, and fill, which
+    merges regions that fit into each other.
     """
     size = sizes[a] + sizes[b]
     width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
@@ -81,10 +81,10 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     Returns
     -------
     int32 array (2 R - 1, 4)
-        The segments' boxes, then those of the merged regions in the order of their making
-        (fewer when not all segments hang together). Merged regions are numbered onwards
-        from R; of equally similar pairs the one with the smaller first number merges
-        first, then the one with the smaller second.
+        The boxes of the segments, then those of the merged regions in the order in which they
+        are merged (fewer when not all segments are connected). Merged regions are numbered from
+        R on. Of equally similar pairs the pair with the smaller first number merges first, then
+        the pair with the smaller second number.
     """
     segments = sizes.size
     total = 2 * segments - 1
@@ -105,8 +105,8 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     parts[0] /= channels * ONE
     parts[1] /= channels * ONE
 
-    # Neighbours are linked lists: a cell holds a region and the next cell's number. A list is walked once,
-    # when its region merges; dead regions in it are skipped, so nothing is ever taken out.
+    # Neighbours are linked lists: a cell holds a region and the number of the next cell. A list is walked once, when
+    # its region merges; dead regions in it are skipped, so nothing has to be removed.
     head = np.full(total, -1, np.int32)
     member = np.empty(8 * pairs.shape[0], np.int32)
     following = np.empty(8 * pairs.shape[0], np.int32)

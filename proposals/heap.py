@@ -1,4 +1,4 @@
-"""A heap of scored pairs in two arrays, compiled: the highest key on top, of equal keys the smallest pair."""
+"""A heap of scored pairs in two arrays, compiled: the highest key on top, and of equal keys the smallest pair."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CONVENTIONS: dict[str, Callable[[Array], Array]] = {
     "rcnn": lambda corners: from_voc(corners[:, [1, 0, 3, 2]], np.float64),
     "xywh": lambda corners: np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1),
 }
-"""What the four numbers of a box in a file are, and how they become ours.
+"""What the four numbers of a box in a file mean, and how they become our boxes.
 
 ``half-open``: ours. ``inclusive``: x1 y1 x2 y2, 0-based, the last pixel included (Fast R-CNN's demo).
 ``voc``: x1 y1 x2 y2, 1-based, inclusive. ``rcnn``: y1 x1 y2 x2, 1-based, inclusive (the selective search files of
@@ -45,18 +45,18 @@ class PrecomputedBoxes:
 
         Or a folder with a file for each image, ``ID`` or ``ID_boxes`` before the suffix: ``.npz`` or
         ``.mat`` with ``boxes``, ``.json`` with a list of boxes, ``.txt`` or ``.csv`` with a box in each
-        line (numbers parted by blanks or commas; those after the fourth are left out, as are lines that begin
-        with ``#``).
+        line (numbers separated by blanks or commas; numbers after the fourth and lines that begin with ``#`` are
+        ignored).
     convention : str
         What the numbers mean, one of :data:`CONVENTIONS`. It is never guessed.
     max_boxes : int or None
-        At most so many boxes of an image, the first ones.
+        The largest number of boxes of an image: the first ones are taken.
 
     Raises
     ------
     InputError
-        When the source is missing, of no known kind, damaged, or the convention is unknown; at a call, when
-        the image has no boxes in it.
+        When the source is missing, damaged or of no known kind, or the convention is unknown; at a call, when
+        the source has no boxes for the image.
     """
 
     name: ClassVar[str] = "precomputed"
@@ -84,7 +84,7 @@ class PrecomputedBoxes:
         return {"convention": self.convention, "max_boxes": self.max_boxes, "contents": contents}
 
     def __call__(self, image: Array, image_id: str | None = None) -> Array:
-        """See :meth:`.backends.Proposer.__call__`; boxes are cut to the image, those outside it left out."""
+        """See :meth:`.backends.Proposer.__call__`; boxes are cut to the image, and boxes outside it left out."""
         if image_id is None:
             raise InputError(f"{self.source}: boxes made elsewhere are looked up by image id, and none was given")
         boxes = CONVENTIONS[self.convention](self._corners(image_id))
@@ -105,7 +105,7 @@ class PrecomputedBoxes:
 
 
 def _files_by_id(folder: Path) -> dict[str, Path]:
-    """The box files of a folder by image id; a name without ``_boxes`` goes before one with it."""
+    """The box files of a folder by image id; a name without ``_boxes`` wins over a name with it."""
     files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in READERS and file.is_file()]
     if not files:
         raise InputError(f"{folder}: no boxes in this folder; expected files with {', '.join(READERS)}")
@@ -127,7 +127,7 @@ def _load_mat(file: Path) -> dict[str, Any]:
     except NotImplementedError as error:  # MATLAB 7.3, which is another format; scipy's message says so
         raise ValueError(error) from error
     except (MatReadError, IndexError, AttributeError, OverflowError, MemoryError, zlib.error) as error:
-        # What damaged bytes come to, besides the errors in _DAMAGED.
+        # What damaged files raise, besides the errors in _DAMAGED.
         raise ValueError(error) from error
 
 

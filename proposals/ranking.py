@@ -1,4 +1,4 @@
-"""In which order a method without scores of its own lists its boxes."""
+"""The order of the boxes of a method that has no scores of its own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def ranked(hierarchies: Sequence[Array], seed: int) -> Array:
     """Boxes of all hierarchies without repeats, best first.
 
     A box's rank is its position in its hierarchy, counted from the last, times a random number
-    (Uijlings et al., IJCV 2013, section 4.4): large boxes tend to come first, but not all of
-    them before all small ones. The paper draws from 0 to 1, here it is from 1/2 to 1: of the first 2,000 boxes
-    on photographs of VOC's train set, MABO goes from 0.824 to 0.826 and recall at 0.7 from 0.837 to 0.845.
+    (Uijlings et al., IJCV 2013, section 4.4). So large boxes tend to come first, with small ones among
+    them. The paper draws from 0 to 1; here it is from 1/2 to 1. For the first 2,000 boxes on photographs of VOC's
+    train set this raises MABO from 0.824 to 0.826 and recall at 0.7 from 0.837 to 0.845.
 
     Parameters
     ----------
     hierarchies : sequence of integer arrays (N_i, 4)
-        Boxes, with coordinates from 0 up, in the order of their making, segments first, the whole image last.
+        Boxes with coordinates from 0 up, in the order in which they were merged: segments first, the whole image last.
     seed : int
         Of the random numbers.
 

@@ -1,9 +1,9 @@
-"""What selective search knows about a segment: size, box, colour and texture histograms, neighbours.
+"""The descriptors of a segment in selective search: size, box, colour and texture histograms, neighbours.
 
 Uijlings et al., "Selective Search for Object Recognition" (IJCV 2013), section 3.2: 25
 colour bins for each channel, and ten bins of steepness for each of eight directions and each
-channel. There every pixel counts in all eight directions; here it counts in the direction
-of its gradient alone, which is an eighth of the work and tells segments apart as well.
+channel. In the paper every pixel counts in all eight directions; here it counts only in the
+direction of its gradient, which is an eighth of the work and distinguishes segments as well.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def colour_bins(image: Array) -> Array:
 def texture_bins(image: Array) -> Array:
     """The texture bin, ``10 * direction + steepness``, of every pixel and channel; uint8 like ``image`` (H, W, C).
 
-    Direction 0 is brighter to the right, 2 brighter below; directions between lie a
-    quarter of a right angle to both sides.
+    Direction 0 is brighter to the right, direction 2 brighter below; a direction reaches
+    22.5 degrees to both sides.
     """
     dx = cv2.Scharr(image, cv2.CV_16S, 1, 0)
     dy = cv2.Scharr(image, cv2.CV_16S, 0, 1)
@@ -47,7 +47,7 @@ def texture_bins(image: Array) -> Array:
 def _texture_bins(dx: Array, dy: Array) -> Array:
     bins = np.empty(dx.size, np.uint8)
     for i in range(dx.size):
-        # Choices between numbers instead of branches: the compiler makes vector instructions of them.
+        # Choices between numbers instead of branches: the compiler turns them into vector instructions.
         x = np.float32(dx[i])
         y = np.float32(dy[i])
         level = 0 if x >= 0 else 4

@@ -2,8 +2,8 @@
 
 Uijlings, van de Sande, Gevers, Smeulders: "Selective Search for Object Recognition"
 (IJCV 2013). An image is cut into segments, similar neighbours are merged until one
-region is left, and the box of every region on the way is a proposal. Several colour
-spaces, segment sizes and ideas of "similar" make up for each other's mistakes.
+region is left, and the box of every region is a proposal. Several colour spaces,
+segment sizes and measures of similarity correct each other's mistakes.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from .regions import COLOUR_BINS, colour_bins, histograms, neighbours, sizes_and
 from .working_image import large_enough, to_original, working_image
 
 ALGORITHM_VERSION = 3
-"""Raised whenever the boxes of an image change, so that no cache serves old ones."""
+"""Raised whenever the boxes of an image change, so that no cache gives old boxes."""
 
 SIGMA = 0.65
-"""Smoothing before the segmentation, in pixels of the working image. The paper's 0.8 is for images that its
-scaling to a width of 500 has blurred or blown up."""
+"""Smoothing before the segmentation, in pixels of the working image. The paper's 0.8 is for images that were blurred or
+enlarged by scaling them to a width of 500."""
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """The variety of one mode: every colour space with every segment size and every similarity.
+    """The hierarchies of one mode: every colour space with every segment size and every similarity.
 
     Attributes
     ----------
     spaces : tuple of str
         Names from :data:`.colour.SPACES`.
     scales : tuple of int
-        ``k`` of the segmentation, which is the smallest segment's size too.
+        ``k`` of the segmentation, which is also the size of the smallest segment.
     similarities : tuple of (colour, texture, size, fill)
         Which of the four similarities are added up, as weights 0 or 1.
     """
@@ -56,7 +56,7 @@ class Strategy:
 
 
 MODES = {
-    # The paper's eight hierarchies and four more that go by fill alone: they take a twentieth of the time and add what
+    # The paper's eight hierarchies and four more that use fill only: these take a twentieth of the time and find what
     # the others miss (recall at 0.7 of the first 2,000 boxes 0.82 -> 0.84 on photographs of VOC's train set).
     "fast": Strategy(("hsv", "lab"), (50, 100), ((1, 1, 1, 1), (0, 1, 1, 1), (0, 0, 0, 1))),
     "quality": Strategy(
@@ -83,7 +83,7 @@ def selective_search(
     mode : {"fast", "quality"}
         ``fast`` builds 12 hierarchies, ``quality`` 80, for many more and better boxes.
     max_boxes : int or None
-        At most so many boxes; None for all of them.
+        The largest number of boxes; None for all of them.
     seed : int
         Of the random part of the order.
     threads : int, optional

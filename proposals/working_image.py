@@ -1,4 +1,4 @@
-"""The size at which boxes are looked for: large photographs are scaled down, small ones stay."""
+"""The size at which boxes are proposed: large photographs are scaled down, small ones stay as they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..data.arrays import Array
 from ..data.boxes import scale
 
 WORKING_PIXELS = 500 * 500
-"""Area of the working image. The paper scales to a width of 500; an area treats upright and very long images alike."""
+"""Area of the working image. The paper scales to a width of 500; an area suits upright and very long images as well."""
 
 SMALLEST_SIDE = 40
 """Boxes with a side under the square root of the working area over this are dropped: under 10.8

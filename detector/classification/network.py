@@ -27,11 +27,11 @@ from .views import named_views, predict_views
 
 
 class SPPClassifier(nn.Module):
-    """A network's convolutions, spatial pyramid pooling of the whole map, fc layers; learns as a whole.
+    """Convolutions, spatial pyramid pooling of the whole map, and fc layers, which are trained together.
 
-    Takes images of any size and aspect ratio from one cell up, unless ``options.fit`` makes it the twin without SPP.
-    It is an ordinary module in training mode at first; :mod:`.train` trains it, :mod:`.views` looks at photographs
-    in several views, and :meth:`load` gives a trained one.
+    It takes images of any size and aspect ratio from one cell up, unless ``options.fit`` asks for the network without
+    SPP. A new network is an ordinary module in training mode; :mod:`.train` trains it, :mod:`.views` classifies
+    photographs from several views, and :meth:`load` reads a trained network.
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ class SPPClassifier(nn.Module):
     backbone : str
         As in :class:`.backbone.Backbone`: one of torchvision's networks or of ours.
     weights : str, Path or mapping of tensors
-        Where the convolutions start; "none" is at random. An AlexNet's or a VGG's fc6 and fc7 come along, unless from
-        a mapping.
+        The first weights of the convolutions; "none" is random. For AlexNet and VGG fc6 and fc7 are taken as well,
+        unless ``weights`` is a mapping.
     layer : str, optional
         The node whose map is pooled; by default the last one of stride 16.
     options : ClassifierOptions
     seed : int
-        Of random weights; the global generator is left alone.
+        For random weights; the global generator is not used.
 
     Attributes
     ----------
@@ -53,19 +53,19 @@ class SPPClassifier(nn.Module):
     convolutions : nn.Module
         Images (B, 3, H, W) to maps (B, C, h, w).
     layers : nn.Module
-        Pooled rows to logits: fc6, fc7 and fc8, as they learn (:mod:`.batch_norm`).
+        Pooled rows to logits: fc6, fc7 and fc8 in the form for training (:mod:`.batch_norm`).
     pretrained : bool
-        Whether the convolutions do not start at random.
+        Whether the convolutions start from given weights.
     new_layers : bool
-        Whether the fc layers start at random: only an AlexNet's or a VGG's may not.
+        Whether the fc layers start at random; those of AlexNet and VGG may be pretrained.
     stride, channels : int
     card : dict
-        Where the network comes from and how well it does, JSON-like; kept in its file.
+        How the network was made and its scores, JSON-like; kept in its file.
 
     Raises
     ------
     InputError
-        For a network, layer or weights that cannot be had or do not fit, or no class.
+        For a network, layer or weights that are unknown or do not fit, or without a class.
 
     Examples
     --------
@@ -108,22 +108,22 @@ class SPPClassifier(nn.Module):
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Pyramid levels in use; without SPP the finest one."""
+        """Pyramid levels in use; without SPP only the finest."""
         return self.options.pooled_levels
 
     @property
     def input_fit(self) -> Fit:
-        """How images meet the network: at any size ("any"), or as squares that are cut out ("crop") or warped."""
+        """What images the network takes: of any size ("any"), or squares, cut out ("crop") or warped ("warp")."""
         return self.options.fit
 
     @property
     def size(self) -> int:
-        """Side in pixels of the squares learnt from, the largest one."""
+        """Side in pixels of the squares it was trained on, the largest one."""
         return self.options.size
 
     @property
     def multi_label(self) -> bool:
-        """Whether a photograph shows any number of the classes."""
+        """Whether a photograph may show any number of the classes."""
         return self.options.multi_label
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class SPPClassifier(nn.Module):
         Raises
         ------
         ValueError
-            For images of another shape, too small for a single cell or, without SPP, of another size than ``size``.
+            For images of another shape or too small for one cell; without SPP, of another size than ``size``.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have shape (B, 3, H, W), not {tuple(images.shape)}")
@@ -159,7 +159,7 @@ class SPPClassifier(nn.Module):
         return cast(Tensor, self.head.fc8(self.head.output(rows, "fc7")))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits (N, classes) to probabilities: of a row they sum to 1, unless there may be several labels."""
+        """Logits (N, classes) to probabilities; each row sums to 1, unless photographs may have several labels."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
     def predict(self, image: Any, views: str = "one") -> dict[str, float]:
@@ -170,12 +170,12 @@ class SPPClassifier(nn.Module):
         image : str, Path, PIL image or uint8 array
             As in :func:`sppnet.data.image.as_image`.
         views : str
-            Of :func:`.views.named_views`: "one", "full", "ten", "96" and others.
+            A name of :func:`.views.named_views`: "one", "full", "ten", "96" and others.
 
         Raises
         ------
         RuntimeError
-            In training mode, in which batch norms and dropout do something else.
+            In training mode, in which batch norms and dropout behave differently.
         """
         if self.training:
             raise RuntimeError("the network is in training mode; call eval() before predict()")
@@ -206,14 +206,14 @@ class SPPClassifier(nn.Module):
             self._finished = (backbone, finished_head(self.layers))
         return self._finished[0], self._finished[1]
 
-    # In a tuple, or torch would take them for parts of the network.
+    # In a tuple: torch would register bare modules as parts of the network.
     _finished: tuple[Backbone, Head] | tuple[()] = ()
 
     def train(self, mode: bool = True) -> SPPClassifier:
-        """Learn or not; the weights may have changed since.
+        """Set the mode, as any module; weights may have changed, so derived layers are made again.
 
-        Pretrained convolutions keep the means and variances of their batch norms: those of a small batch are worse and,
-        where a file has its batch norms folded into the weights, make another network of it.
+        Pretrained convolutions keep the means and variances of their batch norms. Those of a small batch are worse, and
+        where a file has its batch norms folded into the weights they would change the function.
         """
         self._finished = ()
         super().train(mode)
@@ -224,12 +224,12 @@ class SPPClassifier(nn.Module):
         return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> SPPClassifier:
-        """Another device or precision."""
+        """Move to another device or precision."""
         self._finished = ()
         return super()._apply(fn, recurse)
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
-        """Other weights (:meth:`torch.nn.Module.load_state_dict`)."""
+        """Load other weights (:meth:`torch.nn.Module.load_state_dict`)."""
         self._finished = ()
         return super().load_state_dict(*args, **options)
 

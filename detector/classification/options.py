@@ -1,4 +1,4 @@
-"""What a classification network is made of, and how it is trained."""
+"""The options of a classification network, frozen and light to import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...data.errors import InputError
 from ..descent.options import FITS, Fit
 from ..options import MIN_SIDE, BaseOptions, FeatureOptions, check_levels
 
-#: The network that classifiers are trained on unless told, and where its weights come from.
+#: The default network of a classifier, and where its weights come from.
 BACKBONE, WEIGHTS = "sppnet_small", "none"
 
 
@@ -21,17 +21,17 @@ class ClassifierOptions(BaseOptions):
     levels : tuple of int
         Pyramid levels; level n pools n x n bins of the whole map.
     width : int
-        Numbers in fc6 and in fc7; those of a pretrained classifier keep theirs.
+        Numbers in fc6 and in fc7; pretrained fc layers keep their own width.
     dropout : float
-        Part of fc6's and fc7's outputs that training does without; the paper's is 0.5, with far more photographs.
+        Part of the outputs of fc6 and fc7 that is dropped in training; the paper's is 0.5, with far more photographs.
     size : int
-        Side in pixels of the square crops it is trained on, the largest one where there are several.
+        Side in pixels of the square crops it is trained on; the largest where there are several.
     fit : {"any", "crop", "warp"}
-        "any" is the SPP network, which takes images of any size. The others are its twin without SPP, to compare
-        with: the pyramid's finest level alone, on images of ``size`` x ``size`` pixels only, which are cut out of
-        the photograph or are the whole of it, warped.
+        "any" is the SPP network, which takes images of any size. The others are the same network without SPP, for
+        comparison: it pools the finest level only, and takes images of ``size`` x ``size`` pixels only, which are
+        cut out of the photograph ("crop") or the whole photograph warped ("warp").
     multi_label : bool
-        A photograph shows any number of the classes: a sigmoid for each in the place of one softmax.
+        A photograph may show any number of the classes: a sigmoid for each class instead of one softmax.
 
     Examples
     --------
@@ -62,5 +62,5 @@ class ClassifierOptions(BaseOptions):
 
     @property
     def pooled_levels(self) -> tuple[int, ...]:
-        """The levels in use: without SPP the finest one."""
+        """The levels in use; without SPP only the finest."""
         return self.levels if self.fit == "any" else (max(self.levels),)

@@ -1,6 +1,6 @@
-"""Which views of an image a network looks at: scales, places, and cells of the map (the paper's section 3.1.4).
+"""The views of an image that are classified: their scales, places, and cells of the map (paper, section 3.1.4).
 
-:mod:`.views` is what looks at them.
+:mod:`.views` classifies them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..options import MIN_SIDE
 Places = Literal["full", "centre", "corners", "grid"]
 
 NAMES = ("one", "ten", "96", "full", "98")
-"""What :func:`named_views` knows."""
+"""The names of :func:`named_views`."""
 
-#: The paper's side of views, the scale that its views of one scale are cut from, and the six of its 96 views.
+#: The side of a view, the scale of views at one scale, and the six scales of the 96 views, all of the paper.
 _SIDE, _SCALE, _SCALES = 224, 256, (224, 256, 300, 360, 448, 560)
 
-#: Where views begin, as parts of the room that there is in y and x. The order is that of :func:`view_windows`.
+#: Upper left corners of views, as parts of the free room in y and x, in the order of :func:`view_windows`.
 _STARTS = {
     "centre": ((0.5, 0.5),),
     "corners": ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)),
@@ -40,10 +40,11 @@ class Views:
     scales : tuple of int
         Shorter sides of the scaled image, pixels.
     places : {"full", "centre", "corners", "grid"}
-        The whole image; the square in its centre; this and the four corners; these and the middles of the four sides.
-        Places that coincide count once: where a scale is the view's side, an image has three (a square one has one).
+        The whole image; the square in its centre; the centre and the four corners; these and the middles of the four
+        sides. Places that coincide count once: where the scale is the side of a view, an image has three places, a
+        square image one.
     mirror : bool
-        The mirror images of the views, too.
+        Whether the mirror images of the views are added.
 
     Raises
     ------
@@ -65,23 +66,23 @@ class Views:
 def named_views(name: str, size: int, scales: Sequence[int] | None = None) -> tuple[Views, ...]:
     """The views of a name, for a network trained on squares of ``size`` pixels.
 
-    Lengths are the paper's, which are for 224, in proportion.
+    The scales are the paper's, which are for 224 pixels, in proportion to ``size``.
 
     ========  ==========================================================================================
     one       the centre, at scale 256
     ten       the centre, the four corners, and their mirror images, at 256
     96        these and the four middles, at 224 (where they are 6), 256, 300, 360, 448 and 560
-    full      the whole image and its mirror image, at ``size``, the scale that the network knows best
+    full      the whole image and its mirror image, at ``size``, the scale of the training
     98        96, and the whole image and its mirror image at 256
     ========  ==========================================================================================
 
-    Square images have fewer, since at 224 all of their places coincide: 92 of the 96.
+    Square images have 92 of the 96, since at 224 all of their places coincide.
     Where two sets share a scale, as the two of 98 do, its map is computed once.
 
     Parameters
     ----------
     name : str
-        One of them, or several with "+" between them: "96+full". A view that is in two of them counts twice.
+        One of these names, or several with "+" between them: "96+full". A view that is in two of them counts twice.
     size : int
     scales : sequence of int, optional
         Shorter sides in pixels, instead of those in the table.
@@ -113,19 +114,19 @@ def named_views(name: str, size: int, scales: Sequence[int] | None = None) -> tu
 
 
 def _in_proportion(length: int, size: int) -> int:
-    """A length of the paper for another side of views."""
+    """A length of the paper, scaled to another side of views."""
     return max(MIN_SIDE, round(length * size / _SIDE))
 
 
 def view_windows(scaled_size: tuple[int, int], side: int, places: Places) -> Array:
-    """Where the views of an image lie.
+    """The windows of an image's views.
 
     Parameters
     ----------
     scaled_size : (h, w)
         Of the scaled image, pixels.
     side : int
-        Of a view, pixels. One of an image that is narrower ends where the image does.
+        Of a view, pixels. Where the image is narrower, the view ends at its edge.
     places : {"full", "centre", "corners", "grid"}
         See :class:`Views`.
 
@@ -154,13 +155,13 @@ def view_cells(
 ) -> Array:
     """The cells of an image's map that stand for its views.
 
-    A view has as many cells as the map of the view alone, since the network was trained on such maps, and of all such
-    blocks of cells it is the one shifted least against them, which begins ``x1 / stride`` cells from the left.
+    A view has as many cells as the map of a crop of its size, since the network was trained on such maps. Of all such
+    blocks of cells it is the nearest, which begins ``x1 / stride`` cells from the left.
 
     The rules of :func:`.projection.project`, made for windows of any size, give one cell more or less
-    at some places. With ImageNet's weights their rows are further from those of crops: in ten views of a photograph
-    the mean cosine was 0.95 and 0.92 (SqueezeNet), 0.96 and 0.93 (MobileNetV2) with the rule here, 0.85 and 0.86,
-    0.93 and 0.91 with the authors', 0.95 and 0.91, 0.91 and 0.88 with the paper's.
+    at some places. With ImageNet weights their rows differ more from those of crops. In ten views of a photograph
+    the mean cosine was 0.95 and 0.92 (SqueezeNet), 0.96 and 0.93 (MobileNetV2) with the rule used here, 0.85 and 0.86,
+    0.93 and 0.91 with the authors' rule, 0.95 and 0.91, 0.91 and 0.88 with the paper's.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def view_cells(
     stride : int
         Pixels from one cell to the next.
     square : (h, w)
-        Cells of a whole view.
+        Cells of a view that is not cut short.
 
     Returns
     -------
@@ -182,7 +183,7 @@ def view_cells(
     for axis in (0, 1):
         pixels, all_cells = scaled_size[1 - axis], map_size[1 - axis]
         start, end = windows[:, axis], windows[:, axis + 2]
-        # From edge to edge is the whole map, also where the view was cut short.
+        # A view from edge to edge is the whole map, even where it was cut short.
         count = np.where(end - start == pixels, all_cells, min(square[1 - axis], all_cells))
         cells[:, axis] = np.minimum(np.floor(start / stride + 0.5), all_cells - count)
         cells[:, axis + 2] = cells[:, axis] + count - 1

@@ -1,4 +1,4 @@
-"""What photographs show, one after the other, the next one being read in the meantime."""
+"""Predictions for many photographs, one after the other; the next one is read in the background."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Photograph(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What one photograph shows.
+    """The prediction for one photograph.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Prediction:
 def predict_all(
     classifier: SPPClassifier, images: Iterable[Photograph], views: Sequence[Views], crops: bool = False
 ) -> Generator[Prediction | ImageError, None, None]:
-    """The prediction of each photograph, in order, or the error of one that cannot be read.
+    """The prediction for each photograph, in order, or the error of a file that cannot be read.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def predict_all(
     images : iterable of photographs
     views : sequence of Views
     crops : bool
-        Run the network on each view rather than pool it from the map of the whole image: to compare with.
+        Run the network on each view, instead of pooling it from the map of the whole image; for comparison.
     """
     run = from_crops if crops else predict_views
     with closing(ahead(_read, images)) as read:

@@ -1,4 +1,4 @@
-"""Whole photographs as rows of numbers, for linear SVMs on other classes than the network's (paper, section 3.2)."""
+"""Whole photographs as rows of numbers, for linear SVMs on new classes (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ VIEWS: tuple[str, ...] = get_args(View)
 
 @dataclass(frozen=True)
 class Representation(BaseOptions):
-    """Which numbers stand for a photograph.
+    """Which features describe a photograph.
 
     Attributes
     ----------
     kind : {"spp", "fc6", "fc7"}
-        The pooled pyramid or one of the fc layers behind it.
+        The pooled pyramid, or the fc layer whose output is taken.
     levels : tuple of int
         Pyramid levels; level n pools n x n bins of the whole map.
     view : {"full", "crop", "warp"}
-        What the network sees: the whole photograph with its aspect ratio, the square in its centre, or the whole of
-        it warped to a square.
+        What the network sees: the whole photograph with its aspect ratio, the square in its centre, or the whole
+        photograph warped to a square.
     scale : int
         Pixels of the shorter side of the photograph (full, crop) and of the square's sides (crop, warp).
     """
@@ -65,7 +65,7 @@ class Representation(BaseOptions):
 
 
 def seen(options: Representation, image: Array) -> Array:
-    """What the network sees of an RGB uint8 image (H, W, 3), as one of the same kind.
+    """What the network sees of an RGB uint8 image (H, W, 3), as an RGB uint8 image.
 
     Raises
     ------
@@ -94,12 +94,12 @@ def represent(backbone: Backbone, options: Representation, image: Array, head: H
     image : uint8 array (H, W, 3)
         RGB.
     head : Head, optional
-        The fc layers, on the backbone's device; needed when ``options.kind`` is one of them.
+        The fc layers, on the backbone's device; needed when ``options.kind`` is an fc layer.
 
     Returns
     -------
     float32 array (width,)
-        All zeros where the layer gives nothing but zeros.
+        All zeros where the layer gives only zeros.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def represent_all(
     head: Head | None = None,
     quiet: bool = False,
 ) -> tuple[Array, dict[str, str]]:
-    """The rows of many images; the next ones are read and resized in the background.
+    """The rows of many images; the next images are read and resized in the background.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def represent_all(
     Returns
     -------
     rows : float16 array (N, width)
-        Of the images that could be read, in their order. Half precision, since the pyramid's 25,600 numbers (512
-        channels) of the 9,000 photographs of Caltech101 take 460 MB in it.
+        Of the images that could be read, in their order. In half precision, because the 9,000 photographs of
+        Caltech101 with the 25,600 numbers of a pyramid of 512 channels take 460 MB even so.
     failed : dict from str to str
         Names of the images that could not be read, with the messages.
 

@@ -1,4 +1,4 @@
-"""From labelled photographs to a classification network in one file; a run that was stopped goes on where it was."""
+"""Training of a classification network from labelled photographs to one file; a stopped run goes on where it was."""
 
 from __future__ import annotations
 
@@ -51,28 +51,28 @@ def train_classifier(
     Parameters
     ----------
     images : LabelledImages
-        With one class each, or any number: a softmax or sigmoids follow from it.
+        With one class each, which gives a softmax, or any number, which gives a sigmoid for each class.
     out : str or Path
         The model file to write.
     backbone, weights, layer
         As in :class:`.network.SPPClassifier`.
     network : ClassifierOptions, optional
-        The side of the crops and the kind of labels in it are put right.
+        ``size`` and ``multi_label`` in it are set from ``learn`` and ``images``.
     learn : LearnOptions, optional
     augmentation : Augmentation, optional
-        Default the paper's.
+        The paper's when absent.
     validation : LabelledImages, optional
-        Scored on after each epoch, in the place of a part of ``images`` that is then held out.
+        Scored after each epoch; when absent a part of ``images`` is held out for that.
     work : str or Path, optional
         Where the state after each epoch and the curves are kept; the model file's name with ``.work`` by default.
     device : str
     quiet : bool
-        No bars, and no messages to the logger ``sppnet`` but warnings.
+        No progress bars, and only warnings to the logger ``sppnet``.
 
     Raises
     ------
     InputError
-        When options do not fit each other or the photographs, or learning diverges.
+        When options do not fit each other or the photographs, or the training diverges.
     """
     learn = learn or LearnOptions()
     augmentation = augmentation or Augmentation()
@@ -122,7 +122,7 @@ def train_classifier(
 
 
 def _held_out(last: Epoch, images: int, multi_label: bool) -> dict[str, Any] | None:
-    """Scores of the network that was kept, for its card."""
+    """Held-out scores of the final network, for its card."""
     if last.held_out_score is None:
         return None
     scores = {"images": images, "loss": last.held_out_loss}
@@ -142,10 +142,10 @@ class Training(Descent):
     Parameters
     ----------
     network : SPPClassifier
-        Changed in place. Pretrained convolutions under new fc layers learn at a small part of their rate.
+        Changed in place. Pretrained convolutions below new fc layers have a small part of the learning rate.
     photographs, held_out, options, augmentation, report
         As in :class:`.descent.Descent`. The held-out score is the top-1 accuracy or, with several labels, VOC07's mean
-        AP, None where none of the classes is shown.
+        AP; None where no held-out photograph shows a class.
     """
 
     network: SPPClassifier
@@ -204,7 +204,7 @@ def classification_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0)
     targets : tensor
         int64 (N,) for one softmax; int8 (N, classes) in {1, 0, -1 = left out} for a sigmoid each.
     smoothing : float
-        Share of the wanted probability that is spread over the classes.
+        Share of the target probability that is spread over the classes.
     """
     if targets.ndim == 1:
         return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
@@ -218,7 +218,7 @@ def classification_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0)
 def one_view(
     network: SPPClassifier, photographs: Photographs, batch: int = 64, mixed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Float32 logits (N, classes) of the middle of each photograph, and the targets, both on the CPU."""
+    """Float32 logits (N, classes) of the centre of each photograph, and the targets, both on the CPU."""
     logits, targets = [torch.zeros(0, len(network.class_names))], []
     with closing(photographs.centres(network.input_fit, batch)) as batches:
         for part in batches:

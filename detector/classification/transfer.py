@@ -1,4 +1,4 @@
-"""How well a network's features serve other photographs, by VOC07's and Caltech101's protocols (paper, section 3.2)."""
+"""SVMs on a network's features of other photographs, by the protocols of VOC07 and Caltech101 (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROTOCOLS: dict[Protocol, str] = {"caltech101": "mean class accuracy", "voc07": 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scale and a C, and how well they did on the held-out photographs."""
+    """A scale and a C, and their score on the held-out photographs."""
 
     scale: int
     C: float
@@ -37,7 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """How well a representation did.
+    """The scores of a representation.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class TransferResult:
     splits : tuple of float
         Scores on random splits.
     inexact : int
-        SVMs of the chosen candidate that were stopped before they were solved.
+        Number of SVMs of the chosen candidate that did not converge.
     """
 
     chosen: Candidate
@@ -60,12 +60,12 @@ class TransferResult:
 
     @property
     def mean(self) -> float | None:
-        """Of the splits; None without them."""
+        """Mean score of the splits; None without splits."""
         return float(np.mean(self.splits)) if self.splits else None
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of the splits, of N and not N - 1; None without them."""
+        """Standard deviation of the splits (divided by N, not N - 1); None without splits."""
         return float(np.std(self.splits)) if self.splits else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,32 +83,32 @@ class _Rows:
 
 
 class Transfer:
-    """SVMs on representations of one set of photographs, whose scale and C are chosen on a held-out part of it.
+    """SVMs on representations of a set of photographs; scale and C are chosen on a held-out part of it.
 
     Parameters
     ----------
     backbone, head
         As in :func:`.representation.represent`.
     images : LabelledImages
-        What is learnt from.
+        The photographs to train on.
     protocol : {"caltech101", "voc07"}
-        The score: mean over the classes of the share that is right, or of the 11-point average precision.
+        The score: mean class accuracy, or the mean of the 11-point average precision.
     held_out : float
-        The part to choose on, more than 0 and less than 1.
+        The part that scale and C are chosen on, more than 0 and less than 1.
     seed : int
-        Of the held-out part and the random splits.
+        For the held-out part and the random splits.
     quiet : bool
         No progress and no table of candidates on stderr.
 
     Attributes
     ----------
     failed : dict from str to str
-        Names of the photographs that could not be read so far, with the messages. They have no part in anything.
+        Names of the photographs that could not be read so far, with the messages. They are left out.
 
     Raises
     ------
     InputError
-        When photographs with several labels meet "caltech101", or there are too few to hold some out.
+        For photographs with several labels and the protocol "caltech101", or too few to hold some out.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Transfer:
         splits: int = 0,
         per_class: tuple[int, int] = (30, 50),
     ) -> TransferResult:
-        """Choose, learn and score.
+        """Choose scale and C, train and score.
 
         Parameters
         ----------
@@ -149,17 +149,17 @@ class Transfer:
         costs : sequence of float
             The candidates for C.
         test : LabelledImages, optional
-            What is scored on, with the classes of what is learnt from; it is read after the choice.
+            The photographs to score, with the same classes; they are read after the choice.
         splits : int
-            Random splits (:func:`.random_splits`) of all photographs, those of ``test`` too, which are learnt
-            from and scored on with the chosen scale and C.
+            Number of random splits (:func:`.random_splits`) of all photographs, including ``test``; each is trained
+            and scored with the chosen scale and C.
         per_class : (train, test)
             Photographs of a class in each part of such a split.
 
         Raises
         ------
         InputError
-            When the held-out photographs give no score, or splits are wanted of photographs with several labels.
+            When the held-out photographs give no score, or for splits of photographs with several labels.
         ValueError
             When ``test`` has other classes.
         """
@@ -182,7 +182,7 @@ class Transfer:
     def _choose(
         self, options: Sequence[Representation], costs: Sequence[float]
     ) -> tuple[Candidate, _Rows, Array | None, tuple[Candidate, ...]]:
-        """The best candidate, all rows at its scale with their inner products if these fit, and all candidates."""
+        """The best candidate, all rows at its scale, their inner products if they fit, and all candidates."""
         images = [*self._learnt, *self._held_out]
         targets = np.concatenate([self._learnt.targets, self._held_out.targets])
         candidates: list[Candidate] = []
@@ -234,7 +234,7 @@ class Transfer:
     def _represent(
         self, options: Representation, images: Sequence[LabelledImage], targets: Array
     ) -> tuple[_Rows, Array]:
-        """What could be read of some photographs, and which they are, int64 (N,)."""
+        """The rows of the photographs that could be read, and their indices, int64 (N,)."""
         rows, failed = represent_all(self.backbone, options, images, self.head, self.quiet)
         for name, message in failed.items():
             if name not in self.failed:

@@ -1,12 +1,12 @@
-"""Many views of an image, of which the convolutions see none but the whole (the paper's section 3.1.4).
+"""Many views of an image, pooled from maps of the whole image (paper, section 3.1.4).
 
 A view is a square of the size that the network was trained on, somewhere in the image at some scale, or the whole
 image. To classify, the probabilities of all views are averaged. :func:`from_crops` runs the network on each view, as
-it is done without SPP; :func:`from_maps` runs the convolutions once for each scale and mirror image, and pools each
-view from its cells of the map, as detection does with its windows.
+networks without SPP do; :func:`from_maps` runs the convolutions once for each scale and mirror image, and pools each
+view from its cells of the map, as a detector pools its windows.
 
-The two differ where the convolutions of a view see what lies around it: at its edges, which in a crop are padded with
-zeros, and by at most half a cell, since a view's cells are the map's nearest ones.
+The two differ in two ways. At its edges a crop is padded with zeros, while in a map the image goes on; and a view is
+shifted by up to half a cell, since it takes the nearest cells of the map.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _cells_of_squares: WeakKeyDictionary[nn.Module, dict[int, tuple[int, int]]] = We
 
 
 class Classifier(Protocol):
-    """What views ask of a network such as :class:`.network.SPPClassifier`, whose attributes are explained there."""
+    """What views need of a network; the attributes are those of :class:`.network.SPPClassifier`."""
 
     @property
     def backbone(self) -> Backbone: ...
@@ -55,9 +55,9 @@ class Classifier(Protocol):
 
 
 def predict_views(classifier: Classifier, image: Array, views: Sequence[Views]) -> Array:
-    """Mean probabilities of the views, in the way that the network allows: :func:`from_maps`, or :func:`from_crops`.
+    """Mean probabilities of the views by :func:`from_maps`, or by :func:`from_crops` where the network has no SPP.
 
-    Parameters, result and errors are theirs.
+    Parameters, result and errors are those of the two functions.
     """
     return (from_maps if classifier.input_fit == "any" else from_crops)(classifier, image, views)
 
@@ -68,7 +68,7 @@ def from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> A
     Parameters
     ----------
     classifier : SPPClassifier
-        One that takes images of any size.
+        It must take images of any size.
     image : uint8 array (H, W, 3)
         RGB.
     views : sequence of Views
@@ -81,7 +81,7 @@ def from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> A
     Raises
     ------
     ValueError
-        Without views, for another image, or a classifier that takes one size only.
+        Without views, for an image of another form, or for a classifier that takes only one size.
     """
     return _mean(classifier, rows_from_maps(classifier, image, views))
 
@@ -89,8 +89,8 @@ def from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> A
 def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> Tensor:
     """The pooled rows (V, channels * bins) that :func:`from_maps` puts through the fc layers.
 
-    Scale by scale in the order in which ``views`` first name them; at a scale in the order of ``views``, the image's
-    before its mirror image's, place by place.
+    The order: scales as ``views`` first name them; at a scale the order of ``views``; in each the views of the image,
+    then those of its mirror image, place by place.
     """
     if classifier.input_fit != "any":
         raise ValueError(f"maps of whole images need a classifier that fits any size, not {classifier.input_fit!r}")
@@ -103,12 +103,12 @@ def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views])
             scaled = resize(image, scale)[0]
             size = scaled.shape[:2]
             pixels = backbone.preprocess(scaled).to(device)
-            # One after the other: as a batch of two they took 1.05 to 1.6 times as long on a CPU (three networks).
+            # One after the other: a batch of two took 1.05 to 1.6 times as long on a CPU (three networks).
             sides = [pixels, pixels.flip(3)] if any(one.mirror for one in group) else [pixels]
             maps = [backbone(side)[0] for side in sides]
             for one in group:
                 windows = view_windows(size, classifier.size, one.places)
-                # Views without mirror images beside others that have them are on the first map alone.
+                # Views without mirror images need only the first map, even where others have both.
                 for level, there in zip(maps, _mirrored(windows, size[1], one.mirror), strict=False):
                     cells = view_cells(there, size, (level.shape[1], level.shape[2]), backbone.stride, square)
                     rows.append(spp_pool(level, cells, classifier.levels))
@@ -118,15 +118,15 @@ def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views])
 def from_crops(classifier: Classifier, image: Array, views: Sequence[Views], batch: int = 32) -> Array:
     """Mean probabilities of the views, each cut out of the scaled image and put through the whole network.
 
-    A network that takes one size only ("crop", "warp") gets views that were cut short by an image's edges, and one
-    that fits by warping also the whole image, stretched to its square.
+    A network that takes only one size ("crop", "warp") gets views that the edge of the image cut short stretched to
+    its square; a network that warps gets the whole image so as well.
 
     Parameters
     ----------
     classifier, image, views
         As in :func:`from_maps`, of any ``input_fit``.
     batch : int
-        Views that go through the convolutions together.
+        Number of views that go through the convolutions together.
 
     Returns
     -------
@@ -135,9 +135,9 @@ def from_crops(classifier: Classifier, image: Array, views: Sequence[Views], bat
     Raises
     ------
     InputError
-        For the whole image, where the classifier only takes squares cut from it.
+        For views of the whole image, where the classifier takes only squares cut from it.
     ValueError
-        Without views or for another image.
+        Without views, or for an image of another form.
     """
     return _mean(classifier, rows_from_crops(classifier, image, views, batch))
 
@@ -201,7 +201,7 @@ def _mean(classifier: Classifier, rows: Tensor) -> Array:
 
 
 def _by_scale(views: Sequence[Views]) -> list[tuple[int, list[Views]]]:
-    """The scales in the order in which they are first named, each with what looks at it: one map serves all."""
+    """The scales in the order in which they are first named, each with its views: they share one map."""
     if not views:
         raise ValueError("there must be at least one view, got none")
     groups: dict[int, list[Views]] = {}
@@ -212,12 +212,12 @@ def _by_scale(views: Sequence[Views]) -> list[tuple[int, list[Views]]]:
 
 
 def _mirrored(windows: Array, width: int, mirror: bool) -> list[Array]:
-    """Windows (V, 4), and the same on the mirror image, if wanted."""
+    """Windows (V, 4), and the same on the mirror image where ``mirror`` is set."""
     return [windows, flip(windows, width)] if mirror else [windows]
 
 
 def _square_cells(backbone: nn.Module, side: int) -> tuple[int, int]:
-    """Cells (h, w) of the map of a square of ``side`` pixels; a network is asked once for each side."""
+    """Cells (h, w) of the map of a square of ``side`` pixels; computed once for each network and side."""
     known = _cells_of_squares.setdefault(backbone, {})
     if side not in known:
         like = next(backbone.parameters())
