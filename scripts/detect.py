@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..data.detections import Detections
+    from ..data.errors import ImageError
     from ..data.formats import ImageDetections, Results
     from ..detector.detection.combination import CombinedDetector
     from ..detector.detection.detector import Detector
@@ -189,19 +190,32 @@ def detect_all(
 
     The arguments are those of :func:`.stream.detect_files`.
     """
+    from ..detector.detection.stream import detect_files
+
+    with closing(detect_files(detector, paths, threshold, finish)) as results:
+        return gathered(paths, results, "detecting", quiet)
+
+
+def gathered(
+    paths: list[Path],
+    results: Iterable[ImageDetections | ImageError],
+    label: str,
+    quiet: bool,
+    named: Collection[str] = (),
+) -> tuple[list[ImageDetections], dict[str, str]]:
+    """Results of files and, by their paths, the errors of others, named on stderr unless they are among ``named``."""
     from ..data.errors import ImageError
     from ..data.progress import track, warn
-    from ..detector.detection.stream import detect_files
 
     found: list[ImageDetections] = []
     failed: dict[str, str] = {}
-    with closing(detect_files(detector, paths, threshold, finish)) as results:
-        for path, result in track(zip(paths, results, strict=True), "detecting", len(paths), quiet):
-            if isinstance(result, ImageError):
-                failed[str(path)] = str(result)
+    for path, result in track(zip(paths, results, strict=True), label, len(paths), quiet):
+        if isinstance(result, ImageError):
+            failed[str(path)] = str(result)
+            if str(path) not in named:
                 warn(f"sppnet: {result}")
-            else:
-                found.append(result)
+        else:
+            found.append(result)
     return found, failed
 
 

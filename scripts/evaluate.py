@@ -13,6 +13,7 @@ from .parser import CommandParser
 
 if TYPE_CHECKING:
     from ..data.detections import Detections
+    from ..data.formats import ImageDetections
     from ..data.sample import SampleList
     from ..detector.detection.combination import CombinedDetector
     from ..detector.detection.detector import Detector
@@ -46,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     """Detect, score, write; 1 when some images could not be read (they count as images without detections)."""
     import numpy as np
 
-    from ..data.detections import Detections
     from ..data.errors import InputError
     from ..data.formats import Results
     from ..data.store import write_json
@@ -61,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
     paths = [sample.path for sample in dataset]
     images, failed = detect_all(detector, paths, -np.inf, args.quiet)
     write_results(args.out, Results(model_name(args), detector.class_names, images, failed))
-    by_file = {image.file: image.detections for image in images}
-    found = [by_file.get(str(path), Detections.empty(detector.class_names)) for path in paths]
+    found = in_all(dataset, images)
     figures, text = score(found, dataset, args.metric, args.out)
     metrics: dict[str, Any] = {"metric": figures, "images": len(dataset), "model": model_name(args)}
     if detector.calibrated:
@@ -71,6 +70,14 @@ def run(args: argparse.Namespace) -> int:
     write_json(args.out / "metrics.json", metrics)
     print(text)
     return 1 if failed else 0
+
+
+def in_all(dataset: SampleList, images: list[ImageDetections]) -> list[Detections]:
+    """What was found in each image of a set: nothing in those that could not be read."""
+    from ..data.detections import Detections
+
+    found = {image.file: image.detections for image in images}
+    return [found.get(str(sample.path), Detections.empty(dataset.class_names)) for sample in dataset]
 
 
 def shown_above(detector: Detector | CombinedDetector) -> dict[str, float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +34,8 @@ from ..datasets import dataset_from
 from ..parser import CommandParser
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from ...data.errors import ImageError
+    from ...data.formats import ImageDetections
     from ...data.sample import SampleList
     from ...detector.detection.bundle import Bundle
     from ...detector.training.cache import MapCache
@@ -251,8 +251,7 @@ class _Bench:
         self.train_set, self.test_set = _sets(args)
         self.device = resolve_device(args)
         self.backbone = Backbone(args.backbone, weights=args.weights, seed=args.seed).to(self.device)
-        self._named: set[int] = set()
-        self._prepared: dict[str, tuple[MapCache, list[NDArray[Any] | None]]] = {}
+        self._named: set[str] = set()
 
     def random_layers(self) -> list[str]:
         """The rows without fine-tuning whose fc layers are random, where there are no pretrained ones.
@@ -343,59 +342,49 @@ class _Bench:
 
     def _score(self, bundle: Bundle, column: str, label: str) -> dict[str, Any]:
         """AP on the test set by both metrics, and the numbers of the images that could not be read."""
-        import numpy as np
-
-        from ...data.detections import Detections
-        from ...data.image import image_size
-        from ...data.progress import track
-        from ...detector.detection.detector import SPPDetector
         from ...eval.voc_ap import evaluate_voc
+        from ..detect import gathered
+        from ..evaluate import in_all
 
-        detector = SPPDetector(bundle, self.device)
-        maps, proposals = self._test_images(column)
-        found = []
-        for sample, key, windows in track(
-            list(zip(self.test_set, self._test_keys, proposals, strict=True)), label, quiet=self.args.quiet
-        ):
-            if windows is None:
-                found.append(Detections.empty(detector.class_names))
-            else:
-                on_image = maps.load(key, image_size(sample.path))
-                found.append(detector.detect_on(on_image, windows, threshold=-np.inf))
-        result = evaluate_voc(found, self.test_set, self.test_set.class_names)
-        unreadable = [index for index, windows in enumerate(proposals) if windows is None]
+        paths = [sample.path for sample in self.test_set]
+        images, failed = gathered(paths, self._results(bundle, column), label, self.args.quiet, self._named)
+        self._named.update(failed)
+        result = evaluate_voc(in_all(self.test_set, images), self.test_set, self.test_set.class_names)
+        unreadable = [index for index, path in enumerate(paths) if str(path) in failed]
         return {"voc07": result.to_dict("voc07"), "voc": result.to_dict("voc"), "unreadable": unreadable}
 
-    def _test_images(self, column: str) -> tuple[MapCache, list[NDArray[Any] | None]]:
-        """The maps of the test images, and their windows (N, 4); None for an image that cannot be read.
+    def _results(self, bundle: Bundle, column: str) -> Iterator[ImageDetections | ImageError]:
+        """What a model finds in each test image, on proposals and maps that are kept for all rows of a column."""
+        import numpy as np
 
-        They are computed for the first row of a column that needs them.
-        """
         from ...data.errors import ImageError
-        from ...data.progress import track, warn
-        from ...detector.training.cache import MapCache
-        from ...detector.windows.features import WindowFeatures
+        from ...data.formats import ImageDetections
+        from ...data.image import image_size
+        from ...detector.detection.detector import SPPDetector
         from ...proposals.cache import ProposalCache
 
-        if column in self._prepared:
-            return self._prepared[column]
+        detector, maps = SPPDetector(bundle, self.device), self._maps[column]
         stored = ProposalCache(self.args.work / "proposals", self.proposer)
-        maps = MapCache(self.args.work / "maps", WindowFeatures(self.backbone, self.features[column]))
-        found: list[NDArray[Any] | None] = []
-        pairs = list(zip(self.test_set, self._test_keys, strict=True))
-        for index, (sample, key) in enumerate(track(pairs, "proposals, maps of test images", quiet=self.args.quiet)):
+        for sample, key in zip(self.test_set, self._test_keys, strict=True):
             try:
                 windows = stored.get(sample.path)
                 if not maps.has(key, windows):
                     maps.fill(key, sample.image, windows)
-                found.append(windows)
             except ImageError as error:
-                found.append(None)
-                if index not in self._named:
-                    warn(f"sppnet: {error}")
-                    self._named.add(index)
-        self._prepared[column] = maps, found
-        return maps, found
+                yield error
+                continue
+            height, width = image_size(sample.path)
+            found = detector.detect_on(maps.load(key, (height, width)), windows, threshold=-np.inf)
+            yield ImageDetections(str(sample.path), width, height, found)
+
+    @cached_property
+    def _maps(self) -> dict[str, MapCache]:
+        """The maps of the images, by columns."""
+        from ...detector.training.cache import MapCache
+        from ...detector.windows.features import WindowFeatures
+
+        folder = self.args.work / "maps"
+        return {name: MapCache(folder, WindowFeatures(self.backbone, one)) for name, one in self.features.items()}
 
 
 def _content(samples: SampleList) -> list[str]:
