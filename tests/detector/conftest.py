@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 from detector_options import SMALL
-from sppnet.data.image import write_image
+from sppnet.data.image import image_size, write_image
 from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.data.scenes import make_scenes
+from sppnet.data.store import file_key
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.descent.photographs import Photographs
 from sppnet.detector.options import FeatureOptions
+from sppnet.detector.training.cache import MapCache, mirrored
+from sppnet.detector.training.sampling import TrainingImages
 from sppnet.detector.windows.features import WindowFeatures
+from sppnet.proposals.backends import make_proposer
 from torch import nn
 
 
@@ -30,6 +34,24 @@ def scenes(tmp_path_factory):
 @pytest.fixture(scope="session")
 def features():
     return WindowFeatures(Backbone("squeezenet1_1"), SMALL["features"])
+
+
+@pytest.fixture(scope="session")
+def training_images(scenes, features, tmp_path_factory):
+    """Makes training images of so many scenes: with 150 proposals each, their maps, and those of mirror images."""
+
+    @functools.cache
+    def make(count):
+        samples = list(scenes)[:count]
+        cache = MapCache(tmp_path_factory.mktemp("maps"), features)
+        keys = [file_key(sample.path) for sample in samples]
+        for key, sample in zip(keys, samples, strict=True):
+            cache.fill(key, sample.image, sample.boxes)
+            cache.fill(mirrored(key), np.ascontiguousarray(sample.image[:, ::-1]), sample.boxes)
+        proposals = [make_proposer("fast", 150, 0)(sample.image) for sample in samples]
+        return TrainingImages(samples, keys, [image_size(sample.path) for sample in samples], proposals, cache)
+
+    return make
 
 
 @pytest.fixture(scope="session")

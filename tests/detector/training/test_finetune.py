@@ -9,15 +9,11 @@ import torch
 from reference.iou import iou as slow_iou
 from sppnet.data.boxes import flip
 from sppnet.data.errors import InputError
-from sppnet.data.image import image_size
-from sppnet.data.store import file_key
 from sppnet.detector.descent.curves import history_table, loss_chart
 from sppnet.detector.head.head import Head
 from sppnet.detector.options import FineTuneOptions
-from sppnet.detector.training.cache import MapCache, mirrored
 from sppnet.detector.training.finetune import FineTuner, labelled_windows
 from sppnet.detector.training.sampling import TrainingImages, mean_norm
-from sppnet.proposals.backends import make_proposer
 
 CLASSES = 4
 OPTIONS = FineTuneOptions(width=32, epochs=4, batch=16, positives_in_batch=4, batches_in_epoch=1, rate=0.02)
@@ -25,17 +21,8 @@ FIT, HELD_OUT = (0, 1, 2, 3, 4), (5, 6)
 
 
 @pytest.fixture(scope="module")
-def images(scenes, features, tmp_path_factory):
-    """Seven training images with the maps of themselves and of their mirror images."""
-    samples = list(scenes)[:7]
-    cache = MapCache(tmp_path_factory.mktemp("maps"), features)
-    keys = [file_key(sample.path) for sample in samples]
-    for key, sample in zip(keys, samples, strict=True):
-        cache.fill(key, sample.image, sample.boxes)
-        cache.fill(mirrored(key), np.ascontiguousarray(sample.image[:, ::-1]), sample.boxes)
-    proposer = make_proposer("fast", 150, 0)
-    proposals = [proposer(sample.image) for sample in samples]
-    return TrainingImages(samples, keys, [image_size(sample.path) for sample in samples], proposals, cache)
+def images(training_images):
+    return training_images(7)
 
 
 def tuner_on(images, options=OPTIONS, report=lambda line: None, fit=FIT, held_out=HELD_OUT):

@@ -8,29 +8,17 @@ from detector_options import SMALL
 from reference.mining import hard_negatives
 from sppnet.data.boxes import iou
 from sppnet.data.errors import InputError
-from sppnet.data.image import image_size
-from sppnet.data.store import file_key
 from sppnet.detector.options import SVMOptions
 from sppnet.detector.training import mining
-from sppnet.detector.training.cache import MapCache
 from sppnet.detector.training.mining import Miner, extra_positives
 from sppnet.detector.training.sampling import TrainingImages, mean_norm, regression_windows
-from sppnet.proposals.backends import make_proposer
 
 CLASSES = 4
 
 
 @pytest.fixture(scope="module")
-def images(scenes, features, tmp_path_factory):
-    """Six training images with their maps and 150 proposals each."""
-    samples = list(scenes)[:6]
-    cache = MapCache(tmp_path_factory.mktemp("maps"), features)
-    keys = [file_key(sample.path) for sample in samples]
-    for key, sample in zip(keys, samples, strict=True):
-        cache.fill(key, sample.image, sample.boxes)
-    proposer = make_proposer("fast", 150, 0)
-    proposals = [proposer(sample.image) for sample in samples]
-    return TrainingImages(samples, keys, [image_size(sample.path) for sample in samples], proposals, cache)
+def images(training_images):
+    return training_images(6)
 
 
 def miner_on(images, **options):
