@@ -258,7 +258,9 @@ def main(folder: Path) -> None:
     write_image(folder / "detections.jpg", detections([photographs["chelsea"], photographs["astronaut"]]))
     scene = follow(photographs["chelsea"])
     for name, draw in (("pipeline", pipeline), ("projection", projection), ("pyramid", pyramid)):
-        draw(scene).savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+        draw(scene).savefig(
+            folder / f"{name}.png", dpi=110, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None}
+        )
 
 
 if __name__ == "__main__":
