@@ -1,1 +1,1 @@
-"""Stochastic gradient descent on photographs, which fine-tuning, classification and distillation share."""
+"""Stochastic gradient descent on images, shared by fine-tuning, classification and distillation."""

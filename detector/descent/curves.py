@@ -1,4 +1,4 @@
-"""The course of a training as plots and as numbers."""
+"""Training curves as charts and as CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, axis: str) -> None:
-    """``history.csv``, ``loss.svg`` and, with held-out photographs, ``accuracy.svg`` of the epochs so far.
+    """Write ``history.csv``, ``loss.svg`` and, with held-out photographs, ``accuracy.svg`` of the epochs so far.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, 
     history : sequence of Epoch
         At least one.
     loss, score : str
-        What the loss and the held-out score are called.
+        Names of the loss and of the held-out score.
     axis : str
-        The quantity that the score is, the axis's label.
+        Axis label of the score.
     """
     write_text(folder / "history.csv", history_table(history))
     save_figure(folder / "loss.svg", loss_chart(history, "Training", loss))
@@ -36,7 +36,7 @@ def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, 
 
 
 def loss_chart(history: Sequence[Epoch], title: str, axis: str, training: str = "training") -> Figure:
-    """The loss of every epoch, on what is learnt from (the line called ``training``) and on what is held out."""
+    """Chart of the loss of each epoch on the training set (the line named ``training``) and on the held-out set."""
     lines = [_line(training, [epoch.loss for epoch in history])]
     held_out = [epoch.held_out_loss for epoch in history]
     if any(loss is not None for loss in held_out):
@@ -45,7 +45,7 @@ def loss_chart(history: Sequence[Epoch], title: str, axis: str, training: str = 
 
 
 def score_chart(history: Sequence[Epoch], score: str, axis: str) -> Figure:
-    """The held-out score of every epoch and, where there is one, the top-5 accuracy; the axis holds 0 to 1 and all."""
+    """Chart of the held-out score and, if known, the top-5 accuracy of each epoch; the axis covers at least 0 to 1."""
     lines = [_line(score, [epoch.held_out_score for epoch in history])]
     top5 = [epoch.held_out_top5 for epoch in history]
     if any(accuracy is not None for accuracy in top5):
@@ -54,7 +54,7 @@ def score_chart(history: Sequence[Epoch], score: str, axis: str) -> Figure:
 
 
 def history_table(history: Sequence[Epoch]) -> str:
-    """A row of CSV for each epoch, under the same names for every training; what is missing stays empty."""
+    """CSV with one row per epoch; the columns are the same for all trainings, missing values are empty."""
     names = [field.name for field in fields(Epoch)]
     rows = [",".join(_text(getattr(epoch, name)) for name in names) for epoch in history]
     return "\n".join([",".join(names), *rows]) + "\n"
@@ -64,7 +64,7 @@ _EPOCHS = Axis("epoch", whole=True)
 
 
 def _line(name: str, values: Sequence[float | None]) -> Line:
-    """A value for each epoch from the first on."""
+    """Line with one value per epoch."""
     return Line(name, range(1, len(values) + 1), values)
 
 

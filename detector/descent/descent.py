@@ -1,4 +1,4 @@
-"""Stochastic gradient descent on photographs, epoch after epoch, whatever is learnt from them."""
+"""Stochastic gradient descent on photographs, independent of the loss."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from .epochs import Epoch, EpochRunner
 from .options import Augmentation, LearnOptions
 from .photographs import Batch, Photographs, normalised
 
-#: Epochs' shares after which the schedule "steps" divides the rate by ten.
+#: Shares of the epochs after which the schedule "steps" divides the rate by ten.
 _STEPS = (0.6, 0.85)
 
 
 class Descent(EpochRunner):
-    """Learning from photographs by stochastic gradient descent.
+    """Train a network on photographs by stochastic gradient descent.
 
-    What is learnt is said by :meth:`_loss`, how well by :meth:`_score`.
+    A subclass defines the loss in :meth:`_loss` and the held-out score in :meth:`_score`.
 
     Parameters
     ----------
     network : nn.Module
         Changed in place.
     photographs : Photographs
-        To learn from.
+        Training set.
     held_out : Photographs or None
-        To score on.
+        Held-out set.
     options : LearnOptions
     augmentation : Augmentation
     rate : float
-        Learning rate where the options name none.
+        Learning rate if the options have none.
     report : function
         Called with a line after each epoch.
 
@@ -58,7 +58,7 @@ class Descent(EpochRunner):
         report: Callable[[str], None],
     ) -> None:
         if len(photographs) < 2:
-            raise InputError(f"a network learns from 2 or more photographs that can be read, not {len(photographs)}")
+            raise InputError(f"training needs 2 or more readable photographs, not {len(photographs)}")
         if options.schedule == "plateau" and not held_out:
             raise InputError("the schedule 'plateau' needs a held-out loss, and no photograph is held out")
         super().__init__(network, report, options.mixed)
@@ -69,7 +69,7 @@ class Descent(EpochRunner):
         self._averaged: AveragedModel | None = None
 
     def _parts(self) -> list[tuple[nn.Module, float]]:
-        """The network's parts, each with the factor on its learning rate."""
+        """Parts of the network, each with the factor on its learning rate."""
         return [(self.network, 1.0)]
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -85,18 +85,18 @@ class Descent(EpochRunner):
 
     @abstractmethod
     def _loss(self, images: Tensor, batch: Batch) -> Tensor:
-        """What is to become small: of a batch, whose images (B, 3, side, side) are normalised and on the device."""
+        """Loss of a batch; ``images`` (B, 3, side, side) are normalised and on the device."""
 
     @abstractmethod
     def _score(self) -> tuple[float | None, float | None, float | None]:
-        """Held-out loss, score and top-5 accuracy of the network as it is now."""
+        """Held-out loss, score and top-5 accuracy of the current network."""
 
     @abstractmethod
     def _words(self, epoch: Epoch) -> str:
-        """The end of an epoch's line: how it does on held-out photographs."""
+        """End of an epoch's line of text: the held-out results."""
 
     def _size(self, epoch: int) -> int:
-        """Side of the images of an epoch, counted from 0, pixels."""
+        """Side in pixels of the images in an epoch, counted from 0."""
         return self.options.size_at(epoch)
 
     def _finished(self) -> bool:
@@ -119,7 +119,7 @@ class Descent(EpochRunner):
                         group["lr"] = step_rate * group["factor"]
                     losses.append(self._step(batch))
         mean = float(torch.stack(losses).mean())
-        # The losses say nothing of what the last step has made.
+        # The losses do not show what the last step did to the weights.
         if not math.isfinite(mean) or not self._all_finite():
             raise self._diverged()
         epoch = Epoch(done + 1, size, rate, mean)
@@ -165,7 +165,7 @@ class Descent(EpochRunner):
         return loss.detach()
 
     def _mean_model(self) -> AveragedModel:
-        """The running mean of the network and its buffers: a plain mean of the steps while they are few."""
+        """Running mean of the network and its buffers; a plain mean over the first steps."""
 
         def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
             share = max(1 / (int(steps) + 1), 1 - self.options.average)
@@ -179,7 +179,7 @@ class Descent(EpochRunner):
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """Inside, the network has the averaged weights, if there are any, and is in eval mode."""
+        """Inside the context the network is in eval mode and has the averaged weights, if weights are averaged."""
         result = self._result()
         if result is None:
             self.network.eval()
@@ -210,7 +210,7 @@ class Descent(EpochRunner):
 
 
 def drops_at_plateaus(losses: list[float], patience: int) -> int:
-    """How often the rate has been divided by ten: each time the loss had no new minimum for ``patience`` epochs."""
+    """Number of divisions by ten so far: one each time the loss had no new minimum for ``patience`` epochs."""
     drops = waited = 0
     best = math.inf
     for loss in losses:

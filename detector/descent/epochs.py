@@ -1,4 +1,4 @@
-"""Learning in epochs: what each came to, and going on bit for bit where it was stopped."""
+"""Training in epochs, with a record of each epoch; an interrupted run resumes with bit-identical results."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ..head.compression import bfloat16_is_fast
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one visit to every image came to.
+    """Results of one epoch.
 
     Attributes
     ----------
     number : int
         From 1.
     size : int or None
-        Side of the images learnt from, pixels; None where it is not the same for all.
+        Side of the training images, pixels; None if it is not the same for all.
     rate : float
         Learning rate after the warm-up, or at the epoch's start.
     loss : float
         Mean over the epoch's batches, with augmentation and dropout.
     held_out_loss, held_out_score : float or None
-        On what is held out: the loss, and a score that is the higher the better; None where there is nothing to score.
+        Loss and score on the held-out set; a higher score is better. None without a held-out set.
     held_out_top5 : float or None
-        The top-5 accuracy, where photographs have one label and there are more than five.
+        Top-5 accuracy, if each photograph has one label and there are more than five classes.
     """
 
     number: int
@@ -48,7 +48,7 @@ class Epoch:
 
 
 class EpochRunner(ABC):
-    """Learns in epochs, each with random numbers of its own, so that it can be resumed.
+    """Train in epochs. Each epoch has its own random numbers, so training can resume after any of them.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class EpochRunner(ABC):
     report : function
         Called with lines of text after each epoch.
     mixed : bool or None
-        Products in bfloat16; None is yes where that is quick.
+        Multiply in bfloat16; None means yes if the device is fast at it.
 
     Attributes
     ----------
@@ -74,23 +74,23 @@ class EpochRunner(ABC):
 
     @abstractmethod
     def _finished(self) -> bool:
-        """Whether enough has been learnt."""
+        """Whether training is complete."""
 
     @abstractmethod
     def _epoch(self) -> None:
-        """Visit every image once, and add what it came to to the history."""
+        """Run one epoch and append its results to the history."""
 
     @abstractmethod
     def _result(self) -> dict[str, Tensor] | None:
-        """The network's state that is kept in the end; None is the last one."""
+        """State of the network to keep at the end; None means the last one."""
 
     def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
-        """Go through the epochs that are left; afterwards the network is in eval mode.
+        """Run the remaining epochs; afterwards the network is in eval mode.
 
         Raises
         ------
         InputError
-            When learning diverges.
+            When training diverges.
         """
         while not self._finished():
             self._epoch()
@@ -102,7 +102,7 @@ class EpochRunner(ABC):
 
     @contextmanager
     def _learning(self, rng: np.random.Generator) -> Iterator[None]:
-        """Inside, the network is in training mode, and dropout's random numbers follow from ``rng`` alone."""
+        """Inside the context the network is in training mode, and dropout depends on ``rng`` alone."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(rng.integers(2**31)))
             self.network.train()
@@ -112,16 +112,16 @@ class EpochRunner(ABC):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
 
     def run_resumably(self, work: Path, stage: str, key: str, after_epoch: Callable[[], None], quiet: bool) -> None:
-        """:meth:`run`, from where an earlier run with the same key stopped.
+        """Call :meth:`run` from the last checkpoint of an earlier run with the same key.
 
         Parameters
         ----------
         work : Path
-            Folder in which the state after each epoch is kept.
+            Folder of the checkpoint, which is written after each epoch.
         stage, key : str
-            What the state is called, and what it depends on.
+            Name of the checkpoint, and the key of everything it depends on.
         after_epoch : callable
-            Called when the state has been kept.
+            Called after each checkpoint.
         quiet : bool
         """
         checkpoint = Checkpoint(work, stage, key)
@@ -138,40 +138,40 @@ class EpochRunner(ABC):
 
     @abstractmethod
     def _more(self) -> dict[str, Tensor]:
-        """What the state has besides network, optimizer and history."""
+        """State beyond network, optimizer and history."""
 
     @abstractmethod
     def _restore_more(self, arrays: Mapping[str, Array]) -> None:
-        """Go back to what :meth:`_more` gave."""
+        """Restore the result of :meth:`_more`."""
 
     def state(self) -> dict[str, Array]:
-        """Everything that :meth:`restore` needs to go on bit for bit."""
+        """Everything that :meth:`restore` needs for bit-identical results."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()} | self._more()
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 if value is not None:
                     tensors[f"optimizer.{key}.{name}"] = value
         rows = [[np.nan if value is None else value for value in astuple(epoch)] for epoch in self.history]
-        # Copies: training goes on in place.
+        # Copies: training changes the tensors in place.
         arrays = {name: value.cpu().numpy().copy() for name, value in tensors.items()}
         return arrays | {"history": np.array(rows, np.float64)}
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Go back to a :meth:`state` of the same images and options."""
+        """Restore a :meth:`state` of the same images and options."""
         self.network.load_state_dict(self._part(arrays, "network"))
         parameters = dict(self.network.named_parameters())
         for path, value in self._part(arrays, "optimizer").items():
             key, _, name = path.partition(".")
             parameter = parameters[name]
             if value.shape == parameter.shape:
-                # The layout of the parameter is what the arithmetic is done in.
+                # Keep the parameter's memory layout: the order of the arithmetic depends on it.
                 value = torch.empty_like(parameter).copy_(value)
             self.optimizer.state[parameter][key] = value
         self.history = [_epoch_of(row) for row in arrays["history"].tolist()]
         self._restore_more(arrays)
 
     def _part(self, arrays: Mapping[str, Array], kind: str) -> dict[str, Tensor]:
-        """The tensors of a state whose names begin with a word, by the rest of their names."""
+        """Tensors of a state with the prefix ``kind``, by the rest of their names."""
         start = f"{kind}."
         return {
             name.removeprefix(start): torch.tensor(value, device=self.device)
@@ -181,7 +181,7 @@ class EpochRunner(ABC):
 
 
 def _epoch_of(row: list[float]) -> Epoch:
-    """The epoch whose values these are, NaN in the place of None."""
+    """Epoch from a row of its values, with NaN for None."""
     number, size, rate, loss, *held_out = row
     scores = (None if np.isnan(value) else value for value in held_out)
     return Epoch(int(number), None if np.isnan(size) else int(size), rate, loss, *scores)

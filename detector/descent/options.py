@@ -1,4 +1,4 @@
-"""How a network learns from photographs by stochastic gradient descent."""
+"""Options of training on photographs by stochastic gradient descent."""
 
 from __future__ import annotations
 
@@ -36,44 +36,45 @@ class LearnOptions(BaseOptions):
     Attributes
     ----------
     epochs : int
-        Visits to every photograph.
+        Passes over the training set.
     batch : int
         Photographs in a mini-batch.
     rate : float or None
-        Learning rate at first, of the fc layers at least: pretrained convolutions under new ones learn at 0.03 of it.
-        None is 0.1, with pretrained fc layers 0.01, and a fiftieth of these with "adamw".
+        Initial learning rate of the fc layers. Pretrained convolutions under new fc layers learn at 0.03 of it. None
+        means 0.1, or 0.01 with pretrained fc layers; with "adamw" a fiftieth of these.
     optimizer : {"sgd", "adamw"}
-        Stochastic gradient descent with Nesterov's momentum, or Adam with decoupled decay (Loshchilov and Hutter, ICLR
-        2019).
+        Stochastic gradient descent with Nesterov's momentum, or Adam with decoupled weight decay (Loshchilov and
+        Hutter, ICLR 2019).
     momentum : float
-        Of "sgd".
+        Used by "sgd".
     weight_decay : float
-        Of weights alone, not of biases and batch norms.
+        Applied to weights, not to biases and batch norms.
     schedule : {"cosine", "steps", "plateau"}
-        The rate falls along half a cosine to nothing; is divided by ten after 60 and 85 per cent of the epochs; or is
-        divided by ten when the held-out loss has not fallen for ``patience`` epochs, as the paper does it.
+        "cosine": the rate falls to 0 along half a cosine. "steps": it is divided by ten after 60 and 85 per cent of the
+        epochs. "plateau": it is divided by ten when the held-out loss has not fallen for ``patience`` epochs, as in the
+        paper.
     patience : int
-        For "plateau".
+        Used by "plateau".
     warmup : float
-        Epochs in which the rate rises from nothing.
+        Epochs in which the rate rises from 0.
     sizes : tuple of int
-        Sides in pixels of the images learnt from. The crops are cut at the first, which is the largest, and resized to
-        the others (224 and 180 in the paper).
+        Sides of the training images, pixels, largest first. Crops are cut at the first size and resized to the others
+        (224 and 180 in the paper).
     size_rule : {"alternate", "range"}
-        Every epoch has one size: the next of ``sizes``, or a random one between the smallest and the largest. The
-        last epoch always has the largest, at which the network is tested: batch norms, which the paper's networks do
-        not have, keep the means of the size that they saw last.
+        Each epoch has one size: the next of ``sizes``, or a random one from the smallest to the largest. The last
+        epoch always has the largest, the size of testing, because batch norms (which the paper's networks do not have)
+        keep the statistics of the last size.
     smoothing : float
-        Share of the wanted probability that is spread over all classes (Szegedy et al., CVPR 2016).
+        Label smoothing: share of the target probability that is spread over all classes (Szegedy et al., CVPR 2016).
     average : float
-        The network kept is the running mean of the weights after each step, with this decay (0.99 looks back about a
-        hundred steps); 0 keeps the last ones.
+        Decay of the running mean of the weights over the steps; the mean is the result (0.99 averages over about a
+        hundred steps). 0 keeps the last weights.
     mixed : bool or None
-        Products in bfloat16; None is yes where that is quick.
+        Multiply in bfloat16; None means yes if the device is fast at it.
     held_out : float
-        Part of the photographs that the network is scored on after each epoch and does not learn from.
+        Share of the photographs in the held-out set, which is scored after each epoch and not trained on.
     seed : int
-        Of every random choice.
+        Seed of all random choices.
 
     Examples
     --------
@@ -136,7 +137,7 @@ class LearnOptions(BaseOptions):
         left = self.epochs - 1 - epoch
         if left == 0 or self.size_rule == "alternate":
             return self.sizes[left % len(self.sizes)]
-        import numpy as np  # here alone, so that a command's help does without
+        import numpy as np  # imported here, so that a command's help stays fast
 
         rng = np.random.default_rng([self.seed, epoch])
         return int(rng.integers(min(self.sizes), max(self.sizes), endpoint=True))
@@ -150,9 +151,9 @@ class Augmentation(BaseOptions):
     ----------
     kind : {"none", "paper", "strong"}
     warp : bool
-        Photographs are stretched to squares, for a network that is to see them whole but only takes one size.
+        Stretch photographs to squares, for a network that takes only one size but should see whole photographs.
     area : (least, most)
-        Part of the photograph that a "strong" crop shows.
+        Share of the photograph's area in a "strong" crop.
 
     Examples
     --------
@@ -168,18 +169,18 @@ class Augmentation(BaseOptions):
         if self.kind not in KINDS:
             raise InputError(f"augmentation must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:
-            raise InputError(f"area must be two parts of a photograph, 0 < least <= most <= 1, not {self.area}")
+            raise InputError(f"area must be two shares of a photograph, 0 < least <= most <= 1, not {self.area}")
 
 
-#: The network that a distillation trains, and the one that teaches it.
+#: Student and teacher networks of a distillation.
 STUDENT, TEACHER = "sppnet_student", "mobilenet_v2"
 
-#: Things look as large in the crops of a distillation as in a photograph whose shorter side a detector scales to 688
-#: pixels. A student taught with crops of 5 % to all of a photograph explained 39 % of its teacher's variance on
-#: photographs of 224 pixels and 29 % on those of 688.
+#: With these crops objects are as large as in a photograph that a detector scales to a shorter side of 688 pixels. A
+#: student trained with crops of 5 to 100 % of a photograph explained 39 % of its teacher's variance at 224 pixels and
+#: 29 % at 688.
 DISTIL_AUGMENTATION = Augmentation("strong", area=(0.04, 0.4))
 
-#: A distillation learns from two sizes in turn and keeps a running mean of the weights.
+#: A distillation alternates between two sizes and keeps a running mean of the weights.
 DISTIL_LEARN = LearnOptions(
     epochs=60,
     batch=16,

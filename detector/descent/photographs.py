@@ -1,4 +1,4 @@
-"""Labelled photographs as crops and batches for a network that learns from them."""
+"""Training crops and batches of labelled photographs."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from ..windows.scales import resize
 from .augment import at_size, centre_crop, training_crop, warped
 from .options import Augmentation, Fit
 
-#: Memory for photographs that are read once and kept, bytes.
+#: Memory for photographs kept after reading, bytes.
 _KEPT = 2_000_000_000
 
-#: Of a crop's side and the photograph's shorter side (paper, section 3.1: 224 of 256).
+#: Photograph's shorter side over the crop's side (paper, section 3.1: 256 and 224).
 CONTEXT = 256 / 224
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images of one size with what they show.
+    """Images of one size with their targets.
 
     Attributes
     ----------
     images : uint8 tensor (B, side, side, 3)
     targets : tensor
-        int64 (B,), or int8 (B, classes) with 1, 0 and -1 (not to be learnt from) where there may be several labels.
+        int64 (B,); for multi-label sets int8 (B, classes) with 1, 0 and -1 (ignored).
     """
 
     images: Tensor
@@ -44,23 +44,23 @@ class Batch:
 
 
 class Photographs:
-    """A labelled set, read once where memory allows; photographs far larger than the crops are scaled down.
+    """A labelled set, read only once if memory allows; photographs much larger than the crops are scaled down.
 
     Parameters
     ----------
     images : LabelledImages
     side : int
-        Of the crops, pixels.
+        Side of the crops, pixels.
     label : str
-        What is going on, for the progress on stderr.
+        Label of the progress bar on stderr.
     quiet : bool
 
     Attributes
     ----------
     images : LabelledImages
-        Those that can be read; the others are named on stderr.
+        The readable ones; the others are named on stderr.
     failed : dict of str to str
-        The names of those that cannot, with the reason.
+        Reason for each unreadable one, by name.
     """
 
     def __init__(self, images: LabelledImages, side: int, label: str, quiet: bool = False) -> None:
@@ -85,11 +85,11 @@ class Photographs:
             pixels: Array = image.image
         except ImageError as error:
             return error
-        # Twice the side is what the smallest regions that are cut out need.
+        # The smallest regions that are cut out need twice the side.
         most = round(2 * CONTEXT * self.side)
         if min(pixels.shape[:2]) <= most:
             return pixels
-        # A strip keeps its aspect ratio too: a limit on its longer side would leave crops too few pixels.
+        # No limit on the longer side: it would leave the crops of a long strip too few pixels.
         return resize(pixels, most, max_side=max(pixels.shape[:2]))[0]
 
     def __len__(self) -> int:
@@ -100,16 +100,16 @@ class Photographs:
         if kept is not None:
             return kept
         pixels = self._read(self.images[index])
-        if isinstance(pixels, ImageError):  # readable a while ago
+        if isinstance(pixels, ImageError):  # it was readable before
             raise pixels
         return pixels
 
     def training(
         self, side: int, augmentation: Augmentation, batch: int, seed: Sequence[int]
     ) -> Generator[Batch, None, None]:
-        """One visit to every photograph in random order, in batches of random crops, made in the background.
+        """Yield the batches of one epoch: random crops in random order, made in the background.
 
-        Crops are cut at :attr:`side` and resized to ``side``. A last batch that is not full is left out.
+        Crops are cut at :attr:`side` and resized to ``side``. An incomplete last batch is left out.
         """
         order = np.random.default_rng(seed).permutation(len(self))
         size = min(batch, len(order))
@@ -124,7 +124,7 @@ class Photographs:
         return ahead(crops, [order[start : start + size] for start in range(0, len(order) - size + 1, size)], depth=3)
 
     def centres(self, fit: Fit, batch: int) -> Generator[Batch, None, None]:
-        """The middle of every photograph, in order; the whole, warped, for a network that is fed that way."""
+        """Yield batches of the centre crops in order; for a network with the fit "warp", the warped photographs."""
 
         def crops(chosen: Array) -> Batch:
             return self._batch([centre_view(self[i], self.side, fit) for i in map(int, chosen)], chosen)
@@ -137,11 +137,11 @@ class Photographs:
 
 
 def centre_view(image: Array, side: int, fit: Fit) -> Array:
-    """The one view that a network is tested on, uint8 (side, side, 3): what lies around the centre, or all, warped."""
+    """The single test view, uint8 (side, side, 3): the centre crop, or the whole photograph, warped."""
     return warped(image, side) if fit == "warp" else centre_crop(image, side, round(side * CONTEXT))
 
 
 def normalised(images: Tensor) -> Tensor:
-    """RGB uint8 (B, H, W, 3) as a network takes it: float32 (B, 3, H, W), channels last in memory."""
+    """Normalise RGB uint8 (B, H, W, 3) for a network: float32 (B, 3, H, W), channels last in memory."""
     mean, std = (255 * torch.tensor(values, device=images.device) for values in (MEAN, STD))
     return images.float().sub_(mean).div_(std).permute(0, 3, 1, 2)

@@ -1,1 +1,1 @@
-"""The trained detector: scores, suppression, box regression, calibration; model files; many images in a stream."""
+"""The trained detector: scores, non-maximum suppression, box regression, calibration, model files, image streams."""

@@ -1,4 +1,4 @@
-"""What every detector offers: one image, many images, or many sets of windows in one image."""
+"""The interface of all detectors: one image, many images, or many sets of windows in one image."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Self = TypeVar("Self", bound="BaseDetector")
 
 
 class BaseDetector(ABC):
-    """What :class:`.detector.SPPDetector`, ``WarpDetector`` and :class:`.combination.CombinedDetector` have in common.
+    """Base of :class:`.detector.SPPDetector`, ``WarpDetector`` and :class:`.combination.CombinedDetector`.
 
-    :meth:`detect` looks at one image and :meth:`detect_many` at many. For many sets of windows in one image call
-    :meth:`set_image` once and :meth:`score_windows` as often as you like.
+    :meth:`detect` takes one image, :meth:`detect_many` many. For many sets of windows in one image call
+    :meth:`set_image` once and :meth:`score_windows` as often as needed.
 
     Attributes
     ----------
     class_names : tuple of str
-        What the labels of detections and the columns of scores stand for.
+        Classes, in the order of detection labels and score columns.
     """
 
     class_names: tuple[str, ...]
 
-    # What maps() gave for the image of set_image().
+    # Result of maps() for the image of set_image().
     _maps: Any = None
 
     @property
@@ -48,15 +48,15 @@ class BaseDetector(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the detector computes."""
+        """Device of the detector."""
 
     @abstractmethod
     def _move(self, device: str | torch.device) -> None:
-        """Compute on another device from now on."""
+        """Move to another device."""
 
     @abstractmethod
     def propose(self, image: Array) -> Array:
-        """The windows that :meth:`detect` looks at when it is given none.
+        """Propose the windows that :meth:`detect` uses by default.
 
         Parameters
         ----------
@@ -71,20 +71,20 @@ class BaseDetector(ABC):
 
     @abstractmethod
     def maps(self, image: Array) -> Any:
-        """What is computed once for an RGB uint8 image (H, W, 3), before any window is known."""
+        """Do the work that an RGB uint8 image (H, W, 3) needs only once, before its windows are known."""
 
     @abstractmethod
     def score_on(self, maps: Any, windows: Array) -> Array:
-        """Scores (N, classes) of windows (N, 4) on what :meth:`maps` gave (see :meth:`score_windows`)."""
+        """Scores (N, classes) of windows (N, 4) on the result of :meth:`maps` (see :meth:`score_windows`)."""
 
     @abstractmethod
     def detect_on(self, maps: Any, windows: Array, threshold: float | None = None) -> Detections:
-        """Objects among windows (N, 4) on what :meth:`maps` gave (see :meth:`detect`)."""
+        """Objects among windows (N, 4) on the result of :meth:`maps` (see :meth:`detect`)."""
 
     def to(self: Self, device: str | torch.device) -> Self:
-        """Compute on another device.
+        """Move to another device.
 
-        The image of :meth:`set_image` is forgotten; call it again.
+        The image of :meth:`set_image` is dropped; call it again.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class BaseDetector(ABC):
         Raises
         ------
         InputError
-            When there is no such device.
+            When the device does not exist.
 
         Examples
         --------
@@ -109,7 +109,7 @@ class BaseDetector(ABC):
         return self
 
     def set_image(self, image: Any) -> None:
-        """Take the image whose windows are scored from now on; the convolutions run here, once.
+        """Set the image for :meth:`score_windows`; the convolutions run here, once.
 
         Parameters
         ----------
@@ -125,11 +125,11 @@ class BaseDetector(ABC):
         self._maps = self.maps(as_image(image))
 
     def reset_image(self) -> None:
-        """Forget the image of :meth:`set_image` and free its maps."""
+        """Drop the image of :meth:`set_image` and free its maps."""
         self._maps = None
 
     def score_windows(self, windows: ArrayLike) -> Array:
-        """Scores of windows in the image of :meth:`set_image`.
+        """Score windows in the image of :meth:`set_image`.
 
         Parameters
         ----------
@@ -156,24 +156,24 @@ class BaseDetector(ABC):
         return self.score_on(self._maps, as_boxes(windows))
 
     def detect(self, image: Any, threshold: float | None = None, windows: ArrayLike | None = None) -> Detections:
-        """Objects in an image, the best first. The image of :meth:`set_image` stays as it is.
+        """Find objects in an image, best first. The image of :meth:`set_image` does not change.
 
         Parameters
         ----------
         image : path, PIL image, or RGB or grey uint8 array (H, W[, 3])
         threshold : float, optional
-            Only detections whose probability is higher, from 0 to 1, or ``-np.inf`` for all; when absent that of each
-            class with the best expected F1 on held-out images. A model without calibration compares it with
-            scores, and has one score for all classes when it is absent.
+            Return only detections with a probability above this, from 0 to 1, or ``-np.inf`` for all. By default each
+            class has its own threshold, which has the best expected F1 on held-out images. A model without
+            calibration compares the threshold with scores, and by default has one threshold for all classes.
         windows : array (N, 4), optional
-            Windows to look at instead of the proposals, x1 y1 x2 y2, 0-based, half-open; cut to the image.
+            Windows to use instead of the proposals, x1, y1, x2, y2, 0-based, half-open; clipped to the image.
 
         Raises
         ------
         InputError
             When a file cannot be read.
         ValueError
-            When an array has another shape or dtype, or the threshold is no probability though the model gives some.
+            When an array has another shape or dtype, or a calibrated model gets a threshold that is no probability.
         """
         pixels = as_image(image)
         looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
@@ -192,10 +192,10 @@ class BaseDetector(ABC):
     def detect_many(
         self, images: Iterable[Any], threshold: float | None = None, on_error: Literal["raise", "yield"] = "raise"
     ) -> Generator[Any, None, None]:
-        """What :meth:`detect` finds in each of many images, one after the other.
+        """Yield the result of :meth:`detect` for each of many images.
 
         While the network works on an image, the next two are read and their windows proposed in the background. No
-        more are in memory, however many images there are; nothing starts before the first result is asked for.
+        more images are in memory. Work starts when the first result is requested.
 
         Parameters
         ----------
@@ -203,8 +203,8 @@ class BaseDetector(ABC):
         threshold : float, optional
             As in :meth:`detect`.
         on_error : {"raise", "yield"}
-            What becomes of a file that cannot be read: its :class:`sppnet.InputError` is raised when its turn comes,
-            which ends the iterator, or comes in the place of its detections, and the next image follows.
+            For a file that cannot be read, either raise its :class:`sppnet.InputError`, which ends the iterator, or
+            yield the error in place of the detections and continue.
 
         Yields
         ------
@@ -231,7 +231,7 @@ class BaseDetector(ABC):
 
 
 def _raising(results: Generator[Detections | ImageError, None, None]) -> Generator[Detections, None, None]:
-    """The results up to the first error, which is raised."""
+    """Yield results; raise the first error."""
     with closing(results):
         for result in results:
             if isinstance(result, ImageError):

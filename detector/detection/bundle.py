@@ -1,4 +1,4 @@
-"""A detector as one value, and as a model file (:mod:`.modelfile`)."""
+"""All parts of a detector as one value, which a model file stores (:mod:`.modelfile`)."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from .calibration import Calibration
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """All that is needed to detect.
+    """Everything that detection needs: weights, options, calibration and card.
 
     Attributes
     ----------
     backbone, layer : str
-        Name of the network and of its node whose output is pooled.
+        Names of the network and of its node whose output is pooled.
     class_names : tuple of str
     features, detection : FeatureOptions, DetectOptions
     card : dict
-        Where the model comes from and how well it does, JSON-like.
+        Origin and scores of the model, JSON-like.
     convolutions : dict of Tensor
         The backbone's state.
     score_weights, score_intercepts : Tensor (classes, width), (classes,)
-        SVMs' scores are ``rows @ score_weights.T + score_intercepts``. For a softmax they have one row more, the
-        background's, and give logits.
+        SVM scores are ``rows @ score_weights.T + score_intercepts``. For a softmax there is one more row, for the
+        background, and the results are logits.
     box_weights, box_intercepts : Tensor (classes, pooled width, 4), (classes, 4), or None
-        The regressors see pooled features, whatever the scores are made of.
+        Box regressors; they always use pooled features.
     head : dict of Tensor
-        State of the fc layers up to the one in use; empty when that is pool5.
+        State of the fc layers in use; empty for pool5 features.
     scorer : {"svm", "softmax"}
-        Where scores come from: the SVMs' margins, or the log-odds of the fine-tuned network's probabilities.
+        Scores are SVM margins, or log-odds of the fine-tuned network's probabilities.
     calibration : Calibration, optional
-        From scores to probabilities; None for models that were trained without held-out images.
+        Maps scores to probabilities; None for models trained without held-out images.
 
     Raises
     ------
     InputError
-        When the calibration is of another number of classes.
+        When the calibration has another number of classes.
     """
 
     backbone: str
@@ -66,11 +66,11 @@ class Bundle:
     def __post_init__(self) -> None:
         if self.calibration is not None and len(self.calibration.slopes) != len(self.class_names):
             raise InputError(
-                f"the calibration is of {len(self.calibration.slopes)} classes, the model has {len(self.class_names)}"
+                f"the calibration has {len(self.calibration.slopes)} classes, the model has {len(self.class_names)}"
             )
 
     def header(self) -> dict[str, Any]:
-        """Everything that is not a tensor, JSON-like."""
+        """Everything except the tensors, JSON-like."""
         return {
             "kind": "detector",
             "backbone": self.backbone,
@@ -84,7 +84,7 @@ class Bundle:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by the names they have in the file, contiguous on the CPU."""
+        """All tensors by their names in the file, contiguous on the CPU."""
         tensors = {f"backbone.{name}": value for name, value in self.convolutions.items()}
         tensors |= {f"head.{name}": value for name, value in self.head.items()}
         tensors |= {"score.weights": self.score_weights, "score.intercepts": self.score_intercepts}
@@ -93,32 +93,32 @@ class Bundle:
         return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
     def compressed(self, compression: Compression, rows: Tensor | None = None) -> Bundle:
-        """The model with smaller and faster fc layers, which its card tells of.
+        """Return the model with smaller and faster fc layers; the card records the compression.
 
         Parameters
         ----------
         compression : Compression
         rows : tensor (N, pooled width), optional
-            Pooled windows for whose outputs the layers are compressed (see :func:`.compression.compress`).
+            Pooled windows on which compression preserves the outputs (see :func:`.compression.compress`).
 
         Raises
         ------
         InputError
-            For a model without fc layers, or one that is compressed already.
+            When the model has no fc layers or is already compressed.
         """
         if not self.head:
             raise InputError(f"there are no fc layers to compress: the model's features are {self.features.kind}")
         if "compression" in self.card:
-            raise InputError(f"the model is compressed already ({self.card['compression']['method']})")
+            raise InputError(f"the model is already compressed ({self.card['compression']['method']})")
         head = Head.from_state(self.head)
         small = compress(head, compression, rows)
         record = {"method": str(compression), **describe(head, small)}
         return replace(self, head=small.state(upto=self.features.kind), card={**self.card, "compression": record})
 
     def halved(self) -> Bundle:
-        """The model in half the bytes: float16 tensors, which are single precision again once loaded.
+        """Return the model with float16 tensors, at half the size; loading converts them to single precision.
 
-        Fc layers stay as they are; :meth:`compressed` is for them.
+        The fc layers do not change: use :meth:`compressed` for them.
         """
 
         def half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -134,7 +134,7 @@ class Bundle:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the model to ``path``, whole or not at all."""
+        """Write the model to ``path`` atomically."""
         write_model(path, self.header(), self.tensors())
 
     @classmethod
@@ -144,10 +144,10 @@ class Bundle:
         Raises
         ------
         InputError
-            When the file is missing or is no model of ours.
+            When the file is missing or is no sppnet model.
         """
         header, tensors = read_model(path, "detector")
-        calibration = header.get("calibration")  # files of before there was one have no such key
+        calibration = header.get("calibration")  # older files have no such key
         try:
             return cls(
                 backbone=header["backbone"],
@@ -168,4 +168,4 @@ class Bundle:
         except KeyError as error:
             raise InputError(f"{path}: not a complete sppnet model: {error} is missing") from error
         except (InputError, TypeError) as error:
-            raise InputError(f"{path}: not a sound sppnet model: {error}") from error
+            raise InputError(f"{path}: not a valid sppnet model: {error}") from error

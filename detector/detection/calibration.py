@@ -1,7 +1,7 @@
-"""From scores to probabilities: Platt scaling for each class, learnt on images that the detector has not seen.
+"""From scores to probabilities: Platt scaling for each class, fitted on held-out images.
 
-scikit-learn's would do for many detections. Here a class may have a handful, all right or all wrong: it then borrows
-the slope of all classes, and no slope may be negative.
+scikit-learn's Platt scaling needs many detections. Here a class may have only a few, all right or all wrong; it then
+takes the slope of all classes together. No slope may be negative.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from ...eval.calibration import Verdicts
 from ...eval.voc_ap import Judged
 from ..options import BaseOptions
 
-#: Right and wrong detections that a class needs, of each kind, to have a slope of its own.
+#: Right detections, and wrong ones, that a class needs for a slope of its own.
 FEWEST = 10
 
-#: The slope where even all classes together have fewer: a score is then read as log-odds, as a softmax's are.
+#: Slope if all classes together have fewer: scores are then taken as log-odds, which those of a softmax are.
 PRIOR_SLOPE = 1.0
 
-#: The threshold of a class of which nothing was found: what is more likely right than not is shown.
+#: Threshold of a class without detections: show detections that are more likely right than wrong.
 PRIOR_THRESHOLD = 0.5
 
-#: The least threshold: of what is shown, at least one detection in five should be right, however weak the class is.
+#: Lowest threshold: even of a weak class, at least one in five of the detections shown should be right.
 LEAST_THRESHOLD = 0.2
 
-#: Objects of all classes together that count beside a class's own, so that a handful of objects decides nothing alone.
+#: Weight, in objects, of all classes together in the threshold of each class, so that a few objects do not decide it.
 PRIOR_OBJECTS = 20
 
-#: Scores are cut to this distance from 0 before anything is learnt from them. Margins and log-odds lie far within.
+#: Scores are clipped to this distance from 0 before fitting. Margins and log-odds are far smaller.
 LARGEST_SCORE = 1000.0
 
 
 @dataclass(frozen=True)
 class Calibration(BaseOptions):
-    """For each class how probable it is that a detection with some score is right, and from where on it is shown.
+    """For each class the probability that a detection with a given score is right, and the default threshold.
 
-    The probability is ``sigmoid(slope * score + intercept)`` (Platt, 1999). Slopes are positive, so that the ranking
-    within a class stays.
+    The probability is ``sigmoid(slope * score + intercept)`` (Platt, 1999). Slopes are positive, so the ranking within
+    a class does not change.
 
     Attributes
     ----------
     slopes, intercepts : tuple of float
-        One for each class, in the order of the model's classes.
+        One per class, in the order of the model's classes.
     thresholds : tuple of float
-        For each class the probability above which a detection is shown by default.
+        For each class, the probability above which detections are shown by default.
 
     Raises
     ------
     InputError
-        When there are not as many of each, a slope is not positive, an intercept not finite or a threshold not from
-        0 to 1.
+        When their numbers differ, a slope is not positive, an intercept is not finite or a threshold is not from 0 to
+        1.
     """
 
     slopes: tuple[float, ...]
@@ -77,29 +77,29 @@ class Calibration(BaseOptions):
                 )
 
     def probabilities(self, scores: ArrayLike, labels: ArrayLike) -> NDArray[np.float32]:
-        """How probable it is that detections (N,) with these scores (N,) and classes (N,) are right, float32 (N,)."""
+        """Probabilities, float32 (N,), that detections with these scores (N,) and class labels (N,) are right."""
         values, of_class = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
         log_odds = np.array(self.slopes)[of_class] * values + np.array(self.intercepts)[of_class]
         return _sigmoid(log_odds).astype(np.float32)
 
     @classmethod
     def fit(cls, judged: Sequence[Judged]) -> Calibration:
-        """Learn from detections that were judged.
+        """Fit to detections that were judged right or wrong.
 
-        A class with at least :data:`FEWEST` right and as many wrong detections has a slope and an intercept of its
-        own (see :func:`platt`). One with fewer, or one whose better scores are right less often, takes the slope of
-        all classes together, and only its intercept is its own; without detections, that of all of them too. Where
-        all classes together do not tell a slope, it is :data:`PRIOR_SLOPE`.
+        A class with at least :data:`FEWEST` right and :data:`FEWEST` wrong detections gets its own slope and intercept
+        (see :func:`platt`). A class with fewer, or with a negative slope, takes the slope of all classes together and
+        fits only its intercept. A class without detections takes the intercept of all classes too. If all classes
+        together do not determine a slope, it is :data:`PRIOR_SLOPE`.
 
-        Thresholds have the best expected F1 (:func:`best_expected_f1`), which the probabilities give: no cut between
-        two detections that happened to be right and wrong decides. Beside a class's own detections and objects those of
-        all classes count, with the weight of :data:`PRIOR_OBJECTS`. No threshold is below :data:`LEAST_THRESHOLD`; a
-        class of which nothing was found has :data:`PRIOR_THRESHOLD`.
+        Thresholds have the best expected F1 (:func:`best_expected_f1`), computed from the probabilities; the verdicts
+        on single detections would make it noisy. The detections and objects of all classes count too, with the weight
+        of :data:`PRIOR_OBJECTS`. No threshold is below :data:`LEAST_THRESHOLD`; a class without detections has
+        :data:`PRIOR_THRESHOLD`.
 
         Parameters
         ----------
         judged : sequence of Judged
-            One for each of the model's classes, in their order.
+            One per class of the model, in the same order.
         """
         scores = np.concatenate([np.zeros(0), *(one.scores for one in judged)])
         right = np.concatenate([np.zeros(0, bool), *(one.right for one in judged)])
@@ -109,7 +109,7 @@ class Calibration(BaseOptions):
         return replace(untold, thresholds=untold._thresholds(judged))
 
     def _thresholds(self, judged: Sequence[Judged]) -> tuple[float, ...]:
-        """For each class half of its best expected F1."""
+        """Half of the best expected F1 of each class."""
         own = [self.probabilities(one.scores, np.full(len(one.scores), n)) for n, one in enumerate(judged)]
         together, objects = np.concatenate([np.zeros(0), *own]), sum(one.positives for one in judged)
         share = PRIOR_OBJECTS / max(objects, 1)
@@ -126,19 +126,19 @@ class Calibration(BaseOptions):
 
 
 def best_expected_f1(probabilities: Array, weights: Array, objects: float) -> float:
-    """The greatest F1 to be expected of the detections above any threshold, which lies at half of it.
+    """Best expected F1 over all thresholds; the best threshold is half of it.
 
-    Taking the k most probable, ``2 * (sum of their probabilities) / (k + objects)`` is expected. One more raises it
-    as long as its probability is more than half of what it is, so that half of the greatest is the threshold (Lipton,
-    Elkan and Naryanaswamy, ECML 2014).
+    The k most probable detections have the expected F1 ``2 * (sum of their probabilities) / (k + objects)``. One more
+    detection raises it if its probability is more than half of the current F1, so the best threshold is half of the
+    best F1 (Lipton, Elkan and Naryanaswamy, ECML 2014).
 
     Parameters
     ----------
     probabilities : float array (N,)
     weights : float array (N,)
-        How often each detection counts.
+        Weight of each detection.
     objects : float
-        Objects to be found.
+        Number of objects.
 
     Returns
     -------
@@ -152,24 +152,24 @@ def best_expected_f1(probabilities: Array, weights: Array, objects: float) -> fl
 
 
 def platt(scores: Array, right: Array) -> tuple[float, float]:
-    """Slope and intercept of the sigmoid that fits best, the slope not always positive.
+    """Slope and intercept of the best-fitting sigmoid; the slope may be negative.
 
-    The cross-entropy to Platt's targets is least: (R + 1) / (R + 2) for the R right detections and 1 / (W + 2) for
-    the W wrong ones, which keeps the sigmoid finite where a score parts them (Platt, 1999; Lin, Lin and Weng, Machine
-    Learning 68, 2007).
+    The fit minimises the cross-entropy to Platt's targets: (R + 1) / (R + 2) for the R right detections and 1 / (W + 2)
+    for the W wrong ones. They keep the sigmoid finite when a score separates the two (Platt, 1999; Lin, Lin and Weng,
+    Machine Learning 68, 2007).
 
     Parameters
     ----------
     scores : float array (N,)
-        At least one; cut to :data:`LARGEST_SCORE`.
+        At least one; clipped to :data:`LARGEST_SCORE`.
     right : bool array (N,)
 
     Returns
     -------
     slope, intercept : float
-        A slope of 0 where all scores are equal.
+        The slope is 0 if all scores are equal.
     """
-    from scipy.optimize import minimize  # slow to import, and detection does not need it
+    from scipy.optimize import minimize  # slow to import and not needed for detection
 
     values, aims = np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE), targets(right)
     centre, spread = float(values.mean()), float(values.std())
@@ -177,7 +177,7 @@ def platt(scores: Array, right: Array) -> tuple[float, float]:
         return 0.0, _intercept(values, aims, 0.0)
     x = (values - centre) / spread
 
-    # Means of products, not dot products: those of long vectors depend on the number of threads.
+    # Means of products, not dot products: dot products of long vectors depend on the number of threads.
     def loss(line: Array) -> float:
         z = line[0] * x + line[1]
         return float(np.mean(np.logaddexp(0, z) - aims * z))
@@ -201,19 +201,19 @@ def platt(scores: Array, right: Array) -> tuple[float, float]:
 
 
 def _sigmoid(values: Array) -> Array:
-    """As :func:`scipy.special.expit`, without what scipy takes to load."""
+    """Same as :func:`scipy.special.expit`, without the time to import scipy."""
     with np.errstate(over="ignore"):  # far below 0 it is 1 / (1 + inf)
         return 1 / (1 + np.exp(-values))
 
 
 def targets(right: Array) -> Array:
-    """Platt's targets (N,): what the probabilities of right and of wrong detections are drawn to."""
+    """Platt's targets (N,) for the probabilities of right and wrong detections."""
     count = int(np.count_nonzero(right))
     return np.where(right, (count + 1) / (count + 2), 1 / (len(right) - count + 2))
 
 
 def _line(scores: Array, right: Array, slope: float, intercept: float) -> tuple[float, float]:
-    """Slope and intercept of some detections; the slope given where they do not tell one, the intercept without any."""
+    """Fit slope and intercept; use the given slope if it cannot be fitted, the given intercept without detections."""
     count = int(np.count_nonzero(right))
     if min(count, len(right) - count) >= FEWEST:
         own = platt(scores, right)
@@ -225,7 +225,7 @@ def _line(scores: Array, right: Array, slope: float, intercept: float) -> tuple[
 
 
 def _intercept(scores: Array, aims: Array, slope: float) -> float:
-    """The intercept with the least cross-entropy to targets (N,): with it probabilities and targets have one mean."""
+    """Intercept with the least cross-entropy to targets (N,): it makes the means of probabilities and targets equal."""
     from scipy.optimize import brentq
 
     # Below, every probability is less than the least target; above, each is more than the greatest.
@@ -235,19 +235,19 @@ def _intercept(scores: Array, aims: Array, slope: float) -> float:
 
 
 def cross_fitted(judged: Sequence[Judged], folds: int = 5) -> Verdicts | None:
-    """Probabilities of detections from calibrations that have not seen their images, and what these would show.
+    """Cross-fit the calibration: probabilities, and which detections are shown, from the images of the other folds.
 
     Parameters
     ----------
     judged : sequence of Judged
-        One for each of the model's classes, over the same images. The fold of image i is ``i % folds``.
+        One per class of the model, over the same images. The fold of image i is ``i % folds``.
     folds : int
-        At most as many as there are images.
+        At most the number of images.
 
     Returns
     -------
     Verdicts
-        Fold after fold, class after class; None for less than two images.
+        Fold after fold, class after class; None for fewer than two images.
     """
     count = len(judged[0].objects) if judged else 0
     folds = min(folds, count)

@@ -1,4 +1,4 @@
-"""Several detectors as one: each scores the windows, suppression runs over the union of what they find."""
+"""Several detectors as one: all score the same windows; suppression runs over the union of their detections."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ from .detector import Detector
 class CombinedDetector(BaseDetector):
     """Model combination (paper, section 4.4), used like an :class:`.detector.SPPDetector`.
 
-    Windows are proposed once, by the first detector's method and number, and all detectors score the same ones.
-    Each finishes its list by its own rules: threshold, suppression, cap, box regression. The union of the lists is
-    suppressed again and capped for each class, by the first detector's rules. The score of a window is the best that
-    any detector gives: with it a window comes through suppression over the union, when nothing else overlaps it.
+    Windows are proposed once, with the first detector's method and number, and all detectors score them. Each detector
+    applies its own threshold, suppression, cap and box regression. The union of the results is suppressed again and
+    capped for each class with the first detector's options. The score of a window is the best score of any detector:
+    the score with which it survives suppression over the union if nothing else overlaps it.
 
-    A threshold is compared with probabilities by each detector that has them, and with scores by the others. Without
-    one each detector applies its own thresholds: those were chosen for its scores, so the combination shows what at
-    least one detector would show alone, and none is silenced by another's.
+    A given threshold is compared with probabilities in detectors that have them, with scores in the others. By default
+    each detector uses its own thresholds, which were chosen for its scores. So the combination shows what at least one
+    detector would show alone; no detector's threshold hides the results of another.
 
-    Scores are compared as they are. The margins of SVMs can be: features are scaled to one mean norm before they
-    are trained. Margins beside log-odds of a softmax cannot quite; a line on stderr says so. Scores rank detections
-    that have probabilities too; each has its own detector's, and none has one unless every detector is calibrated.
+    Scores are compared directly. SVM margins are comparable, because features are scaled to one mean norm before
+    training. SVM margins and log-odds of a softmax are only roughly comparable; a line on stderr says so. Scores rank
+    detections with probabilities too. Each detection has the probability of its own detector, but only if every
+    detector is calibrated.
 
     Parameters
     ----------
     detectors : sequence of Detector
-        At least one. Their classes may be in different orders.
+        At least one. The order of the classes may differ.
 
     Attributes
     ----------
     detectors : tuple of Detector
     class_names : tuple of str
-        In the order of the first detector: what the labels of detections and the columns of scores stand for.
+        Classes, in the order of detection labels and score columns: that of the first detector.
 
     Raises
     ------
     InputError
-        When the detectors do not know the same classes.
+        When the detectors have different classes.
 
     Examples
     --------
@@ -65,17 +66,17 @@ class CombinedDetector(BaseDetector):
         scorers = [detector.bundle.scorer for detector in detectors]
         if len(set(scorers)) > 1:
             kinds = ", ".join(f"model {number} {scorer}" for number, scorer in enumerate(scorers, start=1))
-            message = f"scores of different kinds are compared as they are: {kinds}"
+            message = f"scores of different kinds are compared directly: {kinds}"
             warnings.warn(message, MisuseWarning, stacklevel=2)
 
     @property
     def calibrated(self) -> bool:
-        """Whether detections have probabilities: those of all detectors do."""
+        """Whether detections have probabilities: true if all detectors are calibrated."""
         return all(detector.calibrated for detector in self.detectors)
 
     @property
     def device(self) -> torch.device:
-        """Where the first detector computes."""
+        """Device of the first detector."""
         return self.detectors[0].device
 
     def _move(self, device: str | torch.device) -> None:
@@ -83,15 +84,15 @@ class CombinedDetector(BaseDetector):
             detector.to(device)
 
     def propose(self, image: Array) -> Array:
-        """The windows (N, 4) that the first detector proposes, float32, best first."""
+        """Windows proposed by the first detector, float32 (N, 4), best first."""
         return self.detectors[0].propose(image)
 
     def maps(self, image: Array) -> tuple[Any, ...]:
-        """What each detector computes once for an RGB uint8 image (H, W, 3)."""
+        """Result of ``maps`` of each detector for an RGB uint8 image (H, W, 3)."""
         return tuple(detector.maps(image) for detector in self.detectors)
 
     def score_on(self, maps: tuple[Any, ...], windows: Array) -> Array:
-        """The best scores (N, classes) that any detector gives to windows (N, 4) on what :meth:`maps` gave."""
+        """Best scores (N, classes) of any detector for windows (N, 4) on the result of :meth:`maps`."""
         scores = []
         for detector, of_detector in zip(self.detectors, maps, strict=True):
             columns = [detector.class_names.index(name) for name in self.class_names]
@@ -99,7 +100,7 @@ class CombinedDetector(BaseDetector):
         return np.maximum.reduce(scores)
 
     def detect_on(self, maps: tuple[Any, ...], windows: Array, threshold: float | None = None) -> Detections:
-        """Objects that any detector finds among windows (N, 4) on what :meth:`maps` gave."""
+        """Objects that any detector finds among windows (N, 4) on the result of :meth:`maps`."""
         pairs = zip(self.detectors, maps, strict=True)
         found = [detector.detect_on(of_detector, windows, threshold) for detector, of_detector in pairs]
         rules = self.detectors[0].bundle.detection
@@ -107,16 +108,16 @@ class CombinedDetector(BaseDetector):
 
 
 def combine(found: Sequence[Detections], nms: float, max_per_class: int) -> Detections:
-    """The union of detections in one image after suppression within each class, the best first.
+    """Union of detections in one image after suppression within each class, best first.
 
     Parameters
     ----------
     found : sequence of Detections
-        At least one; over the same classes, in any order. Of equal scores the earlier list's comes first.
+        At least one, with the same classes in any order. Among equal scores the earlier list comes first.
     nms : float
-        IoU above which the lower-scoring of two boxes of a class goes.
+        IoU above which the lower-scoring of two boxes of a class is removed.
     max_per_class : int
-        Detections kept for a class.
+        Most detections per class.
 
     Returns
     -------
@@ -138,9 +139,9 @@ def _relabelled(found: Detections, names: tuple[str, ...]) -> Detections:
 
 
 def _check_classes(number: int, expected: tuple[str, ...], names: tuple[str, ...]) -> None:
-    """Refuse the classes ``names`` of the model with this number when they are not the first's, in some order."""
+    """Raise unless model ``number`` has the same classes as the first model, in any order."""
     missing = [name for name in expected if name not in names]
     unknown = [name for name in names if name not in expected]
     if missing or unknown:
         differences = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(unknown)}"] * bool(unknown)
-        raise InputError(f"combined models must know the same classes: model {number} {' and '.join(differences)}")
+        raise InputError(f"combined models must have the same classes: model {number} {' and '.join(differences)}")

@@ -1,4 +1,4 @@
-"""The detector: one pass over the image, then any number of windows."""
+"""Detectors: one pass over the image, then scores for any number of windows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AnyDetector = TypeVar("AnyDetector", bound="Detector")
 
 
 class Detector(BaseDetector):
-    """Scores the windows of an image, whatever their features are made of, and turns scores into detections.
+    """Score the windows of an image, for any kind of features, and turn scores into detections.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class Detector(BaseDetector):
     Attributes
     ----------
     class_names : tuple of str
-        What the labels of detections and the columns of scores stand for.
+        Classes, in the order of detection labels and score columns.
     card : dict
-        Where the model comes from and how well it does.
+        Origin and scores of the model.
 
     Raises
     ------
     InputError
-        For a model of another method, or a device that is not there.
+        When the model has another method, or the device does not exist.
     """
 
     method: ClassVar[Method]
@@ -65,13 +65,13 @@ class Detector(BaseDetector):
         self._place(Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions), usable_device(device))
 
     def _place(self, backbone: Backbone, device: torch.device) -> None:
-        """Put all that computes on a device."""
+        """Move all weights to a device."""
 
         def placed(values: Tensor) -> Tensor:
             return values.float().to(device)
 
         bundle = self.bundle
-        # From the model, not from the layers in use: each device has the precision that is quickest there.
+        # From the model's weights, not the layers in use: their precision is the fastest one for the old device.
         head = for_device(Head.from_state(bundle.head), device) if bundle.head else None
         self.features = self._features(backbone.to(device), head)
         self._weights, self._intercepts = placed(bundle.score_weights), placed(bundle.score_intercepts)
@@ -80,25 +80,25 @@ class Detector(BaseDetector):
 
     @abstractmethod
     def _features(self, backbone: Backbone, head: Head | None) -> Features[Any]:
-        """Where the features of windows come from."""
+        """Extractor of window features."""
 
     @classmethod
     def load(
         cls: type[AnyDetector], model: str | Path = DEFAULT_MODEL, device: str | torch.device = "cpu"
     ) -> AnyDetector:
-        """The detector in a model file.
+        """Load a detector from a model file.
 
         Parameters
         ----------
         model : str or Path
-            The name of a model that the package carries, or a file (see :func:`sppnet.data.embedded.find_model`).
+            Name of a bundled model, or a file (see :func:`sppnet.data.embedded.find_model`).
         device : str or torch.device
             ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
         Raises
         ------
         InputError
-            When there is no such model or device, or the file is no model, or one of another method.
+            When the model or device does not exist, or the file is no model or one of another method.
         """
         return cls(Bundle.load(model), device)
 
@@ -113,7 +113,7 @@ class Detector(BaseDetector):
 
     @property
     def device(self) -> torch.device:
-        """Where the detector computes."""
+        """Device of the detector."""
         return self.features.device
 
     def _move(self, device: str | torch.device) -> None:
@@ -122,21 +122,21 @@ class Detector(BaseDetector):
             self._place(self.features.backbone, place)
 
     def propose(self, image: Array) -> Array:
-        """The windows (N, 4) that :meth:`detect` looks at when it is given none, float32, best first."""
+        """Windows that :meth:`detect` uses by default, float32 (N, 4), best first."""
         return self._proposer(image)[: self.bundle.detection.max_windows]
 
     def maps(self, image: Array) -> Any:
-        """What is computed once for an RGB uint8 image (H, W, 3): :meth:`.features.Features.maps`."""
+        """Feature maps of an RGB uint8 image (H, W, 3): :meth:`.features.Features.maps`."""
         return self.features.maps(image)
 
     def score_on(self, maps: Any, windows: Array) -> Array:
-        """Scores (N, classes) of windows (N, 4) on what :meth:`maps` gave (see :meth:`score_windows`)."""
+        """Scores (N, classes) of windows (N, 4) on the result of :meth:`maps` (see :meth:`score_windows`)."""
         cells = self.features.locate(maps, windows)
         scores = self.features.scores(maps, cells, self._weights, self._intercepts)
         return (log_odds(scores) if self.bundle.scorer == "softmax" else scores)[cells.inverse]
 
     def detect_on(self, maps: Any, windows: Array, threshold: float | None = None) -> Detections:
-        """Objects among windows (N, 4) on what :meth:`maps` gave (see :meth:`detect`)."""
+        """Objects among windows (N, 4) on the result of :meth:`maps` (see :meth:`detect`)."""
         options = self.bundle.detection
         level = self._threshold(threshold)
         scores = self.score_on(maps, windows)
@@ -150,7 +150,7 @@ class Detector(BaseDetector):
         return finish(windows, scores, maps.image_size, self.class_names, options, level, regressor, calibration)
 
     def _threshold(self, given: float | None) -> float | tuple[float, ...]:
-        """What detections are compared with: one number, or one for each class."""
+        """Threshold in use: one number, or one per class."""
         calibration = self.bundle.calibration
         if calibration is None:
             return self.bundle.detection.show_above if given is None else given
@@ -177,10 +177,10 @@ class Detector(BaseDetector):
 
 
 class SPPDetector(Detector):
-    """SPP-net detection (paper, section 4): the convolutions run over the image, once.
+    """SPP-net detector (paper, section 4): the convolutions run once over the whole image.
 
-    Make one with :meth:`load` or :func:`sppnet.train`. For one image with many sets
-    of windows call :meth:`set_image` once and :meth:`score_windows` as often as you like.
+    Create one with :meth:`load` or :func:`sppnet.train`. For many sets of windows in one
+    image call :meth:`set_image` once and :meth:`score_windows` as often as needed.
     Parameters and attributes are those of :class:`Detector`.
 
     Examples
@@ -197,10 +197,9 @@ class SPPDetector(Detector):
 
 
 class WarpDetector(Detector):
-    """R-CNN-style detection, used like an :class:`.detector.SPPDetector`: every window goes through the network.
+    """R-CNN-style detector for comparison, used like :class:`.detector.SPPDetector`: the network runs on every window.
 
-    Hundreds of times the work of SPP-net, for comparison. Parameters and attributes are those of
-    :class:`.detector.Detector`.
+    It does hundreds of times the work of SPP-net. Parameters and attributes are those of :class:`.detector.Detector`.
 
     Examples
     --------
@@ -220,10 +219,10 @@ _DETECTORS: dict[str, type[Detector]] = {"spp": SPPDetector, "warp": WarpDetecto
 
 
 def features_of(backbone: Backbone, options: FeatureOptions, head: Head | None = None) -> Features[Any]:
-    """The features of windows that the options' method asks for."""
+    """Create the window features of the options' method."""
     return _FEATURES[options.method](backbone, options, head)
 
 
 def detector_of(bundle: Bundle, device: str | torch.device = "cpu") -> Detector:
-    """The detector of a model's method."""
+    """Create the detector for a model's method."""
     return _DETECTORS[bundle.features.method](bundle, device)

@@ -18,19 +18,19 @@ from .calibration import Calibration
 def log_odds(logits: Array) -> Array:
     """log(p / (1 - p)) of each class's softmax probability p, float32 (N, K), from logits (N, K + 1), background last.
 
-    An unbounded score like an SVM's margin, 0 where the class is as likely as everything else together.
+    Like an SVM margin this score is unbounded. It is 0 if the class is as likely as all others together.
     """
     values = logits.astype(np.float64)
     values -= values.max(axis=1, keepdims=True, initial=-np.inf)
     likelihoods = np.exp(values)
-    # The sum of the others, not 1 - p: that would be 0 for every sure window.
+    # The sum of the others, not 1 - p, which rounds to 0 for every confident window.
     others = np.stack([np.delete(likelihoods, k, axis=1).sum(axis=1) for k in range(logits.shape[1] - 1)], axis=1)
     smallest = np.finfo(np.float64).tiny
     return (values[:, :-1] - np.log(np.maximum(others, smallest))).astype(np.float32)
 
 
 def select(windows: Array, scores: Array, options: DetectOptions) -> tuple[Array, Array]:
-    """The windows (rows) and classes (labels) that survive each class's threshold, suppression and cap.
+    """Select the windows (rows) and classes (labels) that survive each class's threshold, suppression and cap.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def select(windows: Array, scores: Array, options: DetectOptions) -> tuple[Array
 
     Returns
     -------
-    rows, labels : int64 arrays (M,), class after class, the best of a class first.
+    rows, labels : int64 arrays (M,), class after class, best first within a class.
     """
     rows, labels = [], []
     for label in range(scores.shape[1]):
@@ -60,7 +60,7 @@ def finish(
     regress: Callable[[Array, Array], Array] | None = None,
     calibration: Calibration | None = None,
 ) -> Detections:
-    """Detections of an image from its scored windows, the best first.
+    """Turn the scored windows of an image into detections, best first.
 
     Parameters
     ----------
@@ -68,16 +68,16 @@ def finish(
     scores : float32 array (N, classes)
     image_size : (height, width)
     threshold : float, or float array (classes,)
-        Detections that do not score higher are left out; with a calibration those that are not more probable.
+        Only detections with a higher score are kept; with a calibration, with a higher probability.
     regress : callable, optional
-        From boxes (M, 4) and labels (M,) to deltas (M, 4).
+        Maps boxes (M, 4) and labels (M,) to deltas (M, 4).
     calibration : Calibration, optional
-        Gives the detections probabilities.
+        Adds probabilities to the detections.
     """
     rows, labels = select(windows, scores, options)
     best = scores[rows, labels].astype(np.float32)
     probabilities = None if calibration is None else calibration.probabilities(best, labels)
-    # In float32, as what the detections will say.
+    # Compare in float32, the precision of the detections' values.
     levels = np.broadcast_to(np.asarray(threshold, np.float32), scores.shape[1])
     kept = (best if probabilities is None else probabilities) > levels[labels]
     rows, labels, best = rows[kept], labels[kept], best[kept]
@@ -96,5 +96,5 @@ def finish(
 
 
 def _solid(found: Detections) -> Detections:
-    """Those whose boxes have an area."""
+    """Detections whose boxes have a positive area."""
     return found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)]

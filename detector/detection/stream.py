@@ -1,4 +1,4 @@
-"""A detector over many images, with the stages of different images at work at the same time."""
+"""Pipelined detection in many images: stages of different images run at the same time."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Source = TypeVar("Source")
 
-#: Called with a file, its image, RGB uint8 (H, W, 3), and what was found in it.
+#: Called with a file, its image, RGB uint8 (H, W, 3), and its detections.
 Finish = Callable[[Path, Array, Detections], object]
 
-#: Images read beyond the one that the network works on. Two, so that one slow file does not keep it waiting.
+#: Images read ahead of the one in the network. Two, so that the network does not wait for one slow file.
 AHEAD = 2
 
-#: Images that the network is done with and that are still being finished. There is no more to gain: finishing is the
-#: shorter work.
+#: Images that have left the network and are still being finished. More would not help: finishing takes less time.
 BEHIND = 1
 
 
 class ImageDetector(Protocol):
-    """What is asked of a detector, such as :class:`.detector.SPPDetector` or :class:`.combination.CombinedDetector`.
+    """Interface of a detector, such as :class:`.detector.SPPDetector` or :class:`.combination.CombinedDetector`.
 
-    Looking at the windows that ``propose`` gives must come to the same as proposing them itself.
+    ``detect`` with the windows from ``propose`` must give the same result as ``detect`` without windows.
     """
 
     def propose(self, image: Array) -> Array:
-        """Windows (N, 4) of an RGB uint8 image (H, W, 3); called while ``detect`` works on another image."""
+        """Propose windows (N, 4) in an RGB uint8 image (H, W, 3); called while ``detect`` runs on another image."""
         ...
 
     def detect(self, image: Array, threshold: float | None, windows: Array) -> Detections:
-        """Objects in the image among its windows."""
+        """Find objects in the image among these windows."""
         ...
 
 
@@ -50,22 +49,22 @@ def detect_images(
     threshold: float | None,
     conclude: Callable[[Source, Array, Detections], Result],
 ) -> Generator[Result | ImageError, None, None]:
-    """What is made of a detector's findings in each image, the same as with one image after the other.
+    """Detect in many images and yield ``conclude`` of each; the results do not depend on the pipelining.
 
-    While the network works on an image, the next are read and their windows proposed, and the one before is concluded,
-    each in a thread of its own. :data:`AHEAD` and :data:`BEHIND` bound the images in memory, however many images
-    there are. Close the generator (``contextlib.closing``) to stop early.
+    While the network works on an image, one thread reads the next images and proposes their windows, and another
+    concludes the previous image. :data:`AHEAD` and :data:`BEHIND` bound the number of images in memory. Close the
+    generator (``contextlib.closing``) to stop early.
 
     Parameters
     ----------
     detector : ImageDetector
     images : iterable
-        Whatever :func:`sppnet.data.image.as_image` takes.
+        Anything that :func:`sppnet.data.image.as_image` accepts.
     threshold : float or None
-        As in :meth:`.base.BaseDetector.detect`; the detector's own when None.
+        As in :meth:`.base.BaseDetector.detect`; the detector's own if None.
     conclude : callable
-        ``conclude(image, pixels, detections)`` makes the result of an image, one at a time and in order; ``pixels``
-        are RGB uint8 (H, W, 3). What it raises is raised here.
+        ``conclude(image, pixels, detections)`` returns the result of an image; it is called for one image at a time,
+        in order. ``pixels`` are RGB uint8 (H, W, 3). Its exceptions are raised here.
 
     Yields
     ------
@@ -95,17 +94,17 @@ def detect_images(
 def detect_files(
     detector: ImageDetector, paths: Iterable[Path], threshold: float | None = None, finish: Finish | None = None
 ) -> Generator[ImageDetections | ImageError, None, None]:
-    """What a detector finds in each file, for results and drawings (see :func:`detect_images`).
+    """Detect in many files, for results and drawings (see :func:`detect_images`).
 
     Parameters
     ----------
     detector : ImageDetector
     paths : iterable of Path
     threshold : float, optional
-        As in :meth:`.base.BaseDetector.detect`; the detector's own when absent.
+        As in :meth:`.base.BaseDetector.detect`; the detector's own by default.
     finish : callable, optional
-        ``finish(path, image, detections)`` is called for each image, one at a time and in order; its result comes
-        after that. What it raises is raised here.
+        ``finish(path, image, detections)`` is called for one image at a time, in order, before its result is yielded.
+        Its exceptions are raised here.
 
     Returns
     -------
@@ -122,5 +121,5 @@ def detect_files(
 
 
 def _past_errors(function: Callable[[Item], Result]) -> Callable[[Item | ImageError], Result | ImageError]:
-    """The function, which hands on an error of an earlier stage in the place of its result."""
+    """Wrap a function so that it passes on the error of an earlier stage."""
     return lambda item: item if isinstance(item, ImageError) else function(item)

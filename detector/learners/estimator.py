@@ -1,4 +1,4 @@
-"""scikit-learn's manners without scikit-learn, which takes long to import."""
+"""scikit-learn's estimator interface without scikit-learn, which is slow to import."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Self = TypeVar("Self", bound="Estimator")
 
 
 class Estimator:
-    """Parameters are the arguments of ``__init__``, which stores them under their names and does no more with them.
+    """Base class of the estimators. ``__init__`` only stores its arguments, the parameters, under their names.
 
-    ``fit`` returns the estimator itself; what it learns has names that end in ``_``. ``sklearn.base.clone`` takes such
-    an estimator.
+    ``fit`` returns the estimator itself. Names of learned attributes end in ``_``. ``sklearn.base.clone`` accepts
+    such an estimator.
 
     Examples
     --------
@@ -23,17 +23,17 @@ class Estimator:
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters by their names.
+        """Return the parameters as a dict from name to value.
 
         Parameters
         ----------
         deep : bool
-            Makes no difference: no parameter has parameters of its own.
+            Has no effect: no parameter has parameters of its own.
         """
         return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     def set_params(self: Self, **params: Any) -> Self:
-        """Change some parameters, for the next ``fit``.
+        """Change some parameters; the next ``fit`` uses them.
 
         Returns
         -------
@@ -42,7 +42,7 @@ class Estimator:
         Raises
         ------
         ValueError
-            When there is no parameter of that name; nothing is changed then.
+            When a parameter is unknown; nothing is changed then.
         """
         known = self.get_params()
         for name in params:

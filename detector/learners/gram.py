@@ -1,11 +1,10 @@
 """Linear SVMs solved on the inner products of their rows.
 
-The problem is the one of :mod:`.svm`, liblinear's ``-s 3``. But here all classes have the same rows,
-fewer than a row has numbers, and every candidate for C and every random split meets them again. So inner products are
-computed once. A step then costs as many operations as there are rows, not as a row has numbers, and the gradients of
-all rows are known at any time, so that each step can go where it is steepest. The 102 problems of Caltech101 (3,060
-rows of 25,600 numbers, C = 1) take 0.8 s on one core after 4.4 s for the products; coordinate descent on the rows
-themselves takes 22 s.
+The problem is that of :mod:`.svm`, liblinear's ``-s 3``. Here all classes share the same rows, there are fewer rows
+than features, and each candidate for C and each random split uses the same rows again. So the inner products are
+computed once. The cost of a step then grows with the number of rows, not of features. The gradients of all rows are
+always known, so each step takes the steepest coordinate. The 102 problems of Caltech101 (3,060 rows of 25,600
+features, C = 1) take 0.8 s on one core after 4.4 s for the products; coordinate descent on the rows takes 22 s.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ import torch
 from ...data.arrays import Array
 from ...data.compiled import compiled
 
-#: Numbers of a row, and rows, that are brought to single precision together.
+#: Columns and rows converted to single precision at a time.
 COLUMNS, ROWS = 4096, 1024
 
 
 @compiled(nogil=True, fastmath=True)
 def solve(gram: Array, signs: Array, limits: Array, constant: Any, alpha: Array, tolerance: Any, max_steps: Any) -> Any:
-    """Solve one problem, always along the steepest coordinate of those that can go on.
+    """Solve one problem; each step takes the steepest coordinate that can still move.
 
     Parameters
     ----------
@@ -35,9 +34,9 @@ def solve(gram: Array, signs: Array, limits: Array, constant: Any, alpha: Array,
     limits : float64 array (N,)
         Weights of the rows' hinge losses; 0 leaves a row out.
     constant : float
-        Added to all inner products: the square of the constant feature, more than 0.
+        Square of the constant feature, more than 0; added to all inner products.
     alpha : float64 array (N,)
-        Zeros, which become the solution.
+        Zeros; overwritten with the solution.
     tolerance : float
         Bound on the projected gradients.
     max_steps : int
@@ -45,7 +44,7 @@ def solve(gram: Array, signs: Array, limits: Array, constant: Any, alpha: Array,
     Returns
     -------
     int
-        Steps taken; ``max_steps`` where they did not suffice.
+        Steps taken; ``max_steps`` if the solver did not converge.
     """
     count = alpha.size
     scores = np.zeros(count)
@@ -55,7 +54,7 @@ def solve(gram: Array, signs: Array, limits: Array, constant: Any, alpha: Array,
             gradient = signs[i] * scores[i] - 1
             if alpha[i] <= 0:
                 gradient = min(gradient, 0.0)
-            # A row whose limit is zero is at both ends: it has no part in the problem.
+            # A row whose limit is zero is at both bounds, so it never moves.
             if alpha[i] >= limits[i]:
                 gradient = max(gradient, 0.0)
             if abs(gradient) > largest:
@@ -73,7 +72,7 @@ def solve(gram: Array, signs: Array, limits: Array, constant: Any, alpha: Array,
 
 
 def gram_matrix(rows: Array) -> Array:
-    """Inner products float32 (N, N) of rows float16 or float32 (N, width)."""
+    """Inner products, float32 (N, N), of float16 or float32 rows (N, width)."""
     count = len(rows)
     products = torch.zeros(count, count)
     for column in range(0, rows.shape[1], COLUMNS):

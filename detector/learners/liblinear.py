@@ -1,8 +1,8 @@
-"""The problem of :mod:`.svm` by liblinear, through scikit-learn: the reference's own solver, where memory allows it.
+"""Solve the problem of :mod:`.svm` with liblinear, through scikit-learn: the reference's solver, if memory allows.
 
-It keeps weights in double precision, which hard problems need: at C = 3 and a bias of 10 (200 rows of 50 numbers)
-liblinear is done after 10,000 epochs, while the single-precision weights of our solver have drifted to an objective 2 %
-higher after 50,000. At the C of detectors and within 300 epochs the two do not differ so.
+liblinear keeps weights in double precision, which hard problems need. At C = 3 and a bias of 10 (200 rows of 50
+features) it converges within 10,000 epochs. The single-precision weights of our solver drift: after 50,000 epochs the
+objective is 2 % higher. At the C of detectors and within 300 epochs there is no such difference.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ...data.arrays import Array
 from ...data.errors import InputError
 from ..options import SVMOptions
 
-#: What liblinear needs for a number of a row: the row in double precision, and its own copy of that.
+#: Bytes that liblinear needs per feature of a row: our double-precision copy and its own.
 BYTES = 16
 
 
 def liblinear(rows: Array, signs: Array, scale: float, options: SVMOptions, seed: int) -> tuple[Array, float, int]:
-    """Solve one class's problem from nothing.
+    """Solve the problem of one class from scratch.
 
     Parameters
     ----------
@@ -31,27 +31,27 @@ def liblinear(rows: Array, signs: Array, scale: float, options: SVMOptions, seed
         Factor on the rows.
     options : SVMOptions
     seed : int
-        Of the order of steps. It is the whole process's, so problems in several threads would disturb each other.
+        Seed of the step order. The generator is global to the process, so do not solve in several threads.
 
     Returns
     -------
     weights : float64 array (width,)
-        Of the scaled rows.
+        Weights for the scaled rows.
     intercept : float
     epochs : int
-        ``options.max_epochs`` where they did not suffice.
+        ``options.max_epochs`` if the solver did not converge.
 
     Raises
     ------
     InputError
-        When ``options.max_gigabytes`` is too little for it.
+        When it needs more than ``options.max_gigabytes``.
     """
     gigabytes = BYTES * rows.size / 1e9
     if gigabytes > options.max_gigabytes:
         raise InputError(
-            f"the solver 'liblinear' needs {gigabytes:.3g} GB for {len(rows)} rows of {rows.shape[1]} numbers in "
-            f"double precision, and max_gigabytes is {options.max_gigabytes:g}: raise it, or take the solver "
-            "'coordinate descent', which reads rows in half precision and goes on from its last solution"
+            f"the solver 'liblinear' needs {gigabytes:.3g} GB for {len(rows)} rows of {rows.shape[1]} features in "
+            f"double precision, and max_gigabytes is {options.max_gigabytes:g}: raise it, or use the solver "
+            "'coordinate descent', which reads rows in half precision and starts from its last solution"
         )
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
@@ -69,6 +69,6 @@ def liblinear(rows: Array, signs: Array, scale: float, options: SVMOptions, seed
     scaled = rows.astype(np.float64)
     scaled *= scale
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs tell
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the returned epochs show it
         machine.fit(scaled, np.where(signs > 0, 1, -1))
     return machine.coef_[0], float(machine.intercept_[0]), int(machine.n_iter_)

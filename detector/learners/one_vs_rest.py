@@ -1,4 +1,4 @@
-"""One linear SVM for each class on representations of whole photographs (paper, sections 3.2 and 3.3)."""
+"""One linear SVM per class on representations of whole images (paper, sections 3.2 and 3.3)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .gram import COLUMNS, ROWS, gram_matrix, solve
 from .liblinear import liblinear
 from .svm import LinearSVM, RowStore, fit_all
 
-#: Rows whose inner products are kept, in 1 GiB at most; of more, the problems are solved on the rows themselves.
+#: Most rows whose inner products are kept (1 GiB at most); with more, the problems are solved on the rows.
 MAX_GRAM_ROWS = 16_384
 
 
 class OneVsRest(Estimator):
-    """A linear SVM for each class against all others: hinge loss, L2 regularisation.
+    """One linear SVM per class against all others: hinge loss, L2 regularisation.
 
     Parameters
     ----------
@@ -31,30 +31,30 @@ class OneVsRest(Estimator):
     positive_weight : float
         Factor on C for positives.
     bias : float
-        Value of the constant feature, which is regularised as the others are; more than 0.
+        Value of the constant feature, more than 0; it is regularised like the others.
     tolerance : float
-        Bound on the projected gradient of each row when a problem counts as solved. (Of more than
-        ``MAX_GRAM_ROWS`` rows, liblinear's: the spread of the projected gradients.)
+        A problem is solved when the projected gradient of each row is at most this. (With more than
+        ``MAX_GRAM_ROWS`` rows, liblinear's criterion: the spread of the projected gradients.)
     max_epochs : int
-        Bound on the steps of a problem, in passes over the rows.
+        Most steps of a problem, in passes over the rows.
     threads : int, optional
-        Problems solved at a time; by default as many as there are cores.
+        Problems solved at a time; by default the number of cores.
     seed : int
-        Of the order of steps of liblinear, and where there are more than ``MAX_GRAM_ROWS`` rows; otherwise nothing is
-        random.
+        Seed of the step order of liblinear, and of our solver with more than ``MAX_GRAM_ROWS`` rows; otherwise
+        nothing is random.
     solver : {"coordinate descent", "liblinear"}
-        Our own on the rows' inner products, which all classes share, or scikit-learn's liblinear, class by class on
-        the rows in double precision. Both find the same planes to the tolerance. A class without positives or without
-        negatives, which liblinear does not take, is left to ours.
+        Our own solver on the inner products, which all classes share, or scikit-learn's liblinear, class by class on
+        the rows in double precision. Both find the same planes within the tolerance. liblinear refuses a class
+        without positives or without negatives; our solver handles it instead.
     max_gigabytes : float
-        Memory for liblinear's rows.
+        Most memory for liblinear's rows.
 
     Attributes
     ----------
     coef_ : float32 array (classes, width)
     intercept_ : float32 array (classes,)
     converged_ : bool array (classes,)
-        Whether the tolerance was reached within ``max_epochs``.
+        Whether the problem reached the tolerance within ``max_epochs``.
 
     References
     ----------
@@ -94,11 +94,11 @@ class OneVsRest(Estimator):
         Parameters
         ----------
         rows : float16 or float32 array (N, width)
-            Normalised: with C and ``bias`` around 1 their norms should be.
+            Features. With C and ``bias`` around 1 the norms of the rows should be around 1 too.
         targets : int array (N, classes)
-            1 for a positive of the class, 0 for a negative, -1 for a row that is left out of it.
+            1 for a positive of the class, 0 for a negative, -1 for a row that the class ignores.
         gram : float32 array (N, N), optional
-            Their inner products, where the caller has them from :func:`gram_matrix`; not for liblinear.
+            :func:`gram_matrix` of the rows, if already known; not for liblinear.
 
         Returns
         -------
@@ -108,9 +108,9 @@ class OneVsRest(Estimator):
         Raises
         ------
         ValueError
-            When shapes, types or values are others, or C, ``positive_weight`` or ``bias`` is not positive.
+            When shapes, types or values are wrong, or C, ``positive_weight`` or ``bias`` is not positive.
         InputError
-            When there is no such solver, or memory is too little for liblinear.
+            When the solver is unknown, or liblinear needs too much memory.
         """
         targets = np.asarray(targets)
         _check_rows(rows)
@@ -143,7 +143,7 @@ class OneVsRest(Estimator):
         return self._fit_gram(rows, targets, gram_matrix(rows) if gram is None else np.ascontiguousarray(gram))
 
     def decision_function(self, rows: Array) -> Array:
-        """Scores float32 (N, classes) of rows (N, width), float16 or float32.
+        """Scores, float32 (N, classes), of float16 or float32 rows (N, width).
 
         Raises
         ------
@@ -161,7 +161,7 @@ class OneVsRest(Estimator):
         return scores.numpy() + self.intercept_
 
     def predict(self, rows: Array) -> Array:
-        """Targets int8 (N, classes) of rows (N, width): 1 where the score is more than 0.
+        """Predicted targets, int8 (N, classes), of rows (N, width): 1 where the score is more than 0.
 
         Raises
         ------
@@ -253,26 +253,25 @@ def choose(
     score: Callable[[Array, Array], float],
     gram: Array | None = None,
 ) -> dict[float, float]:
-    """How well SVMs do on held-out rows, for each candidate for C.
+    """Score SVMs on held-out rows for each candidate for C.
 
     Parameters
     ----------
     rows, targets
-        What is learnt from, as in :meth:`OneVsRest.fit`.
+        Training set, as in :meth:`OneVsRest.fit`.
     held_rows, held_targets
-        What is scored.
+        Held-out set.
     costs : sequence of float
-        The candidates.
+        Candidates for C.
     score : function
-        Of scores (N, classes) and targets (N, classes); higher is better.
+        ``score(scores, targets)``, both (N, classes); higher is better.
     gram : float32 array (N, N), optional
         Inner products of ``rows``.
 
     Returns
     -------
     dict from float to float
-        The score of each candidate, in the order given, so that ``max(found, key=found.get)`` is the first of the
-        best ones.
+        Score of each candidate, in the given order, so ``max(found, key=found.get)`` is the first of the best ones.
     """
     if gram is None and len(rows) <= MAX_GRAM_ROWS:
         gram = gram_matrix(rows)
@@ -283,29 +282,29 @@ def choose(
 def random_splits(
     labels: Array, per_class_train: int = 30, per_class_test: int = 50, splits: int = 10, seed: int = 0
 ) -> list[tuple[Array, Array]]:
-    """Random parts to train and to test on, by Caltech101's protocol (Fei-Fei et al., 2004; paper, section 3.3).
+    """Random training and test sets by Caltech101's protocol (Fei-Fei et al., 2004; paper, section 3.3).
 
-    scikit-learn's splitters draw shares of the whole set, not so many images of each class.
+    scikit-learn's splitters draw a share of the whole set, not a fixed number of images per class.
 
     Parameters
     ----------
     labels : int array (N,)
-        The class of each image.
+        Class of each image.
     per_class_train, per_class_test : int
-        Images drawn from each class. Of a class with too few to train on, one is left to test on; of one with a
-        single image, none.
+        Images drawn from each class. A class with too few keeps one for testing; a class with a single image keeps
+        none.
     splits : int
     seed : int
 
     Returns
     -------
     list of (train, test)
-        Ascending indices, int64, which no two of a pair share.
+        Ascending int64 indices; the two sets of a pair are disjoint.
 
     Raises
     ------
     ValueError
-        When a class is to be trained or tested on fewer than one image.
+        When ``per_class_train`` or ``per_class_test`` is less than 1.
     """
     if min(per_class_train, per_class_test) < 1:
         raise ValueError(f"a class needs 1 or more images in each part, not {per_class_train} and {per_class_test}")

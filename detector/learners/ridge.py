@@ -18,15 +18,15 @@ class BoxRegressor(Estimator):
     """Ridge regression with centred and whitened targets (R-CNN, appendix C).
 
     There are far fewer windows than features, so the N x N dual problem is solved:
-    ``W = X' (X X' + ridge I)^-1 T``. A constant feature carries the intercept. It is
-    solved here, not by scikit-learn's Ridge, which regularises no intercept and would
-    compute the inner products again for each part of the windows: 1,500 windows of
-    12,800 numbers, and again 1,200 of them, took 5.2 s here and 7.5 s there.
+    ``W = X' (X X' + ridge I)^-1 T``. A constant feature gives the intercept.
+    scikit-learn's Ridge is not used: it does not regularise the intercept, and it
+    would compute the inner products again for each subset of the windows. 1,500
+    windows of 12,800 features, and again 1,200 of them, took 5.2 s here and 7.5 s there.
 
     Parameters
     ----------
     options : BoxOptions
-        Of which ``ridge`` counts here.
+        Only ``ridge`` is used here.
     scale : float
         Factor on the features.
 
@@ -48,12 +48,12 @@ class BoxRegressor(Estimator):
         rows : float16 or float32 array (N, width)
         deltas : array (N, 4)
         gram : array (N, N), optional
-            :func:`.gram.gram_matrix` of the rows, when it is known already.
+            :func:`.gram.gram_matrix` of the rows, if already known.
 
         Raises
         ------
         ValueError
-            Without a row.
+            When there are no rows.
         """
         if len(rows) == 0:
             raise ValueError("a box regressor needs at least one window, not 0")

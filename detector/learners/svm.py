@@ -1,12 +1,12 @@
-"""Linear SVMs for many classes over one store of pooled windows.
+"""Linear SVMs of many classes over one store of pooled windows.
 
 The problem is liblinear's ``-s 3``: hinge loss, L2 regularisation (the bias is a
 constant feature and regularised too), solved in the dual by coordinate descent
-with shrinking (Hsieh et al., ICML 2008). It is solved here, not by scikit-learn
-(see :mod:`.liblinear`), for two reasons: liblinear copies the rows of each class to
-float64, eight times what half-precision features need, and it cannot start from the
-last solution when hard negatives arrive. For 300 positives and 2,000 negatives of
-12,800 numbers, and four times 500 negatives more, it took 13.5 s in all, this 0.8 s.
+with shrinking (Hsieh et al., ICML 2008). scikit-learn's solver (:mod:`.liblinear`) is
+not the default for two reasons. It copies the rows of each class to float64, eight
+times the memory of half-precision features. And it cannot start from the last
+solution when hard negatives arrive. For 300 positives and 2,000 negatives of 12,800
+features, then four times 500 more negatives, it took 13.5 s in all, this solver 0.8 s.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .liblinear import liblinear
 
 
 def _half_intrinsic(typing_context: Any, bits: Any) -> Any:
-    """The float32 value of a half-precision number given as uint16, a type that numba has no arithmetic for."""
+    """Convert half precision, given as uint16, to float32: numba has no half-precision arithmetic."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
@@ -56,7 +56,7 @@ def _add(row: Array, factor: Any, weights: Array) -> None:
 
 @compiled(nogil=True)
 def _margins(rows: Array, members: Array, scale: Any, weights: Array, bias_term: Any) -> Array:
-    """Scores of the rows named by ``members``."""
+    """Scores of the rows with the numbers ``members``."""
     scores = np.empty(members.size, np.float32)
     for i in range(members.size):
         scores[i] = scale * _dot(rows[members[i]], weights) + bias_term
@@ -78,7 +78,7 @@ def _solve(
     max_epochs: Any,
     seed: Any,
 ) -> Any:
-    """Dual coordinate descent from ``alpha``; changes ``alpha`` and ``weights`` (bias weight last), returns epochs."""
+    """Run dual coordinate descent from ``alpha``; change ``alpha`` and ``weights`` (bias last), return the epochs."""
     np.random.seed(seed)  # noqa: NPY002 - compiled, this is numba's own generator, one for each thread
     count = members.size
     features = weights[:-1]
@@ -119,7 +119,7 @@ def _solve(
         if largest - smallest <= tolerance:
             if active == count:
                 return epoch + 1
-            # Converged on what was left: look once more at everything that was set aside.
+            # The active rows converged: check all the rows that shrinking set aside once more.
             active = count
             upper, lower = np.inf, -np.inf
             continue
@@ -131,14 +131,14 @@ def _solve(
 class RowStore:
     """Pooled windows in half precision, shared by the problems of all classes.
 
-    Memory is reserved at once but touched only as rows arrive.
+    The memory is reserved at once, but the pages are touched only as rows arrive.
 
     Parameters
     ----------
     width : int
-        Numbers in a row.
+        Features per row.
     capacity : int
-        Rows that fit.
+        Most rows.
     """
 
     def __init__(self, width: int, capacity: int):
@@ -149,7 +149,7 @@ class RowStore:
 
     @property
     def room(self) -> int:
-        """Rows that still fit."""
+        """Number of rows that still fit."""
         return self._left
 
     def add(self, rows: Array) -> Array:
@@ -168,14 +168,14 @@ class RowStore:
         return numbers
 
     def replace(self, numbers: Array, rows: Array) -> None:
-        """Put rows (N, width) in the place of those called ``numbers``."""
+        """Overwrite the rows ``numbers`` with ``rows`` (N, width)."""
         # torch converts to and from half precision several times faster than numpy.
         half = torch.from_numpy(rows).half()
         self.rows[numbers] = half.numpy().view(np.uint16)
         self.squares[numbers] = half.float().square().sum(dim=1).numpy()
 
     def keep(self, used: Array) -> None:
-        """Give back every row whose number is not in ``used``."""
+        """Free every row whose number is not in ``used``."""
         free = np.ones(len(self.rows), bool)
         free[used] = False
         numbers = np.flatnonzero(free)[::-1]
@@ -184,7 +184,7 @@ class RowStore:
 
 
 class LinearSVM(Estimator):
-    """One class's problem on the rows of a :class:`RowStore`, solved again and again as rows come and go.
+    """The problem of one class on the rows of a :class:`RowStore`, solved again as rows are added and dropped.
 
     Parameters
     ----------
@@ -193,12 +193,12 @@ class LinearSVM(Estimator):
     scale : float
         Factor on the features.
     seed : int
-        Of the order of steps.
+        Seed of the step order.
 
     Attributes
     ----------
     weights_ : float32 array (width + 1,)
-        Weights of the scaled features, then of the constant feature.
+        Weights of the scaled features; the last one is that of the constant feature.
     """
 
     def __init__(self, store: RowStore, options: SVMOptions, scale: float, seed: int = 0):
@@ -217,20 +217,21 @@ class LinearSVM(Estimator):
         self.fresh += len(numbers)
 
     def fit(self) -> LinearSVM:
-        """Solve from the last solution, with liblinear from nothing; returns itself.
+        """Solve from the last solution, or from scratch with liblinear; returns itself.
 
         Raises
         ------
         InputError
-            When the memory is too little for liblinear.
+            When liblinear needs too much memory.
         """
         options = self.options
         if options.solver == "liblinear":
-            self.alpha[:] = 0  # no dual comes back from it
+            self.alpha[:] = 0  # liblinear returns no dual solution
             if (self.signs > 0).any() and (self.signs < 0).any():
                 return self._fit_liblinear()
         if not self.alpha.any():
-            self.weights_[:] = 0  # those of liblinear are no start for our own solver, which takes one sign alone, too
+            # Weights of liblinear are no start for our solver, which also handles a class with only one sign.
+            self.weights_[:] = 0
         limits = np.where(self.signs > 0, options.C * options.positive_weight, options.C)
         self.epochs_ = _solve(
             self.store.rows,
@@ -262,9 +263,9 @@ class LinearSVM(Estimator):
         return _margins(self.store.rows, self.members, np.float32(self.scale), self.weights_[:-1], bias_term)
 
     def evict(self, below: float) -> int:
-        """Drop the negatives that score under ``below`` and do not carry the solution; returns how many.
+        """Drop the negatives that score under ``below`` and are no support vectors; returns how many.
 
-        A solution of liblinear is carried by none: the next one starts from nothing.
+        With liblinear no row counts as a support vector: its next solution starts from scratch.
         """
         gone = (self.signs < 0) & (self.alpha == 0) & (self.scores() < below)
         self._select(~gone)
@@ -276,7 +277,7 @@ class LinearSVM(Estimator):
         kept = np.sort(np.argsort(-scores, kind="stable")[: int((self.signs > 0).sum()) + keep])
         lost = np.setdiff1d(np.arange(len(scores)), kept)
         for i in lost[self.alpha[lost] > 0]:
-            # What leaves takes its part of the solution along, so that weights stay the sum over the members.
+            # Subtract the share of a dropped row, so that the weights stay the sum over the members.
             step = -self.alpha[i] * self.signs[i]
             _add(self.store.rows[self.members[i]], np.float32(step * np.float32(self.scale)), self.weights_[:-1])
             self.weights_[-1] += np.float32(step * self.options.bias)
@@ -286,23 +287,24 @@ class LinearSVM(Estimator):
         self.members, self.signs, self.alpha = self.members[mask], self.signs[mask], self.alpha[mask]
 
     def hyperplane(self) -> tuple[Array, float]:
-        """Weights (width,) and intercept that give this SVM's scores from unscaled features."""
+        """Weights (width,) and intercept that score unscaled features."""
         return self.weights_[:-1] * np.float32(self.scale), float(self.weights_[-1]) * self.options.bias
 
     def decision_function(self, rows: Array) -> Array:
-        """Scores float32 (N,) of unscaled float32 features (N, width), more than 0 for positives."""
+        """Scores, float32 (N,), of unscaled float32 features (N, width); more than 0 means positive."""
         weights, intercept = self.hyperplane()
         return rows @ weights + np.float32(intercept)
 
     def predict(self, rows: Array) -> Array:
-        """The signs, +1 or -1, of unscaled float32 features (N, width): those of their scores."""
+        """Signs, +1 or -1, of the scores of unscaled float32 features (N, width)."""
         return np.where(self.decision_function(rows) > 0, 1, -1)
 
 
 def fit_all(machines: Sequence[LinearSVM], threads: int) -> None:
-    """Fit several SVMs, ``threads`` at a time; the result does not depend on how many. With liblinear it is always one.
+    """Fit several SVMs, ``threads`` at a time; the result does not depend on ``threads``.
 
-    Its copies of the rows would be too large together, and all its solutions share one random generator.
+    liblinear always runs in one thread: several copies of the rows would need too much memory, and all its problems
+    share one random generator.
     """
     if any(machine.options.solver == "liblinear" for machine in machines):
         threads = 1

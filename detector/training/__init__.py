@@ -1,1 +1,1 @@
-"""From labelled photographs to a detector: cached maps, sampling, fine-tuning, hard negatives, box regressors."""
+"""Training of a detector: cached maps, sampling, fine-tuning, hard negatives, box regressors."""

@@ -1,9 +1,9 @@
-"""What a training run keeps on disk: feature maps of images, and the state of its stages.
+"""Caches of a training run on disk: feature maps of images, or pooled rows of warped windows.
 
-Maps are kept in half precision, channels last, one file for each image and scale,
-and read through the page cache: about 2.5 MB where the pooled windows would be
-100 MB (paper, section 4.1: "we extract the feature maps only once"). Windows that
-are warped share no map: of them the pooled rows themselves have to be kept.
+Maps are stored in half precision, channels last, one file for each image and scale,
+and read through the page cache: about 2.5 MB, while the pooled windows would take
+100 MB (paper, section 4.1: "we extract the feature maps only once"). Warped windows
+share no map, so their pooled rows are stored.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from ..convolutions.backbone import Backbone
 from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures
 from ..windows.warping import WarpedWindows, WarpFeatures, frames
 
-#: Part of every key; raised when the meaning of an entry changes.
+#: Part of every key; increase it when the meaning of an entry changes.
 VERSION = 1
 
 
 def fingerprint(backbone: Backbone) -> str:
-    """A key of a backbone's structure and weights."""
+    """Key of a backbone's structure and weights."""
     state = backbone.state()
     tensors = [state[name].detach().cpu().contiguous().numpy().tobytes() for name in sorted(state)]
     return content_key(backbone.name, backbone.layer, sorted(state), *tensors)
 
 
 def mirrored(image_key: str) -> str:
-    """The key under which maps of an image's mirror image are kept."""
+    """Key for the maps of an image's mirror image."""
     return f"{image_key}-mirrored"
 
 
 class FeatureCache(Protocol):
-    """What features of windows come from, for each image file, under the file's content key."""
+    """Interface of the caches: per image, the data that window features come from, under the file's content key."""
 
     @property
     def features(self) -> Features[Any]:
@@ -49,18 +49,18 @@ class FeatureCache(Protocol):
         """See :func:`fingerprint`."""
 
     def has(self, image_key: str, windows: Array) -> bool:
-        """Whether features of ``windows`` (N, 4) of an image can be had from what is kept."""
+        """Whether the cache holds all that the features of ``windows`` (N, 4) of an image need."""
 
     def fill(self, image_key: str, image: Array, windows: Array) -> None:
-        """Compute and keep what is missing for windows (N, 4) of an RGB uint8 image (H, W, 3)."""
+        """Compute and store what is missing for windows (N, 4) of an RGB uint8 image (H, W, 3)."""
 
     def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Any:
-        """What is kept of an image of (height, width) pixels, on the features' device; it is in half precision.
+        """Load the data of an image of (height, width) pixels to the features' device; it was stored in half precision.
 
         Raises
         ------
         FileNotFoundError
-            When :meth:`fill` has not been called for this image.
+            Before :meth:`fill` for this image.
         """
 
 
@@ -70,7 +70,7 @@ class MapCache:
     Parameters
     ----------
     folder : path
-        Made when the first entry is written.
+        Created with the first entry.
     features : WindowFeatures
     """
 
@@ -85,18 +85,18 @@ class MapCache:
         return [scale for scale in self.features.options.scales if not self._entry(image_key, scale).is_file()]
 
     def has(self, image_key: str, windows: Array) -> bool:
-        """Whether the maps of all scales are there (see :class:`FeatureCache`)."""
+        """Whether the maps of all scales are cached (see :class:`FeatureCache`)."""
         return not self._missing(image_key)
 
     def fill(self, image_key: str, image: Array, windows: Array) -> None:
-        """Compute and keep the maps that are missing (see :class:`FeatureCache`)."""
+        """Compute and store the missing maps (see :class:`FeatureCache`)."""
         for scale in self._missing(image_key):
             values = self.features.map_at(image, scale).permute(1, 2, 0).to("cpu", torch.float16)
             with atomic_path(self._entry(image_key, scale)) as temporary:
                 np.save(temporary, values.contiguous().numpy())
 
     def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> FeatureMaps:
-        """The maps of an image (see :class:`FeatureCache`)."""
+        """Load the maps of an image (see :class:`FeatureCache`)."""
         after_image()
         maps = []
         for scale in self.features.options.scales:
@@ -108,12 +108,12 @@ class MapCache:
 class RowCache:
     """A :class:`FeatureCache` of pooled rows of warped windows: 100 MB for an image with 2,000 windows.
 
-    Windows that are asked for later (those of a new label, say) are added to those that are there.
+    New windows, for example of a new label, are added to the cached ones.
 
     Parameters
     ----------
     folder : path
-        Made when the first entry is written.
+        Created with the first entry.
     features : WarpFeatures
     """
 
@@ -138,11 +138,11 @@ class RowCache:
         return {tuple(frame) for frame in np.load(of_frames, allow_pickle=False).tolist()}
 
     def has(self, image_key: str, windows: Array) -> bool:
-        """Whether the rows of these windows are there (see :class:`FeatureCache`)."""
+        """Whether the rows of these windows are cached (see :class:`FeatureCache`)."""
         return {tuple(frame) for frame in self._frames(windows).tolist()} <= self._known(image_key)
 
     def fill(self, image_key: str, image: Array, windows: Array) -> None:
-        """Compute and keep the rows that are missing (see :class:`FeatureCache`)."""
+        """Compute and store the missing rows (see :class:`FeatureCache`)."""
         known = self._known(image_key)
         wanted = [frame for frame in self._frames(windows).tolist() if tuple(frame) not in known]
         if not wanted:
@@ -154,13 +154,13 @@ class RowCache:
         if known:
             new = np.concatenate([np.load(of_frames, allow_pickle=False), new])
             rows = np.concatenate([np.load(of_rows, allow_pickle=False)[: len(known)], rows])
-        # The rows first: more of them than frames, after a stop between the two, do no harm.
+        # Rows first: if the run stops between the two, rows without frames do no harm.
         for path, values in ((of_rows, rows), (of_frames, new)):
             with atomic_path(path) as temporary:
                 np.save(temporary, values)
 
     def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> WarpedWindows:
-        """The rows of an image's windows (see :class:`FeatureCache`)."""
+        """Load the rows of an image's windows (see :class:`FeatureCache`)."""
         after_image()
         of_frames, of_rows = (np.load(path, allow_pickle=False) for path in self._entry(image_key))
         stored = torch.from_numpy(of_rows).to(self.features.device)
@@ -169,7 +169,7 @@ class RowCache:
 
 
 def feature_cache(folder: str | Path, features: Features[Any]) -> FeatureCache:
-    """The cache, under a work folder, that goes with the kind of features."""
+    """Create the cache for a kind of features, under a work folder."""
     if isinstance(features, WarpFeatures):
         return RowCache(Path(folder) / "rows", features)
     assert isinstance(features, WindowFeatures)

@@ -1,4 +1,4 @@
-"""Fine-tuning of the fc layers on windows of all images; the convolutions stay as they are (paper, section 4.2)."""
+"""Fine-tuning of the fc layers on windows of all images; the convolutions do not change (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -19,44 +19,45 @@ from ..head.head import Head
 from ..options import FineTuneOptions
 from .sampling import TrainingImages
 
-#: Held-out windows: up to this many positives of an image.
+#: Most positive windows of a held-out image.
 _HELD_OUT_POSITIVES = 8
 
-#: Images over which the mean row is taken.
+#: Images used for the mean row.
 _MEAN_IMAGES = 200
 
-#: Rows scored at a time where nothing is learnt.
+#: Rows scored at a time outside training.
 _ROWS = 1024
 
 
 class FineTuner(EpochRunner):
-    """Learns a head's fc6, fc7 and fc8 by stochastic gradient descent.
+    """Train fc6, fc7 and fc8 of a head by stochastic gradient descent.
 
     Every epoch draws new windows of every image, pools them once from the cached maps
     (of the image or of its mirror image) and mixes them: a batch has windows of many images.
-    The head of the epoch with the least loss on held-out images is the result.
+    The result is the head of the epoch with the lowest held-out loss.
 
-    fc6 learns from pooled rows less their mean, which is put into its bias at the end. Maxima of rectified maps have
-    a large mean in common, and gradient descent crawls where all inputs point the same way: MobileNetV2's loss on
-    held-out windows was 0.453 after two epochs, without this 0.470 after ten.
+    fc6 is trained on pooled rows minus their mean; at the end its bias accounts for the mean. Maxima of rectified maps
+    share a large mean, and gradient descent is slow when all inputs point the same way. With MobileNetV2 the loss on
+    held-out windows was 0.453 after two epochs; without this it was 0.470 after ten.
 
     Parameters
     ----------
     images : TrainingImages
-        Its features must be pooled ones; maps of the mirror images must be cached too when ``options.mirror``.
+        Its features must be pooled ones. With ``options.mirror`` maps of the mirror images must be cached too.
     fit, held_out : sequence of int
-        Which of them are learnt from, and which the epochs are compared on.
+        Indices of the training images and of the held-out images.
     head : Head
-        Where to start; learnt in place. In the end it is that of the best epoch, without held-out images of the last.
+        Initial head; trained in place. At the end it is that of the best epoch, or of the last one without held-out
+        images.
     options : FineTuneOptions
     seed : int
     report : callable
-        Receives a line of text after each epoch.
+        Called with a line of text after each epoch.
 
     Attributes
     ----------
     history : list of .epochs.Epoch
-        Losses are cross-entropies in nats, with dropout for what is learnt from; the held-out score is the accuracy.
+        Losses are cross-entropies in nats, on the training set with dropout. The held-out score is the accuracy.
     """
 
     network: Head
@@ -88,24 +89,24 @@ class FineTuner(EpochRunner):
         self.mean = torch.zeros(images.features.pooled_width, device=self.device)
 
     def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
-        """Learn (see :meth:`.epochs.EpochRunner.run`).
+        """Train (see :meth:`.epochs.EpochRunner.run`).
 
         Raises
         ------
         InputError
-            When no window of the images overlaps an object by enough to be a positive, or learning diverges.
+            When no window overlaps an object enough to be a positive, or training diverges.
         """
         if not self.history:
             self.mean = self._mean_row()
             if self.network.pretrained:
-                # What it was trained for stays what it computes.
+                # Undo the shift, so that the head computes the same function as in training.
                 self._move_bias(1)
             self.best = self._copy()
         super().run(after_epoch)
         self._move_bias(-1)
 
     def _mean_row(self) -> Tensor:
-        """The mean (pooled_width,) of the windows that an epoch draws, over some images."""
+        """Mean (pooled_width,) of the rows that an epoch draws from some images."""
         fit = self.fit
         rng = np.random.default_rng([self.seed, len(fit)])
         total = torch.zeros(self.images.features.pooled_width, dtype=torch.float64)
@@ -117,14 +118,17 @@ class FineTuner(EpochRunner):
         return (total / max(count, 1)).float().to(self.device)
 
     def _move_bias(self, sign: int) -> None:
-        """Put the mean row's part of fc6's outputs into its bias (+1), or take it out (-1)."""
+        """Add fc6's output for the mean row to its bias (+1), or subtract it (-1)."""
         fc6 = self.network.fc6
         assert isinstance(fc6, nn.Linear)
         with torch.no_grad():
             fc6.bias.add_(sign * self.network.scale * (fc6.weight.double() @ self.mean.double()).float())
 
     def _finished(self) -> bool:
-        """All epochs done, or no better held-out loss for too long (the reference looked at its test set here)."""
+        """Whether all epochs are done, or the held-out loss has not improved for too long.
+
+        The reference code used the test set here.
+        """
         done = len(self.history)
         losses = [epoch.held_out_loss for epoch in self.history if epoch.held_out_loss is not None]
         waited = done - 1 - int(np.argmin(losses)) if losses else 0
@@ -165,7 +169,7 @@ class FineTuner(EpochRunner):
         self.timer.reset()
 
     def _profile(self) -> str:
-        """Where the time of the epoch's steps went; the first row of a batch waits for its images to be pooled."""
+        """Shares of the epoch's time; getting a batch includes the wait until its images are pooled."""
         seconds = {name: sum(times.seconds) for name, times in self.timer.times().items()}
         whole = sum(seconds.values())
         parts = ", ".join(f"{name} {100 * part / whole:.0f} %" for name, part in seconds.items())
@@ -197,7 +201,7 @@ class FineTuner(EpochRunner):
 
     @cached_property
     def _validation(self) -> tuple[Tensor, Tensor] | None:
-        """Rows and labels of the same windows at every epoch, of the images as they are."""
+        """Rows and labels of the held-out windows: the same at every epoch, not mirrored."""
         drawn = [
             self._draw(index, np.random.default_rng([self.seed, index]), _HELD_OUT_POSITIVES, False)
             for index in self.held_out
@@ -206,7 +210,7 @@ class FineTuner(EpochRunner):
         return (torch.cat([rows for rows, _ in drawn]), labels) if len(labels) else None
 
     def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Mini-batches, their share of positives fixed, from as many images at a time as memory holds."""
+        """Yield mini-batches with a fixed share of positives, from as many images at a time as fit in memory."""
         options, fit = self.options, self.fit
         row_bytes = 2 * self.images.features.pooled_width
         most = options.positives_of_each(len(fit))
@@ -226,18 +230,18 @@ class FineTuner(EpochRunner):
                 yield mixed.to(self.device).float() - self.mean, wanted
 
     def _mix(self, labels: Array, rng: np.random.Generator) -> Iterator[Array]:
-        """Numbers of the rows of each batch: every positive once, and as many negatives as belong to them."""
+        """Yield the row numbers of each batch: every positive once, with the number of negatives that belong to it."""
         positives = rng.permutation(np.flatnonzero(labels != self.background))
         negatives = rng.permutation(np.flatnonzero(labels == self.background))
         few = self.options.positives_in_batch
         many = self.options.batch - few
         for number in range(len(positives) // few):
-            # The negatives are a few short where images have not enough of them; then some come twice.
+            # Some images have too few negatives; then a few negatives appear twice.
             places = np.arange(number * many, (number + 1) * many) % max(1, len(negatives))
             yield np.concatenate([positives[number * few : (number + 1) * few], negatives[places[: len(negatives)]]])
 
     def _draw(self, index: int, rng: np.random.Generator, most: int, mirrored: bool) -> tuple[Tensor, Array]:
-        """Half-precision rows (N, pooled_width) on the CPU and labels (N,) of some windows of an image."""
+        """Draw windows of an image: half-precision rows (N, pooled_width) on the CPU and labels (N,)."""
         options, features = self.options, self.images.features
         windows, labels = labelled_windows(self.images, index, options, self.background)
         positives = rng.permutation(np.flatnonzero((labels >= 0) & (labels < self.background)))[:most]
@@ -247,12 +251,12 @@ class FineTuner(EpochRunner):
         boxes = windows[chosen]
         if mirrored:
             boxes = flip(boxes, self.images.sizes[index][1])
-        # The cache holds half precision, whose maxima are the maxima in half precision.
+        # The cache holds half precision, so max pooling in half precision loses nothing.
         maps = self.images.maps(index, mirrored, torch.float16)
         scales = rng.integers(features.options.window_scales, size=len(boxes))
         cells = features.locate(maps, boxes, scales)
         rows = features.pool(maps, cells).cpu()
-        # Indexing half precision with brackets takes a hundred times longer.
+        # Indexing half precision with brackets is a hundred times slower.
         return rows.index_select(0, torch.from_numpy(cells.inverse)), labels[chosen]
 
     def _copy(self) -> dict[str, Tensor]:
@@ -272,16 +276,15 @@ class FineTuner(EpochRunner):
 def labelled_windows(
     images: TrainingImages, index: int, options: FineTuneOptions, background: int
 ) -> tuple[Array, Array]:
-    """The windows of an image, and what fine-tuning takes each for (paper, section 4.2).
+    """Windows of an image with their labels for fine-tuning (paper, section 4.2).
 
     Returns
     -------
     windows : float32 array (N, 4)
         Objects and proposals.
     labels : int64 array (N,)
-        The class of the object that the window overlaps most, if by ``positive_iou`` or more; ``background`` if its
-        best overlap is less but at least ``negative_iou``; -1 for windows that teach nothing: those too far from
-        every object, and those on a difficult one.
+        Class of the object that the window overlaps most, if the IoU is at least ``positive_iou``; ``background`` if it
+        is less but at least ``negative_iou``; -1 (ignored) for windows too far from every object or on a difficult one.
     """
     sample = images.samples[index]
     windows = images.windows(index)

@@ -1,4 +1,4 @@
-"""Hard-negative mining: one pass over the images for the SVMs of all classes (paper, section 4.1)."""
+"""Hard-negative mining in one pass over the images, for the SVMs of all classes (paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from .sampling import TrainingImages
 
 
 class Miner:
-    """One SVM for each class, and the windows they learn from.
+    """One SVM per class, and their training windows.
 
-    A window's row belongs to every class that uses it. Where a row came from is
-    remembered, so the state can be written down without the rows and they are pooled
-    again when it is read back.
+    All classes that use a window share its row. The origin of each row is recorded, so
+    a checkpoint does not need the rows: they are pooled again when it is loaded.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class Miner:
     options : SVMOptions
     seed : int
     report : callable
-        Receives a line of text at each solution.
+        Called with a line of text at each solution.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Miner:
         return np.stack([weights for weights, _ in planes]), np.array([b for _, b in planes], np.float32)
 
     def start(self, indices: Iterable[int]) -> None:
-        """Add the objects of some images as positives, and some random negatives of each."""
+        """Add the objects of some images as positives, and some random negatives of each image."""
         random_windows = -(-self.options.start_negatives // max(1, len(self.images)))
         for index in indices:
             rng = np.random.default_rng([self.seed, index])
@@ -84,15 +83,15 @@ class Miner:
             self._add(index, maps, cells, wanted)
 
     def _positives(self, index: int) -> tuple[Array, Array]:
-        """Objects of an image and the proposals that count as such, boxes (N, 4) and labels (N,)."""
+        """Positives of an image, boxes (N, 4) and labels (N,): its objects and the proposals that fit them well."""
         objects = self.images.positives(index)
         near = self.images.near_positives(index, self.extra_positives, self.options.positive_iou)
         return np.concatenate([objects[0], near[0]]), np.concatenate([objects[1], near[1]])
 
     def mine(self, indices: Iterable[int], after_image: Callable[[int], None] = lambda visited: None) -> None:
-        """Collect the hard negatives of some images in turn; solve again as they grow many, and at the end.
+        """Collect the hard negatives of some images; solve again when there are many new ones, and at the end.
 
-        ``after_image`` is called with the number of images visited in all.
+        ``after_image`` is called with the total number of images visited.
         """
         for index in indices:
             self._visit(index)
@@ -104,7 +103,7 @@ class Miner:
         self.fit()
 
     def fit(self, machines: list[LinearSVM] | None = None) -> None:
-        """Solve for some classes (all when absent), drop the negatives that became easy and the rows nobody uses."""
+        """Solve for some classes (default: all); drop negatives that became easy and rows that no class uses."""
         machines = self.machines if machines is None else machines
         fit_all(machines, cpu_count())
         for machine in machines:
@@ -124,7 +123,7 @@ class Miner:
         labels = range(len(self.machines))
         windows = images.windows(index)
         far = np.stack([images.overlap(index, windows, label) < options.negative_iou for label in labels], axis=1)
-        # What is no negative of any class is not computed.
+        # Windows that are negatives of no class are not computed.
         windows, far = windows[far.any(axis=1)], far[far.any(axis=1)]
         maps = images.maps(index)
         cells = images.features.locate(maps, windows)
@@ -138,7 +137,7 @@ class Miner:
         self._add(index, maps, cells, wanted, rows)
 
     def _scored(self, maps: Any, cells: Cells) -> tuple[Tensor | None, Array]:
-        """Scores (U, classes) of distinct windows, and their rows where they are short enough to be kept."""
+        """Scores (U, classes) of distinct windows, and their rows if they are short enough to keep."""
         features = self.images.features
         weights, intercepts = (torch.from_numpy(part).to(features.device) for part in self.hyperplanes())
         if not self._short_rows:
@@ -154,9 +153,9 @@ class Miner:
         wanted: list[tuple[Array, int, int]],
         rows: Tensor | None = None,
     ) -> None:
-        """Hand some of the distinct windows of an image, as (numbers, label, sign), to their classes.
+        """Add some of the distinct windows of an image, as (numbers, label, sign), to the SVMs of their classes.
 
-        Each is pooled once, or not at all when the ``rows`` (U, width) of all of them are known.
+        Each window is pooled once, or not at all if ``rows`` (U, width) are given.
         """
         used = np.unique(np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _, _ in wanted)]))
         if len(used) == 0:
@@ -172,7 +171,7 @@ class Miner:
             self.machines[label].add(stored[np.searchsorted(used, np.unique(numbers))], sign)
 
     def _make_room(self, needed: int) -> None:
-        """Drop easy negatives; when that is not enough, the easiest of the hard ones."""
+        """Drop easy negatives; if that is not enough, drop the easiest of the hard ones."""
         self.fit()
         keep = len(self.store.rows)
         while self.store.room < needed and keep > 0:
@@ -184,12 +183,12 @@ class Miner:
 
     @property
     def _short_rows(self) -> bool:
-        """Those of fc layers, whose last bits hang on how many are multiplied at once: kept rather than made again."""
+        """Whether rows are fc outputs. These are kept: their last bits depend on how many are computed at a time."""
         return self.images.features.options.kind != "pool5"
 
     def state(self) -> dict[str, Array]:
-        """Everything but pooled rows, which :meth:`restore` pools again."""
-        # Unused rows go first, as they are lost in the file: memory must fill up alike with and without a stop.
+        """Everything except the pooled rows, which :meth:`restore` pools again."""
+        # Free unused rows, which the file does not keep: memory must fill up in the same way in a resumed run.
         self._release()
         used = np.unique(np.concatenate([machine.members for machine in self.machines]))
         arrays = {"origin": self.origin[used], "visited": np.array(self.visited)}
@@ -204,7 +203,7 @@ class Miner:
         return arrays
 
     def restore(self, arrays: dict[str, Array]) -> None:
-        """Go back to a :meth:`state` of the same images and options; the miner must be new."""
+        """Restore a :meth:`state` of the same images and options in a new miner."""
         origin = arrays["origin"]
         self.visited = int(arrays["visited"])
         if self._short_rows:
@@ -221,7 +220,7 @@ class Miner:
             machine.fresh = int(arrays[f"fresh{label}"])
 
     def _pool_again(self, numbers: Array, origin: Array) -> None:
-        """Fill the rows called ``numbers`` with the windows that they came from."""
+        """Pool the rows ``numbers`` again from the windows they came from."""
         for index in np.unique(origin[:, 0]):
             here = np.flatnonzero(origin[:, 0] == index)
             here = here[np.argsort(origin[here, 1], kind="stable")]
@@ -237,16 +236,16 @@ def hyperplanes(state: dict[str, Array], classes: int, scale: float, bias: float
 
 
 def extra_positives(objects: Array, wanted: int, rows: int) -> Array:
-    """How many extra positives an object of each class may bring, int64 (classes,), when ``rows`` fit in all.
+    """Most extra positives per object of each class, int64 (classes,), when ``rows`` fit in memory.
 
-    The classes with the most objects, which need extra ones least, give way first.
+    The classes with the most objects need extra positives least, so they are limited first.
 
     Parameters
     ----------
     objects : int array (classes,)
         Objects of each class.
     wanted : int
-        Extra positives of an object where memory is no matter.
+        Extra positives per object if memory allows.
     rows : int
         Positives that fit, objects included.
 
@@ -257,7 +256,7 @@ def extra_positives(objects: Array, wanted: int, rows: int) -> Array:
     """
     if objects.sum() > rows:
         raise InputError(
-            f"{objects.sum()} objects are too many for the memory of the mining, which holds {rows}: "
+            f"{objects.sum()} objects are too many for the memory of hard-negative mining, which holds {rows}: "
             "train on fewer photographs, a smaller pyramid, or raise SVMOptions.max_gigabytes"
         )
     extra = np.full(len(objects), wanted)

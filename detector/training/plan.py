@@ -1,4 +1,4 @@
-"""Everything that is decided before a detector is trained, as one value."""
+"""All choices of a training run as one value."""
 
 from __future__ import annotations
 
@@ -24,38 +24,37 @@ from ..options import (
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """How a detector is trained; the defaults are the paper's where it gives them.
+    """All options of training a detector; the defaults are the paper's values if it gives them.
 
     Attributes
     ----------
     backbone : str
         A torchvision classification network, or "zf5".
     weights : {"imagenet", "none"} or path
-        Where the convolutions' weights come from, and those of the fc layers of networks that have some.
+        Initial weights of the convolutions, and of the fc layers if the network has some.
     layer : str or None
-        The node of the network whose map is pooled; None is the last one of stride 16.
+        Node of the network whose map is pooled; None means the last one of stride 16.
     features : FeatureOptions
-        Scales, pyramid, and what is scored: pool5 or the output of an fc layer; or R-CNN's method in the place of
-        SPP-net's.
+        Scales, pyramid, features to score (pool5 or the output of an fc layer), and the method: SPP-net's or R-CNN's.
     scorer : {"svm", "softmax"}
         Linear SVMs on the features, or the softmax of the fine-tuned network, which needs the features fc7.
     detection : DetectOptions
         How the trained detector proposes windows and selects boxes.
     finetune : FineTuneOptions
-        How the fc layers learn, where there are any.
+        Fine-tuning of the fc layers, if there are any.
     svm : SVMOptions
         Linear SVMs and their hard negatives.
     boxes : BoxOptions
         Box regression.
     options : TrainOptions
-        The held-out part of the images, the norm of the features, the seed.
+        The held-out share of the images, the norm of the features, the seed.
     compression : Compression or None
-        How the fc layers are made smaller and faster in the model that is saved.
+        Compression of the fc layers in the saved model.
 
     Raises
     ------
     InputError
-        For options that do not go together; the message says what would.
+        When options do not fit together; the message says which ones do.
     """
 
     backbone: str = BACKBONE
@@ -81,16 +80,16 @@ class TrainPlan:
         if self.compression is not None and features.kind == "pool5":
             raise InputError("there are no fc layers to compress: the detector's features are pool5")
         if features.method == "warp" and self.detection.regressions > 1:
-            # Held-out images are scored on kept features, and of windows that were moved there are none.
+            # Held-out images are scored on cached features, and there are none of regressed boxes.
             raise InputError(f"warped windows are regressed once, not {self.detection.regressions} times")
 
     @property
     def mirrors(self) -> bool:
-        """Whether the mirror images are learnt from too."""
+        """Whether mirror images are used in training."""
         return self.features.kind != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
 
     def learning(self) -> dict[str, Any]:
-        """The options of the stages of learning, JSON-like, without those of stages that the plan does not have."""
+        """Options of the training stages that the plan has, JSON-like."""
         return {
             **({} if self.features.kind == "pool5" else {"fine_tuning": self.finetune.to_dict()}),
             **({"svm": self.svm.to_dict()} if self.scorer == "svm" else {}),

@@ -1,4 +1,4 @@
-"""Which windows of which images teach what: the training images and their windows."""
+"""Training images and the selection of their training windows."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class TrainingImages:
     sizes : sequence of (height, width)
     proposals : sequence of float32 arrays (N, 4)
     cache : FeatureCache
-        Holds what features of the windows of every image come from.
+        Cached maps or rows of every image.
     features : Features, optional
-        What is learnt from; the cache's own when absent. Both have the same backbone and scales.
+        Features to train on; by default the cache's own. Both have the same backbone and scales.
     """
 
     def __init__(
@@ -45,39 +45,39 @@ class TrainingImages:
         self.cache, self.features = cache, features or cache.features
 
     def seen_through(self, features: Features[Any]) -> TrainingImages:
-        """The same images with features of another kind from the same network."""
+        """Return the same images with another kind of features of the same network."""
         return TrainingImages(self.samples, self.image_keys, self.sizes, self.proposals, self.cache, features)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def maps(self, index: int, mirror: bool = False, dtype: torch.dtype = torch.float32) -> Any:
-        """The maps of image ``index``, or of its mirror image, whose convolutions ran too."""
+        """Maps of image ``index``, or the cached maps of its mirror image."""
         key = self.image_keys[index]
         return self.cache.load(mirrored(key) if mirror else key, self.sizes[index], dtype)
 
     def windows(self, index: int) -> Array:
-        """Objects and proposals of image ``index``, float32 (N, 4), without repeats, the objects first."""
+        """Objects and proposals of image ``index``, float32 (N, 4), without duplicates, objects first."""
         return training_windows(self.samples[index], self.proposals[index])
 
     def overlap(self, index: int, windows: Array, label: int) -> Array:
-        """The best IoU (N,) of each window with an object of the class, difficult ones included."""
+        """Best IoU (N,) of each window with an object of the class, difficult ones included."""
         sample = self.samples[index]
         return iou(windows, sample.boxes[sample.labels == label]).max(axis=1, initial=0)
 
     def positives(self, index: int) -> tuple[Array, Array]:
-        """Boxes (N, 4) and labels (N,) of the objects that are positives: all that are not difficult."""
+        """Boxes (N, 4) and labels (N,) of the positive objects: all that are not difficult."""
         sample = self.samples[index]
         return sample.boxes[~sample.difficult], sample.labels[~sample.difficult]
 
     def near_positives(self, index: int, most: Array, min_iou: float) -> tuple[Array, Array]:
-        """For each positive some proposals that fit it best, and it better than any other object.
+        """Proposals that fit each positive best, and fit no other object better.
 
         Parameters
         ----------
         index : int
         most : int array (classes,)
-            How many for an object of each class.
+            Most proposals per object of each class.
         min_iou : float
 
         Returns
@@ -99,12 +99,12 @@ class TrainingImages:
 
 
 def training_windows(sample: Sample, proposals: Array) -> Array:
-    """Objects and proposals of an image, float32 (N, 4), without repeats, the objects first."""
+    """Objects and proposals of an image, float32 (N, 4), without duplicates, objects first."""
     return unique(np.concatenate([sample.boxes, proposals]))
 
 
 def mean_norm(images: TrainingImages, seed: int, most_images: int = 200, most_windows: int = 200) -> float:
-    """Mean L2 norm of pooled features over some windows of some images (reference: 200 of 200)."""
+    """Mean L2 norm of pooled features over some windows of some images (reference: 200 windows of 200 images)."""
     norms = [np.zeros(0, np.float32)]
     for maps, cells in _some_windows(images, range(len(images)), seed, most_images, most_windows):
         for _, rows in images.features.chunks(maps, cells):
@@ -137,7 +137,7 @@ def _some_windows(
 def regression_windows(
     images: TrainingImages, label: int, min_iou: float, most: int, seed: int
 ) -> tuple[Array, Array, Array]:
-    """Windows that teach the box regressor of one class, spread evenly over the images that show it.
+    """Training windows for the box regressor of one class, spread evenly over the images that show it.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def regression_windows(
     deltas : float32 array (N, 4)
         Targets of :func:`sppnet.data.boxes.encode`.
     owner : int64 array (N,)
-        The image of each window, ascending.
+        Image index of each window, ascending.
     """
     shown = [i for i in range(len(images)) if np.any(images.positives(i)[1] == label)]
     quota = max(1, most // max(1, len(shown)))
@@ -158,7 +158,7 @@ def regression_windows(
         windows = images.windows(index)
         overlaps = iou(windows, objects)
         near = np.flatnonzero(overlaps.max(axis=1) > min_iou)
-        # The seed of an image is its own, so that the choice does not hang on the images before it.
+        # Each image has its own seed, so that the choice does not depend on the images before it.
         chosen = np.sort(np.random.default_rng([seed, label, index]).permutation(near)[:quota])
         maps = images.maps(index)
         cells = images.features.locate(maps, windows[chosen])

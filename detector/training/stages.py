@@ -1,4 +1,4 @@
-"""The stages of a training run, each of which finds what it had done when it was stopped."""
+"""Stages of a training run; each can resume from its own checkpoint."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .finetune import FineTuner
 from .mining import Miner, hyperplanes
 from .sampling import TrainingImages, mean_norm, regression_windows
 
-#: Part of every stage's key; raised when what a stage keeps or means changes.
+#: Part of every stage's key; increase it when the content or meaning of a checkpoint changes.
 STAGES = 2
 
-#: Part of the key of the fine-tuning; raised when what is kept of it changes.
+#: Part of the key of fine-tuning; increase it when its checkpoint changes.
 FINE_TUNING = 2
 
-#: Images between two checkpoints of the mining.
+#: Images between two checkpoints of hard-negative mining.
 CHECKPOINT_EVERY = 200
 
 #: Weights (classes, width, 4) and intercepts (classes, 4) of box regressors.
@@ -40,21 +40,21 @@ Regressors = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Split:
-    """Order in which the images are visited: shuffled, the held-out ones last."""
+    """Order of the images: shuffled, the held-out ones last."""
 
     fit: tuple[int, ...]
     held_out: tuple[int, ...]
 
     @classmethod
     def make(cls, count: int, part: float, seed: int) -> Split:
-        """Split ``count`` images, ``part`` of them held out, but never all."""
+        """Split ``count`` images; a share ``part`` is held out, but never all."""
         order = np.random.default_rng([seed, count]).permutation(count).tolist()
         held_out = min(count - 1, round(count * part)) if count > 1 else 0
         return cls(tuple(order[: count - held_out]), tuple(order[count - held_out :]))
 
 
 class Stages:
-    """What is learnt from one set of images, piece by piece; each piece is kept on disk under a key of its own.
+    """Training stages on one set of images; the result of each is stored on disk under its own key.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ class Stages:
     class_names : sequence of str
     options : TrainOptions
     folder : path
-        Where checkpoints are kept.
+        Folder of the checkpoints.
     quiet : bool
-        No bars, and no messages to the logger ``sppnet`` but warnings.
+        No progress bars, and only warnings to the logger ``sppnet``.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Stages:
         )
 
     def key(self, *parts: Any) -> str:
-        """A key of the images, their labels and features, and of ``parts``, JSON-like."""
+        """Key of the images, their labels and features, and of ``parts``, JSON-like."""
         return content_key(self._key, *parts)
 
     def _scale(self, images: TrainingImages) -> float:
@@ -105,7 +105,7 @@ class Stages:
         log(message, self.quiet)
 
     def fine_tuned(self, start: Head, options: FineTuneOptions) -> Head:
-        """The head that fine-tuning makes of ``start``; its loss curves lie in the folder as SVG and CSV."""
+        """Fine-tune the head ``start``; loss curves are written to the folder as SVG and CSV."""
         if options.epochs == 0:
             return start.eval()
         key = self.key("fine-tuning", FINE_TUNING, head_key(start), options.to_dict())
@@ -123,7 +123,7 @@ class Stages:
         return tuner.network
 
     def svms(self, features: Features[Any], options: SVMOptions, everything: bool) -> Planes:
-        """SVMs of features with hard negatives, learnt from all images or without the held-out ones."""
+        """Train SVMs with hard-negative mining on all images (``everything``) or without the held-out ones."""
         key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
         wholly = Checkpoint(self.folder, "svm", key)
         partly = Checkpoint(self.folder, "svm-fit", key)
@@ -134,7 +134,7 @@ class Stages:
         state = checkpoint.load()
         if state is None or int(state["visited"]) < wanted:
             if everything:
-                # What was learnt without the held-out images stays as it is beside what goes on from there.
+                # Training on all images continues from here; the result without the held-out images is kept too.
                 self.svms(features, options, everything=False)
             miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
             state = state or (partly.load() if everything else None)
@@ -147,7 +147,7 @@ class Stages:
         return Planes(torch.from_numpy(weights), torch.from_numpy(intercepts))
 
     def _mine(self, miner: Miner, order: Sequence[int], before: int, checkpoint: Checkpoint) -> None:
-        """Add the images in ``order`` to the training; ``before`` of all images come earlier."""
+        """Mine the images in ``order``; ``before`` images were mined earlier."""
         done = max(0, miner.visited - before)
         end = before + len(order)
         if done == 0:
@@ -162,7 +162,7 @@ class Stages:
         checkpoint.save(miner.state())
 
     def regressors(self, options: BoxOptions) -> tuple[Regressors, Regressors]:
-        """Box regressors of all classes, first without, then with the held-out images."""
+        """Train box regressors of all classes; return those without, then those with the held-out images."""
         key = self.key("boxes", options.to_dict())
         fitted: dict[bool, list[tuple[Array, Array]]] = {False: [], True: []}
         for label in track(range(len(self.class_names)), "box regressors", quiet=self.quiet):
@@ -187,7 +187,7 @@ class Stages:
         seen = ~np.isin(owner, self.split.held_out)
         arrays = {}
         for everything in (False, True):
-            # A class that only held-out images show is regressed from them alone.
+            # A class that only held-out images show is trained on them alone.
             used = np.ones(len(rows), bool) if everything or not seen.any() else seen
             machine = BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)])
             arrays[f"weights{everything}"], arrays[f"intercept{everything}"] = machine.weights_, machine.intercept_
@@ -195,9 +195,9 @@ class Stages:
 
 
 def head_key(head: Head | None) -> str:
-    """A key of a head's weights."""
+    """Key of a head's weights."""
     if head is None:
         return ""
     state = head.state()
-    # Through float32: numpy has no bfloat16.
+    # Convert to float32: numpy has no bfloat16.
     return content_key(*(part for name in sorted(state) for part in (name, state[name].float().numpy().tobytes())))

@@ -1,4 +1,4 @@
-"""Training from photographs to a model file, in stages that can be stopped at any point."""
+"""Training from photographs to a model file, in stages that resume after an interruption."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .stages import Regressors, Stages
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
 
-#: Part of the key of what is kept of the held-out images; raised when that changes.
+#: Part of the key of the stored held-out results; increase it when they change.
 HELD_OUT = 3
 
 
@@ -54,32 +54,32 @@ def train(
 ) -> Detector:
     """Train a detector and save it.
 
-    Proposals and feature maps are kept under ``work`` by the content of the images, so
-    that a run that was stopped goes on where it was and another run on more images
-    computes only theirs. Part of the images is held out: the detector is scored on them
-    (VOC07 AP, in the model's card) before they join the training of the SVMs, and calibrated: its
-    scores become probabilities, and each class is shown from the one with the best expected F1. The fc layers
-    never learn from them; the epoch of the least loss on them is chosen.
+    Proposals and feature maps are stored under ``work`` by the content of the images. So an
+    interrupted run resumes, and a run on more images computes only the new ones. A share of
+    the images is held out. Before they join the training set of the SVMs, the detector is
+    scored on them (VOC07 AP, in the model's card) and calibrated: scores become probabilities,
+    and the threshold of each class has the best expected F1. The fc layers are never trained
+    on held-out images; they come from the epoch with the lowest held-out loss.
 
     Parameters
     ----------
     dataset : Dataset
         Labelled photographs, e.g. :class:`sppnet.VOCDataset`.
     plan : TrainPlan, optional
-        Network, features and the options of all stages; the defaults of :class:`.plan.TrainPlan` when absent.
+        Network, features and options of all stages; by default those of :class:`.plan.TrainPlan`.
     out : path
-        The model file to write.
+        Model file to write.
     proposer : Proposer, optional
-        Where the windows to learn from come from, e.g. :class:`sppnet.proposals.precomputed.PrecomputedBoxes`;
-        the method that the plan's ``detection`` names when absent. (The trained detector proposes by ``detection``.)
+        Source of the training windows, e.g. :class:`sppnet.proposals.precomputed.PrecomputedBoxes`; by default the
+        method of the plan's ``detection``. (The trained detector always uses that method.)
     work : path, optional
-        Folder of caches; ``out`` with ``.work`` added when absent.
+        Folder of caches; by default ``out`` with ``.work`` added.
     device : str
         ``"cpu"`` or ``"cuda"``.
     quiet : bool
-        No bars, and no messages to the logger ``sppnet`` but warnings.
+        No progress bars, and only warnings to the logger ``sppnet``.
     **choices
-        Attributes of :class:`.plan.TrainPlan` in the place of the plan's; None leaves the plan's.
+        Attributes of :class:`.plan.TrainPlan` that override the plan's; None keeps the plan's.
 
     Returns
     -------
@@ -88,15 +88,14 @@ def train(
     Raises
     ------
     InputError
-        For a dataset without images, a class without a positive, weights that do not fit, or options that do not go
-        together.
+        When the dataset has no images, a class has no positive, or weights or options do not fit.
 
     Examples
     --------
     >>> sppnet.train(dataset, out="mine.safetensors", backbone="mobilenet_v2")  # doctest: +SKIP
     """
     plan = replace(plan or TrainPlan(), **{name: value for name, value in choices.items() if value is not None})
-    # Before anything is fetched or computed: the commonest mistake, a class name that the labels do not have.
+    # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
     network = Backbone(plan.backbone, weights=plan.weights, layer=plan.layer, seed=plan.options.seed).to(device)
     if plan.features.method == "warp" and plan.features.crop is None:
@@ -104,7 +103,7 @@ def train(
     run = _Run(
         dataset=dataset,
         plan=plan,
-        # Windows are pooled for everything; what is scored comes on top.
+        # All stages need pooled features; the scored features are computed from them.
         pooled=features_of(network, replace(plan.features, kind="pool5")),
         proposer=proposer or make_proposer(plan.detection.proposals, plan.detection.max_windows, seed=0),
         work=Path(work) if work is not None else Path(f"{out}.work"),
@@ -117,7 +116,7 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """A plan at work on a dataset."""
+    """One training run: a plan applied to a dataset."""
 
     dataset: Dataset
     plan: TrainPlan
@@ -127,7 +126,7 @@ class _Run:
     quiet: bool
 
     def bundle(self) -> Bundle:
-        """Run every stage that has not been done."""
+        """Run all stages that are not complete yet."""
         images = self._images(list(self.dataset))
         stages = Stages(images, self.dataset.class_names, self.plan.options, self.work / "stages", self.quiet)
         plan = self.plan
@@ -135,7 +134,7 @@ class _Run:
         regressors = stages.regressors(plan.boxes)
         planes = [self._planes(stages, head, everything) for everything in (False, True)]
         card = self._card(images)
-        # The model that has not seen the held-out images is the one that is scored on them.
+        # Held-out images are scored with the model that was trained without them.
         partial = self._assemble(head, planes[0], regressors[0], card)
         final = self._assemble(head, planes[1], regressors[1], card)
         if stages.split.held_out:
@@ -152,7 +151,7 @@ class _Run:
         return final
 
     def _images(self, samples: Sequence[Sample]) -> TrainingImages:
-        """Proposals and feature maps of all images, computed where they are not cached."""
+        """Training images with proposals and feature maps, computed if not cached."""
         stored = ProposalCache(self.work / "proposals", self.proposer)
         cache = feature_cache(self.work, self.pooled)
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
@@ -171,7 +170,7 @@ class _Run:
         return TrainingImages(samples, keys, sizes, proposals, cache)
 
     def _start(self, scale: float) -> Head:
-        """The fc layers before they learn: those of the backbone's own classifier, or random ones."""
+        """Initial fc layers: those of the backbone's own classifier, or random ones."""
         plan, options, classes = self.plan, self.plan.finetune, len(self.dataset.class_names)
         network, levels, seed = self.pooled.backbone, plan.features.levels, plan.options.seed
         head = start_from_classifier(network, plan.weights, levels, classes, options.dropout, seed)
@@ -180,14 +179,14 @@ class _Run:
         return head
 
     def _planes(self, stages: Stages, head: Head | None, everything: bool) -> Planes:
-        """What scores the features: SVMs, or the fine-tuned network's own last layer."""
+        """Linear classifiers of the features: SVMs, or the last layer of the fine-tuned network."""
         if self.plan.scorer == "softmax":
             assert head is not None
             state = head.state()
             return Planes(state["fc8.weight"], state["fc8.bias"])
         if head is not None:
             device = self.pooled.device
-            # Every window of every image goes through the fc layers here: in half precision where that is fast.
+            # Every window of every image goes through the fc layers here, so use bfloat16 if that is fast.
             head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
         features = features_of(self.pooled.backbone, self.plan.features, head)
         return stages.svms(features, self.plan.svm, everything)
@@ -213,7 +212,7 @@ class _Run:
         )
 
     def _held_out(self, stages: Stages, bundle: Bundle) -> tuple[dict[str, Any], Calibration]:
-        """What the held-out images say: VOC07 AP of each class for the card, and the calibration; kept on disk."""
+        """Held-out results, stored on disk: VOC07 AP of each class for the card, and the calibration."""
         parts = [HELD_OUT, bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values())]
         path = self.work / "stages" / f"held-out-{stages.key(content_key(*parts))}.json"
         if path.is_file():
@@ -239,7 +238,7 @@ class _Run:
         return scores, calibration
 
     def _card(self, images: TrainingImages) -> dict[str, Any]:
-        """Where the model comes from; no times, so that a run that was stopped and resumed makes the same file."""
+        """Origin of the model; without times, so that a resumed run writes the same file."""
         counts = np.bincount(
             np.concatenate([images.positives(i)[1] for i in range(len(images))]),
             minlength=len(self.dataset.class_names),
@@ -254,12 +253,12 @@ class _Run:
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:
-    """Refuse, before any work is done, data from which some class cannot be learnt.
+    """Check that every class can be learned from the data.
 
     Raises
     ------
     InputError
-        Without images, without classes, or for classes without an object that is not difficult; it names them.
+        When there are no images or no classes, or some classes have only difficult objects or none; it names them.
     """
     if not samples:
         raise InputError("the training set has no images")

@@ -44,4 +44,4 @@ def test_parts_of_a_photograph(tmp_path, capsys):
         assert main([*call, wrong]) == 2
         assert f"expected two parts of a photograph, like 0.04,0.4, got '{wrong}'" in capsys.readouterr().err
     assert main([*call, "0.4,0.1"]) == 2
-    assert "area must be two parts of a photograph, 0 < least <= most <= 1" in capsys.readouterr().err
+    assert "area must be two shares of a photograph, 0 < least <= most <= 1" in capsys.readouterr().err

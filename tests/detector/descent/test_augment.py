@@ -276,5 +276,5 @@ def test_options_go_to_json_and_back_and_are_checked():
     with pytest.raises(InputError, match="one of none, paper, strong, not 'weak'"):
         Augmentation("weak")
     for area in [(0.0, 1.0), (0.5, 0.4), (0.5, 1.1)]:
-        with pytest.raises(InputError, match="area must be two parts of a photograph, 0 < least <= most <= 1, not"):
+        with pytest.raises(InputError, match="area must be two shares of a photograph, 0 < least <= most <= 1, not"):
             Augmentation("strong", area=area)

@@ -163,7 +163,7 @@ def test_classes_in_another_order_become_the_first_models():
 )
 def test_different_classes_are_refused(names, difference):
     models = [Planted(Detections.empty(found)) for found in (("a", "b"), ("b", "a"), names)]
-    with pytest.raises(InputError, match=f"^combined models must know the same classes: {difference}"):
+    with pytest.raises(InputError, match=f"^combined models must have the same classes: {difference}"):
         CombinedDetector(models)
 
 
@@ -179,7 +179,7 @@ def test_scores_of_different_kinds_are_warned_of_once(recwarn):
     assert len(recwarn) == 0
     CombinedDetector([svm, softmax]).detect(IMAGE)
     warning = recwarn.pop(MisuseWarning)
-    assert str(warning.message) == "scores of different kinds are compared as they are: model 1 svm, model 2 softmax"
+    assert str(warning.message) == "scores of different kinds are compared directly: model 1 svm, model 2 softmax"
     assert warning.filename == __file__
     assert len(recwarn) == 0
 
@@ -190,7 +190,7 @@ def test_a_command_says_it_each_time_as_a_line(capsys):
         svm, softmax = Planted(Detections.empty(NAMES)), Planted(Detections.empty(NAMES), "softmax")
         CombinedDetector([svm, softmax])
         assert capsys.readouterr().err == (
-            "warning: scores of different kinds are compared as they are: model 1 svm, model 2 softmax\n"
+            "warning: scores of different kinds are compared directly: model 1 svm, model 2 softmax\n"
         )
 
 

@@ -204,13 +204,13 @@ def test_one_against_the_rest_gives_the_same_planes_by_either_solver(dtype):
     assert theirs.solver == "liblinear"
 
 
-def test_memory_that_does_not_suffice_is_told_with_the_way_out():
+def test_too_little_memory_is_an_error_that_says_what_to_do():
     rows, signs = planted(9)
-    options = replace(EXACT, max_gigabytes=1.5e-4)  # of 1.6e-4: 200 rows of 50 numbers of 16 bytes
+    options = replace(EXACT, max_gigabytes=1.5e-4)  # of 1.6e-4: 200 rows of 50 features of 16 bytes
     with pytest.raises(
         InputError,
-        match=r"'liblinear' needs 0\.00016 GB for 200 rows of 50 numbers in double precision, and max_gigabytes is "
-        r"0\.00015: raise it, or take the solver 'coordinate descent', which reads rows in half precision and goes on "
+        match=r"'liblinear' needs 0\.00016 GB for 200 rows of 50 features in double precision, and max_gigabytes is "
+        r"0\.00015: raise it, or use the solver 'coordinate descent', which reads rows in half precision and starts "
         r"from its last solution",
     ):
         machine_for(rows, signs, options).fit()
