@@ -1,1 +1,1 @@
-"""Images, labels and boxes: everything that is read or written."""
+"""Read and write images, labels and boxes."""

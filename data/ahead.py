@@ -1,4 +1,4 @@
-"""Results computed in the background, a few ahead of whoever takes them."""
+"""Compute results in the background, a few ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Result = TypeVar("Result")
 def ahead(
     function: Callable[[Item], Result], items: Iterable[Item], depth: int = 2, workers: int = 1
 ) -> Generator[Result, None, None]:
-    """``map(function, items)``, computed in background threads while the results so far are worked on.
+    """Compute ``map(function, items)`` in background threads, while the caller uses earlier results.
 
-    A generator: nothing starts before the first result is asked for. Closing it (``contextlib.closing``) starts no
-    more calls, waits for those that run, and leaves no thread.
+    This is a generator: nothing starts before the first result is requested. Closing it (``contextlib.closing``)
+    starts no more calls, waits for the running calls and leaves no thread.
 
     Parameters
     ----------
     function : callable
-        Called in the background. What it raises is raised here in the place of its result, and ends the generator.
+        Called in the background. An exception is raised here instead of the result, and ends the generator.
     items : iterable
-        Gone through in the caller's thread, ``depth`` items ahead; it may be such a generator itself. What it raises
-        comes when it is met, before the results that are still waiting.
+        Iterated in the caller's thread, ``depth`` items ahead; may itself be such a generator. An exception of the
+        iterable is raised at once, before the results that are still pending.
     depth : int
-        At most so many results are computed, or being computed, beyond the one that was asked for last.
+        The largest number of results computed, or in progress, beyond the last one requested.
     workers : int
-        Threads. More than one call ``function`` for several items at a time.
+        Number of threads. With more than one, ``function`` runs on several items at a time.
 
     Yields
     ------
@@ -57,7 +57,7 @@ def _ahead(
                 waiting.append(pool.submit(function, item))
             if not waiting:
                 return
-            # No name for the result: it would live on here while the next one is awaited.
+            # A name would keep the result in memory while the next one is computed.
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

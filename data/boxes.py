@@ -1,4 +1,4 @@
-"""Boxes, and the only place that knows VOC's convention.
+"""Operations on boxes, and the only place that knows VOC's coordinate convention.
 
 A box is ``x1, y1, x2, y2`` in pixels, 0-based and half-open: it covers the pixels
 ``x1 <= x < x2``, so its width is ``x2 - x1`` and an image of width ``w`` is the box
@@ -19,7 +19,7 @@ from .arrays import Array
 
 
 def as_boxes(boxes: ArrayLike, dtype: Any = np.float32) -> Array:
-    """Boxes as a contiguous (N, 4) array; an empty list becomes (0, 4).
+    """Convert boxes to a contiguous (N, 4) array; an empty list becomes (0, 4).
 
     Raises
     ------
@@ -35,17 +35,17 @@ def as_boxes(boxes: ArrayLike, dtype: Any = np.float32) -> Array:
 
 
 def from_voc(corners: ArrayLike, dtype: Any = np.float32) -> Array:
-    """VOC's 1-based inclusive corners (N, 4) as half-open boxes: the first pixel 1 becomes 0, the last stays."""
+    """Convert VOC's 1-based inclusive corners (N, 4) to half-open boxes: x1, y1 decrease by 1, x2, y2 stay."""
     return as_boxes(corners, dtype) - np.array([1, 1, 0, 0], dtype)
 
 
 def to_voc(boxes: ArrayLike, dtype: Any = np.float32) -> Array:
-    """Half-open boxes (N, 4) as VOC's 1-based inclusive corners; the inverse of :func:`from_voc`."""
+    """Convert half-open boxes (N, 4) to VOC's 1-based inclusive corners; the inverse of :func:`from_voc`."""
     return as_boxes(boxes, dtype) + np.array([1, 1, 0, 0], dtype)
 
 
 def area(boxes: Array) -> Array:
-    """Areas (N,) in square pixels; a box turned inside out has area 0."""
+    """Areas (N,) in square pixels; an inverted box has area 0."""
     return np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
 
 
@@ -61,18 +61,18 @@ def iou(a: Array, b: Array) -> Array:
 
 
 def clip(boxes: Array, height: float, width: float) -> Array:
-    """Boxes cut to an image of ``height`` x ``width`` pixels."""
+    """Clip boxes to an image of ``height`` x ``width`` pixels."""
     limit = np.array([width, height, width, height], boxes.dtype)
     return np.clip(boxes, 0, limit)
 
 
 def scale(boxes: Array, factor_y: float, factor_x: float) -> Array:
-    """Boxes of an image whose height and width are multiplied by the factors."""
+    """Scale boxes with their image: y by ``factor_y``, x by ``factor_x``."""
     return boxes * np.array([factor_x, factor_y, factor_x, factor_y], boxes.dtype)
 
 
 def flip(boxes: Array, width: float) -> Array:
-    """Boxes of the image mirrored left to right."""
+    """Mirror boxes left to right, with their image."""
     flipped = boxes.copy()
     flipped[:, 0] = width - boxes[:, 2]
     flipped[:, 2] = width - boxes[:, 0]
@@ -80,16 +80,16 @@ def flip(boxes: Array, width: float) -> Array:
 
 
 def unique(boxes: Array) -> Array:
-    """Boxes without exact repeats, in the order of their first appearance."""
+    """Remove exact duplicates; the order is that of first appearance."""
     _, first = np.unique(boxes, axis=0, return_index=True)
     return boxes[np.sort(first)]
 
 
 def encode(windows: Array, targets: Array) -> Array:
-    """R-CNN's regression targets (N, 4) that carry each window to its target box.
+    """Compute R-CNN's regression targets (N, 4), which map each window to its target box.
 
-    ``dx, dy`` are centre shifts in window sizes, ``dw, dh`` logarithms of size
-    ratios (Girshick et al., CVPR 2014, appendix C).
+    ``dx, dy`` are centre shifts in units of the window size, ``dw, dh`` logarithms of
+    size ratios (Girshick et al., CVPR 2014, appendix C).
     """
     size = windows[:, 2:] - windows[:, :2]
     target_size = targets[:, 2:] - targets[:, :2]
@@ -98,9 +98,9 @@ def encode(windows: Array, targets: Array) -> Array:
 
 
 def decode(windows: Array, deltas: Array) -> Array:
-    """The boxes (N, 4) that regression outputs (N, 4) make of windows; the inverse of :func:`encode`."""
+    """Apply regression outputs (N, 4) to windows; returns boxes (N, 4). The inverse of :func:`encode`."""
     size = windows[:, 2:] - windows[:, :2]
     centre = windows[:, :2] + 0.5 * size + deltas[:, :2] * size
-    # exp(4) is 55 times the window: beyond it a prediction is noise, and float32 would overflow.
+    # exp(4) is 55 times the window: a larger prediction is noise, and float32 would overflow.
     half = 0.5 * size * np.exp(np.minimum(deltas[:, 2:], 4.0))
     return np.concatenate([centre - half, centre + half], axis=1)

@@ -1,4 +1,4 @@
-"""What readers of annotations tolerate, and how they say so: counted, with an example, never in silence."""
+"""Checks of annotations: tolerated problems are counted and reported with an example, never ignored silently."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .image import image_size
 
 
 class Tally:
-    """Counts of what was tolerated while reading, with the first place where each kind was met.
+    """Counts of problems tolerated while reading, with the first place of each kind.
 
     Attributes
     ----------
     counts : dict of str to int
-        How often each kind was met; a kind is a phrase such as "box without area, dropped".
+        How often each kind occurred; a kind is a phrase such as "box without area, dropped".
     """
 
     def __init__(self) -> None:
@@ -27,40 +27,40 @@ class Tally:
         self._first: dict[str, str] = {}
 
     def add(self, kind: str, place: str, number: int = 1) -> None:
-        """Count ``number`` more of ``kind``, met at ``place`` (a file name)."""
+        """Count ``number`` more of ``kind``, found at ``place`` (a file name)."""
         if number:
             self.counts[kind] = self.counts.get(kind, 0) + number
             self._first.setdefault(kind, place)
 
     def lines(self) -> list[str]:
-        """One line for each kind: how many, what, and the first example."""
+        """One line for each kind: the count, the kind and the first example."""
         return [f"{count} x {kind} (first in {self._first[kind]})" for kind, count in self.counts.items()]
 
 
 def usable_boxes(
     boxes: Array, height: int, width: int, tally: Tally, place: str, smallest: float = 0.0
 ) -> tuple[Array, Array]:
-    """Annotated boxes cut to their image, and which of them can be used.
+    """Clip annotated boxes to their image and drop those that cannot be used.
 
     Parameters
     ----------
     boxes : (N, 4) array
         x1, y1, x2, y2, half-open.
     height, width : int
-        The displayed image's size.
+        Size of the displayed image.
     tally : Tally
-        Where dropped and cut boxes are counted.
+        Counts dropped and clipped boxes.
     place : str
         The annotation's name, for the tally.
     smallest : float
-        A box with a side of at most this many pixels is one without area.
+        A box with a side of at most this many pixels has no area.
 
     Returns
     -------
     boxes : float32 (M, 4)
         The usable boxes, inside the image.
     usable : bool (N,)
-        Which of the boxes given they are.
+        Which of the given boxes these are.
     """
     has_area = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) > smallest
     inside = clip(boxes, height, width)
@@ -74,7 +74,7 @@ def usable_boxes(
 
 
 def true_size(image: Path, declared: tuple[int, int] | None, tally: Tally, place: str) -> tuple[int, int]:
-    """Height and width of the displayed image; the annotation's word where the image cannot tell.
+    """Height and width of the displayed image; the declared size if the image cannot be read.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def true_size(image: Path, declared: tuple[int, int] | None, tally: Tally, place
     try:
         size = image_size(image)
     except ImageError:
-        # A batch goes on past a damaged image, so it is no reason to refuse the whole set here.
+        # A batch skips damaged images, so one of them is no reason to refuse the whole set.
         if declared is None:
             raise
         tally.add("image that cannot be read", image.name)
@@ -95,12 +95,12 @@ def true_size(image: Path, declared: tuple[int, int] | None, tally: Tally, place
 
 
 def inside_folder(folder: Path, name: str, source: Path) -> Path:
-    """``folder / name``, for a name that another file gave.
+    """Return ``folder / name`` for a name read from a file.
 
     Raises
     ------
     InputError
-        When the name leads out of the folder; the message names ``source``.
+        When the name points outside the folder; the message names ``source``.
     """
     pure = PurePosixPath(name)
     if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or re.match("[A-Za-z]:", name):

@@ -1,4 +1,4 @@
-"""COCO's layout: one JSON file of images, categories and annotations, beside a folder of images."""
+"""Datasets in COCO layout: one JSON file of images, categories and annotations, and a folder of images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class COCODataset(SampleList):
     images : str or Path
         The folder that the file's ``file_name`` entries are relative to.
     classes : sequence of str, optional
-        The categories wanted, in this order; objects of others are left out. By default all
-        categories of the file, in the order of their ids.
+        The categories to use, in this order; objects of other categories are left out. By
+        default all categories of the file, in the order of their ids.
 
     Attributes
     ----------
@@ -34,20 +34,20 @@ class COCODataset(SampleList):
     image_ids : dict of str to int
         From ``Sample.id`` to COCO's image id.
     category_ids : tuple of int
-        COCO's category id of each class; what results are written with.
+        COCO's category id of each class, as used in result files.
     warnings : dict of str to int
-        What was tolerated, and how often; :meth:`warning_lines` gives an example of each.
+        Tolerated problems and their counts; :meth:`warning_lines` gives an example of each.
 
     Raises
     ------
     InputError
-        When the file is no COCO annotation file, an image is missing or its name leaves the
-        folder, or a class asked for is none of the categories.
+        When the file is not a COCO annotation file, an image is missing, its name points
+        outside the folder, or a requested class is not among the categories.
 
     Notes
     -----
-    Crowds (``iscrowd``) become difficult objects; segmentations are not read. A sample's id
-    is COCO's image id as text.
+    Crowds (``iscrowd``) become difficult objects; segmentations are not read. The id of a
+    sample is COCO's image id as text.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class COCODataset(SampleList):
 
 @dataclass
 class _Entry:
-    """An image of the file with its annotations, as written."""
+    """An image of the file with its annotations, unchanged."""
 
     id: int
     file_name: str
@@ -138,7 +138,7 @@ def _declared_size(item: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _category_ids(names: dict[int, str], classes: Sequence[str] | None, path: Path) -> tuple[int, ...]:
-    """COCO's ids of the classes wanted, in their order."""
+    """COCO's ids of the requested classes, in their order."""
     ids = {name: id for id, name in names.items()}
     if len(ids) < len(names):
         raise InputError(f"{path}: two categories share a name; expected different names")

@@ -1,4 +1,4 @@
-"""Inner loops compiled to machine code, kept on disk where there is a folder to keep them in."""
+"""Compile inner loops to machine code, cached on disk if a folder for the cache exists."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Function = Callable[..., Any]
 
 
 def compiled(**options: Any) -> Callable[[Function], Function]:
-    """``numba.njit(cache=True)`` that does without the cache where the user has no folder for it.
+    """``numba.njit(cache=True)``, but without the cache if the user has no folder for it.
 
-    Numba keeps machine code beside the source file, or else in the user's home. A user without a home, on a package
-    that belongs to somebody else, has neither; numba then refuses the function. No other folder takes their place:
-    cache files are pickles, and whoever can write them can run code.
+    Numba caches machine code beside the source file, or in the user's home. If neither is writable, numba refuses to
+    compile the function. No other folder is used instead: cache files are pickles, and whoever can write them can run
+    code.
 
     Parameters
     ----------
     **options
-        Of ``numba.njit``, such as ``nogil=True``.
+        Options of ``numba.njit``, such as ``nogil=True``.
     """
 
     def decorate(function: Function) -> Function:
@@ -36,13 +36,13 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
 
 
 def is_kept(function: Function) -> bool:
-    """Whether the machine code of a :func:`compiled` function is there for the next start, too."""
-    # With NUMBA_DISABLE_JIT a function stays what it was, and there is nothing to keep.
+    """Whether the machine code of a :func:`compiled` function is cached for the next start."""
+    # With NUMBA_DISABLE_JIT a function is not compiled, so there is nothing to cache.
     stats = getattr(function, "stats", None)
     return stats is None or stats.cache_path is not None
 
 
 def _has_home() -> bool:
-    """Whether the folder that numba may fall back on is known; if not, it would be named "~", in the working folder."""
+    """Whether the user's home is known; otherwise numba would cache in a folder "~" in the working folder."""
     named = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     return bool(named) or os.path.isabs(os.path.expanduser("~"))

@@ -1,4 +1,4 @@
-"""How many of the machine's cores are ours."""
+"""Count the CPU cores that this process may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def cpu_count() -> int:
-    """Cores this process may use, which can be fewer than the machine has."""
+    """Number of cores this process may use; the machine can have more."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What a detector found in one image."""
+"""Detections: the objects that a detector found in one image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .errors import InputError, NotCalibratedError
 from .nms import class_nms
 from .store import atomic_path, write_json
 
-# Detections that a line and a table name, before "and more".
+# How many detections a line and a table show, before "and more".
 _IN_LINE = 5
 _IN_TABLE = 20
 
@@ -25,8 +25,8 @@ _IN_TABLE = 20
 class Detections:
     """The objects found in one image: boxes, scores, classes and, from a calibrated model, probabilities.
 
-    Indexing selects, as with an array: by a mask, indices, a slice or one index. Equal detections are those with equal
-    values. In a notebook they are shown as a table.
+    Index them like an array: by a mask, indices, a slice or one index. Detections are equal if their values are equal.
+    A notebook shows them as a table.
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ class Detections:
         Indices into ``class_names``; kept as int64.
     class_names : sequence of str
     probabilities : (N,) array, optional
-        How probable it is that each is right, from 0 to 1; kept as float32. None where the model is not calibrated.
+        Probability that each detection is correct, from 0 to 1; kept as float32. None if the model is not calibrated.
 
     Raises
     ------
     ValueError
-        When shapes do not agree, a label names no class or a probability is none.
+        When shapes do not agree, a label is not a valid index or a probability is not between 0 and 1.
 
     Examples
     --------
@@ -102,12 +102,12 @@ class Detections:
 
     @property
     def calibrated(self) -> bool:
-        """Whether there are probabilities beside the scores."""
+        """Whether the detections have probabilities as well as scores."""
         return self._probabilities is not None
 
     @property
     def probabilities(self) -> Array:
-        """How probable it is that each detection is right, float32 (N,), from 0 to 1.
+        """Probability that each detection is correct, float32 (N,), from 0 to 1.
 
         Raises
         ------
@@ -123,11 +123,11 @@ class Detections:
 
     @property
     def _shown(self) -> Array:
-        """What stands beside a class where there is room for one number."""
+        """The number shown beside a class: the probability, or the score if there is none."""
         return self.probabilities if self.calibrated else self.scores
 
     def replace(self, **changes: Any) -> Detections:
-        """The same detections with some of the constructor's arguments changed.
+        """A copy with some of the constructor's arguments changed.
 
         Examples
         --------
@@ -138,7 +138,7 @@ class Detections:
         values = {name: vars(self)[name] for name in ("boxes", "scores", "labels", "class_names")}
         return Detections(**{**values, "probabilities": self._probabilities, **changes})
 
-    #: What ``copy.replace`` calls.
+    #: Called by ``copy.replace``.
     __replace__ = replace
 
     def __eq__(self, other: object) -> bool:
@@ -153,7 +153,7 @@ class Detections:
             and np.array_equal(self._shown, other._shown)
         )
 
-    # Arrays have no hash, nor has what is equal to them.
+    # Detections compare by value and contain arrays, which have no hash.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -188,12 +188,12 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """All detections of several results over the same classes; with probabilities when all of them have them.
+        """Join several results over the same classes; keeps probabilities only if all parts have them.
 
         Raises
         ------
         ValueError
-            When there is no part, or the parts' classes differ.
+            When ``parts`` is empty, or the parts' classes differ.
         """
         if not parts:
             raise ValueError("concatenate needs at least one Detections, to know the classes")
@@ -216,7 +216,7 @@ class Detections:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int | slice | ArrayLike) -> Detections:
-        """The detections at a mask, indices, slice or single index, as Detections of their own."""
+        """Select detections by a mask, indices, a slice or one index; returns new Detections."""
         if not isinstance(index, slice):
             index = np.atleast_1d(np.asarray(index))
             index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
@@ -224,14 +224,14 @@ class Detections:
         return Detections(self.boxes[index], self.scores[index], self.labels[index], self.class_names, probabilities)
 
     def nms(self, threshold: float) -> Detections:
-        """Those that survive greedy non-maximum suppression within their class, best first."""
+        """Apply greedy non-maximum suppression within each class; best detections first."""
         return self[class_nms(self.boxes, self.scores, self.labels, threshold)]
 
     def to_records(self) -> list[dict[str, Any]]:
         """One ``{"label", "score", "probability", "box"}`` for each detection, in plain Python types.
 
-        "probability" is there when the detections have them. Numbers are the shortest decimals that read back as the
-        same float32.
+        "probability" is present only if the detections have probabilities. Each number is the shortest decimal that
+        reads back as the same float32.
         """
         said: list[dict[str, float]] = [{}] * len(self)
         if self.calibrated:
@@ -248,12 +248,12 @@ class Detections:
 
     @classmethod
     def from_records(cls, records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> Detections:
-        """The inverse of :meth:`to_records`; with probabilities when all records, and at least one, have them.
+        """The inverse of :meth:`to_records`; with probabilities if there are records and all of them have one.
 
         Raises
         ------
         ValueError
-            When a record lacks label, score or box, or its label is none of ``class_names``.
+            When a record lacks label, score or box, or its label is not in ``class_names``.
         """
         names = tuple(class_names)
         try:
@@ -267,17 +267,17 @@ class Detections:
         return cls(np.array(boxes, np.float32), np.array(scores), np.array(labels, np.int64), names, probabilities)
 
     def draw(self, image: Any) -> NDArray[np.uint8]:
-        """A copy of the image with a box and a tag for each detection: its class and its probability, or else score.
+        """Draw a box and a tag for each detection on a copy of the image: class and probability, or else score.
 
         Parameters
         ----------
         image : path, PIL image or uint8 array
-            RGB (H, W, 3) or grey (H, W) where it is an array.
+            An array is RGB (H, W, 3) or grey (H, W).
 
         Returns
         -------
         RGB uint8 array (H, W, 3)
-            The best lies on top. Line width and text grow with the image; tags are kept inside it.
+            The best detection is on top. Line width and text scale with the image; tags stay inside it.
 
         Examples
         --------
@@ -292,14 +292,14 @@ class Detections:
         return draw_boxes(image, self.boxes[order], self.labels[order], tags)
 
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO's results of one image, as ``pycocotools.COCO.loadRes`` takes them.
+        """Results of one image in COCO's format, as ``pycocotools.COCO.loadRes`` accepts them.
 
         Parameters
         ----------
         image_id : int
-            COCO's number of the image (``COCODataset.image_ids``).
+            COCO's id of the image (``COCODataset.image_ids``).
         category_ids : sequence of int, optional
-            For each class COCO's number (``COCODataset.category_ids``); by default from 1 in the classes' order.
+            COCO's id of each class (``COCODataset.category_ids``); by default 1, 2, ... in the order of the classes.
 
         Returns
         -------
@@ -309,7 +309,7 @@ class Detections:
         Raises
         ------
         ValueError
-            When classes and category numbers differ in count.
+            When the numbers of classes and category ids differ.
 
         Examples
         --------
@@ -332,13 +332,13 @@ class Detections:
         ]
 
     def to_supervision(self) -> Any:
-        """The detections as ``supervision.Detections``, for its annotators, trackers and metrics.
+        """Convert to ``supervision.Detections``, for its annotators, trackers and metrics.
 
         Returns
         -------
         supervision.Detections
-            ``confidence`` is the probability where the model is calibrated, with the score as ``data["score"]``;
-            otherwise it is the score. ``data["class_name"]`` holds the names.
+            If the model is calibrated, ``confidence`` is the probability and ``data["score"]`` the score; otherwise
+            ``confidence`` is the score. ``data["class_name"]`` holds the class names.
 
         Raises
         ------
@@ -358,20 +358,20 @@ class Detections:
 
     @classmethod
     def from_supervision(cls, found: Any, class_names: Sequence[str] | None = None) -> Detections:
-        """The inverse of :meth:`to_supervision`, for results of other libraries as well.
+        """Convert from ``supervision.Detections``, also those of other libraries; inverts :meth:`to_supervision`.
 
         Parameters
         ----------
         found : supervision.Detections
-            Its ``confidence`` becomes the score, 1 where there is none. With ``data["score"]`` that is the score, and
-            the confidence is the probability.
+            Its ``confidence`` becomes the score, or 1 without confidence. If ``data["score"]`` exists, it is the score
+            and ``confidence`` the probability.
         class_names : sequence of str, optional
-            What ``class_id`` indexes. By default the different names in ``data["class_name"]``, sorted.
+            The names that ``class_id`` indexes. By default the distinct names in ``data["class_name"]``, sorted.
 
         Raises
         ------
         ValueError
-            When the classes cannot be told, or an id is no index into ``class_names``.
+            When the classes are unknown, or an id is not an index into ``class_names``.
         """
         if class_names is not None:
             names, labels = tuple(class_names), found.class_id
@@ -391,14 +391,14 @@ class Detections:
         return cls(found.xyxy, confidence, labels, names)
 
     def save(self, path: str | Path) -> None:
-        """Write as ``.json`` (``classes`` and ``detections``) or ``.csv`` (label, score, x1, y1, x2, y2).
+        """Write a ``.json`` file (``classes`` and ``detections``) or a ``.csv`` file (label, score, x1, y1, x2, y2).
 
-        A column "probability" follows the scores when the detections have them.
+        A column "probability" follows the scores if the detections have probabilities.
 
         Raises
         ------
         InputError
-            When the suffix is another.
+            When the suffix is neither.
         """
         path = Path(path)
         if path.suffix == ".json":
@@ -414,16 +414,16 @@ class Detections:
 
 
 def record_columns(with_probabilities: bool) -> list[str]:
-    """What the cells of a CSV line of a detection are called."""
+    """Column names of a CSV file of detections."""
     return ["label", "score", *["probability"] * with_probabilities, "x1", "y1", "x2", "y2"]
 
 
 def record_cells(record: dict[str, Any], columns: Sequence[str]) -> list[Any]:
-    """A record of :meth:`Detections.to_records` as a CSV line's cells under these columns; empty without a value."""
+    """CSV cells of a record of :meth:`Detections.to_records` under these columns; a missing value is an empty cell."""
     flat = {**record, **dict(zip(("x1", "y1", "x2", "y2"), record["box"], strict=True))}
     return [flat.get(name, "") for name in columns]
 
 
 def decimal(value: np.floating[Any]) -> float:
-    """A float32 as the Python float with the fewest digits that rounds to it: 1.27, not 1.2699999809."""
+    """The Python float with the fewest digits that rounds to a float32: 1.27, not 1.2699999809."""
     return float(str(value))

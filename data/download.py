@@ -1,4 +1,4 @@
-"""Fetching PASCAL VOC, for those who do not have it yet."""
+"""Download PASCAL VOC."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from .errors import InputError
 from .progress import log
 
-# What the archives weigh, from their pages.
+# Sizes of the archives, from their download pages.
 _MEGABYTES = {("2007", "trainval"): 460, ("2007", "test"): 451, ("2012", "trainval"): 2000}
 
 
 def download_voc(folder: str | Path, image_set: str, quiet: bool = False) -> Path:
-    """Fetch and unpack PASCAL VOC through torchvision, unless it is there.
+    """Download and unpack PASCAL VOC with torchvision, unless it is already there.
 
     Parameters
     ----------
     folder : path
-        A folder called ``VOC2007`` or ``VOC2012`` gets that year, into the place torchvision gives
-        it; any other folder gets 2007 into ``folder/VOCdevkit/VOC2007``.
+        A folder named ``VOC2007`` or ``VOC2012`` gets that year, where torchvision puts it; any
+        other folder gets 2007 in ``folder/VOCdevkit/VOC2007``.
     image_set : str
-        "test" fetches the test archive (2007 only), every other set the archive with train and val.
+        "test" downloads the test archive (2007 only), every other set the archive with train and val.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def download_voc(folder: str | Path, image_set: str, quiet: bool = False) -> Pat
     Raises
     ------
     InputError
-        When the archive cannot be fetched.
+        When the archive cannot be downloaded.
     """
     folder = Path(folder)
     named = re.fullmatch(r"VOC(2007|2012)", folder.name)

@@ -1,4 +1,4 @@
-"""Boxes drawn on their image."""
+"""Draw boxes on images."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from PIL import Image, ImageDraw, ImageFont
 from .arrays import Array
 from .image import as_image
 
-# Each next hue is this part of the circle further, so that any first few lie far apart.
+# Each hue is this part of the colour circle after the last, so the first few colours differ clearly.
 _GOLDEN = 0.618033988749895
 
 
 def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
-    """The RGB colour of a class: the same in every image, and distinct from its neighbours'."""
+    """The RGB colour of a class: the same in every image, and distinct from those of the next classes."""
     label = int(label)
     hue = (0.02 + label * _GOLDEN) % 1.0
-    # Later rounds through the circle are told apart by their brightness as well.
+    # After one round of the circle the brightness changes as well.
     value = (1.0, 0.75, 0.9)[label // 12 % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> NDArray[np.uint8]:
-    """A copy of the image with boxes and their tags.
+    """Draw boxes and their tags on a copy of the image.
 
     Parameters
     ----------
     image : path, PIL image or uint8 array
-        As :func:`sppnet.data.image.as_image` takes it.
+        As for :func:`sppnet.data.image.as_image`.
     boxes : float array (N, 4)
         x1, y1, x2, y2 in pixels of the displayed image, 0-based, half-open. The last is drawn on top.
     labels : int array (N,)
-        The classes, which choose the colours.
+        The classes; they determine the colours.
     tags : sequence of N str
 
     Returns
     -------
     RGB uint8 array (H, W, 3)
-        Line width and text grow with the image; tags are kept inside it.
+        Line width and text scale with the image; tags stay inside it.
     """
     canvas = Image.fromarray(as_image(image))
     draw = ImageDraw.Draw(canvas)
@@ -54,7 +54,7 @@ def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> 
     outlines = [_pixels(box, canvas.size) for box in boxes]
     for outline, label in zip(outlines, labels, strict=True):
         draw.rectangle(outline, outline=class_colour(label), width=line)
-    # Tags come after all boxes, so that no line runs through a word.
+    # Draw tags after all boxes, so that no line crosses a word.
     for outline, label, tag in zip(outlines, labels, tags, strict=True):
         _draw_tag(draw, _plain(tag), outline, class_colour(label), font, canvas.size)
     return np.array(canvas)
@@ -69,7 +69,7 @@ def _pixels(box: NDArray[Any], size: tuple[int, int]) -> tuple[int, int, int, in
 
 
 def _plain(text: str) -> str:
-    """The text in the letters that Pillow's font has: accents are dropped, other scripts become question marks."""
+    """Reduce text to the letters of Pillow's font: drop accents; other scripts become question marks."""
     letters = unicodedata.normalize("NFKD", text)
     return (
         "".join(letter for letter in letters if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
@@ -84,9 +84,9 @@ def _draw_tag(
     font: Any,
     size: tuple[int, int],
 ) -> None:
-    """Text on a filled strip: above the box where there is room, otherwise just inside its top."""
+    """Draw text on a filled strip: above the box if there is room, otherwise inside its top edge."""
     margin = max(2, round(font.size / 5))
-    # The strip is as high for "ace" as for "High", so tags line up.
+    # The strip has the same height for "ace" and "High", so tags line up.
     ascent, descent = font.getmetrics()
     width, height = round(draw.textlength(text, font=font)) + 2 * margin, ascent + descent + margin
     x = max(0, min(box[0], size[0] - width))

@@ -1,4 +1,4 @@
-"""The models that the package carries, and how they are told from files: by a name without a folder or a suffix."""
+"""Find bundled models, which have a name without a folder or a suffix, and model files."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from pathlib import Path
 
 from .errors import InputError
 
-#: What is used where no model is named.
+#: Used if no model is named.
 DEFAULT_MODEL = "animals"
 
 _SUFFIX = ".safetensors"
 
 
 def models_folder() -> Path:
-    """Where they lie; a package without models need not have the folder."""
+    """Folder of the bundled models; it may be missing if the package has none."""
     return Path(__file__).parent / "models"
 
 
 def embedded_models() -> dict[str, Path]:
-    """The files of the models by their names, in alphabetical order."""
+    """Files of the bundled models by name, in alphabetical order."""
     return {path.stem: path for path in sorted(models_folder().glob(f"*{_SUFFIX}"))}
 
 
 def find_model(model: str | Path) -> Path:
-    """The file of a model.
+    """Return the file of a model.
 
     Parameters
     ----------
     model : str or Path
-        The name of a model that the package carries, such as ``"animals"``, also where a file of that name lies in
-        the working folder; any other text, and every ``Path``, is that of a file. ``"./animals"`` is a file, too.
+        The name of a bundled model, such as ``"animals"``, even if the working folder has a file of that name. Any
+        other text and every ``Path`` is a file; ``"./animals"`` is a file, too.
 
     Raises
     ------
     InputError
-        When there is no such file. What may have been meant as a name gets the names that there are for an answer.
+        When the file does not exist. If the text may be a model name, the message lists the bundled models.
     """
     known = embedded_models()
     if isinstance(model, str) and model in known:

@@ -1,12 +1,12 @@
-"""The one exception that speaks to the user, and the warning."""
+"""Exceptions and warnings of the package."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Input or options that cannot be used; the message is one line that names what was wrong and what was expected.
+    """Input or options that cannot be used; the message is one line: what is wrong and what was expected.
 
-    The command line prints it without a traceback and ends with status 2.
+    The command line prints it without a traceback and exits with status 2.
 
     Examples
     --------
@@ -20,15 +20,15 @@ class InputError(ValueError):
 
 
 class ImageError(InputError):
-    """An image file that cannot be read; the message names the file. A batch goes on past it."""
+    """An image file that cannot be read; the message names the file. A batch continues with the next file."""
 
 
 class NotCalibratedError(ValueError, AttributeError):
-    """Probabilities were asked of a result that has none; it has scores.
+    """Probabilities were requested from a result that has only scores.
 
-    Also an AttributeError, so that ``hasattr`` and ``getattr`` with a default answer as for what is not there.
+    Also an AttributeError, so that ``hasattr`` and ``getattr`` with a default treat them as missing.
     """
 
 
 class MisuseWarning(UserWarning):
-    """Python code asks for something that works and is hardly meant; the command line prints it as one line."""
+    """A valid call that is probably a mistake; the command line prints the warning as one line."""

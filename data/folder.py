@@ -1,4 +1,4 @@
-"""Photographs without labels: files, folders and patterns."""
+"""Find photographs without labels: files, folders and patterns."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .sample import Sample, SampleList
 
 
 def find_images(patterns: Iterable[str | Path]) -> list[Path]:
-    """The image files that names, folders and glob patterns stand for.
+    """Find the image files that names, folders and glob patterns match.
 
     Parameters
     ----------
     patterns : iterable of str or Path
         A file (of any suffix), a folder (searched to any depth for ``IMAGE_SUFFIXES``; hidden
-        files and folders are passed over) or a pattern such as ``photos/*.jpg``, ``**`` included.
-        Folders and patterns do not stand for the drawings that ``sppnet detect`` has left in a folder ``images``.
+        files and folders are skipped) or a pattern such as ``photos/*.jpg``; ``**`` is allowed.
+        Folders and patterns skip the drawings that ``sppnet detect`` wrote to a folder ``images``.
 
     Returns
     -------
     list of Path
-        In the order of the patterns, sorted within one, none twice.
+        In the order of the patterns, sorted within each pattern, without duplicates.
 
     Raises
     ------
@@ -47,8 +47,7 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
 def images_below(folder: Path) -> Iterator[Path]:
     """The image files of a folder at any depth, sorted within each folder.
 
-    Hidden files and folders are passed over, and so are the drawings that ``sppnet detect`` has left in a folder
-    ``images``.
+    Skips hidden files and folders, and the drawings that ``sppnet detect`` wrote to a folder ``images``.
     """
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -61,12 +60,12 @@ def images_below(folder: Path) -> Iterator[Path]:
 
 
 class FolderDataset(SampleList):
-    """Photographs without labels, in the form of a dataset.
+    """Photographs without labels as a dataset.
 
     Parameters
     ----------
     patterns : str, Path or sequence of them
-        As in :func:`find_images`. A sample's id is its path as found.
+        As for :func:`find_images`. The id of a sample is its path as found.
 
     Raises
     ------
@@ -100,7 +99,7 @@ def _images_of(path: Path) -> Iterator[Path]:
     elif path.exists():
         yield path
     else:
-        # A file whose name holds a bracket was found above; here only patterns are left.
+        # A file with a bracket in its name was found above; only patterns remain here.
         for match in sorted(Path(name) for name in glob.glob(str(path), recursive=True)):
             drawn = _may_hold_drawings(match.parent) and is_drawing(match)
             if match.is_file() and match.suffix.lower() in IMAGE_SUFFIXES and not drawn:
@@ -108,7 +107,7 @@ def _images_of(path: Path) -> Iterator[Path]:
 
 
 def _may_hold_drawings(folder: str | Path) -> bool:
-    """Whether ``sppnet detect`` may have drawn into this folder: files of others need not be opened."""
+    """Whether ``sppnet detect`` may have drawn into this folder; files in other folders need not be opened."""
     return os.path.basename(os.path.abspath(folder)) == "images"
 
 

@@ -1,7 +1,7 @@
-"""What a detector found in many images, in the formats that other tools read.
+"""Write the detections of many images in formats that other tools read.
 
-``detections.json`` is ours and complete; CSV, VOC's comp4 lists and COCO's results are
-made of the same :class:`Results`. VOC's and COCO's, which rank by them, have the scores alone.
+``detections.json`` is our own format and complete; CSV, VOC's comp4 lists and COCO's results
+are written from the same :class:`Results`. VOC and COCO rank by score, so theirs have scores only.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .store import atomic_path, write_json
 
 @dataclass(frozen=True, eq=False)
 class ImageDetections:
-    """What was found in one image.
+    """Detections of one image.
 
     Attributes
     ----------
     file : str
-        The image file as it is to be named in results.
+        The image file as named in results.
     width, height : int
-        Of the displayed image, in pixels.
+        Size of the displayed image, in pixels.
     detections : Detections
     id : str
-        What VOC's lists and COCO's results call the image (``Sample.id``); by default the file's name without suffix.
+        Name of the image in VOC's lists and COCO's results (``Sample.id``); by default the file name without suffix.
     """
 
     file: str
@@ -49,19 +49,19 @@ class ImageDetections:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a model found in many images.
+    """Detections of a model in many images.
 
     Attributes
     ----------
     model : str
         The model's name or file.
     class_names : tuple of str
-        The model's classes; those of every image's detections.
+        The model's classes; the detections of every image must have the same.
     images : sequence of ImageDetections
     failed : mapping of str to str
-        The files that could not be read, or not be drawn, each with the error.
+        Files that could not be read or drawn, each with its error.
     version : str
-        The sppnet that made them.
+        The version of sppnet that made the results.
     """
 
     model: str
@@ -107,7 +107,7 @@ def read_detections_json(path: str | Path) -> Results:
     Raises
     ------
     InputError
-        When the file cannot be read or is no ``detections.json``.
+        When the file cannot be read or is not a ``detections.json``.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ def read_detections_json(path: str | Path) -> Results:
             for item in value["images"]
         ]
         if any(image.detections.calibrated for image in images):
-            # An empty list does not say that the model is calibrated; the others do.
+            # An empty list does not show whether the model is calibrated; the other lists do.
             images = [
                 image
                 if len(image.detections)
@@ -140,7 +140,7 @@ def read_detections_json(path: str | Path) -> Results:
 def write_csv(path: str | Path, results: Results) -> None:
     """Write one line for each detection: file, label, score, x1, y1, x2, y2.
 
-    A column "probability" follows the scores when some image's detections have them.
+    A column "probability" follows the scores if the detections of some image have probabilities.
     """
     with_probabilities = any(image.detections.calibrated for image in results.images)
     columns = record_columns(with_probabilities)
@@ -153,9 +153,9 @@ def write_csv(path: str | Path, results: Results) -> None:
 
 
 def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> list[Path]:
-    """Write VOC's competition 4 lists, ``comp4_det_SET_CLASS.txt``, one for each class, empty ones too.
+    """Write VOC's competition 4 lists, ``comp4_det_SET_CLASS.txt``, one for each class, even if it is empty.
 
-    A line is ``id score xmin ymin xmax ymax``, with VOC's 1-based inclusive corners.
+    Each line is ``id score xmin ymin xmax ymax``, with VOC's 1-based inclusive corners.
 
     Returns
     -------
@@ -197,15 +197,15 @@ def write_coco(
     path : str or Path
     results : Results
     image_ids : mapping of str to int, optional
-        From ``ImageDetections.id`` to COCO's number (``COCODataset.image_ids``); by default images are
+        From ``ImageDetections.id`` to COCO's id (``COCODataset.image_ids``); by default images are
         numbered from 1 in their order.
     category_ids : sequence of int, optional
-        For each class COCO's number (``COCODataset.category_ids``); by default from 1 in the classes' order.
+        COCO's id of each class (``COCODataset.category_ids``); by default 1, 2, ... in the order of the classes.
 
     Raises
     ------
     ValueError
-        When an image has no number, or classes and category numbers differ in count.
+        When an image has no id, or the numbers of classes and category ids differ.
     """
     rows: list[dict[str, Any]] = []
     for number, image in enumerate(results.images, 1):

@@ -1,12 +1,12 @@
-"""Images in and out: whatever the file holds, RGB uint8 (H, W, 3) as a viewer shows it.
+"""Read and write images: every file becomes RGB uint8 (H, W, 3), as a viewer shows it.
 
-One rule for each kind of file:
+Rules for the kinds of files:
 
 - EXIF (and TIFF) orientation is applied, so boxes are those of the displayed image.
 - Grey becomes three equal channels, a palette its colours, CMYK is converted.
-- Transparent pixels are laid on white, the page most people see them on.
-- 16 bit becomes 8 bit by keeping the high byte, which undoes both usual ways of widening (x 256 and x 257).
-- Of an animation the first frame is taken.
+- Transparent pixels are blended with white, as on most pages.
+- 16 bit becomes 8 bit by keeping the high byte, which inverts both usual conversions to 16 bit (x 256 and x 257).
+- An animation is reduced to its first frame.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _BITS_PER_SAMPLE = 258
 _ORIENTATION = 274
 _PLANAR_CONFIGURATION = 284
 
-#: What the comment of a JPEG file says in which we have drawn detections.
+#: JPEG comment of the files in which we have drawn detections.
 DRAWING = b"Detections drawn by sppnet"
 
-#: The longest side that a JPEG file is written with: libjpeg's limit.
+#: The longest side of a JPEG file: libjpeg's limit.
 _LONGEST_JPEG = 65500
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
@@ -47,16 +47,16 @@ def read_image(source: Source) -> NDArray[np.uint8]:
     Parameters
     ----------
     source : str, Path or binary file
-        The file; a path is preferred, since errors name it.
+        The file; prefer a path, since errors name it.
 
     Raises
     ------
     ImageError
-        When the file is missing, empty, cut short or no image; the message names it.
+        When the file is missing, empty, truncated or not an image; the message names it.
 
     Notes
     -----
-    Orientation, alpha, grey, CMYK and 16 bit are described at the head of this module.
+    The module docstring describes orientation, alpha, grey, CMYK and 16 bit.
 
     Examples
     --------
@@ -85,41 +85,41 @@ def read_image(source: Source) -> NDArray[np.uint8]:
 
 
 def image_size(source: Source) -> tuple[int, int]:
-    """Height and width of the displayed image, from the file's head alone.
+    """Height and width of the displayed image; reads only the file's header.
 
     Raises
     ------
     ImageError
-        When the file is missing or no image.
+        When the file is missing or not an image.
     """
     try:
         with Image.open(_seekable(source)) as image:
             width, height = image.size
-            # Pillow's TIFF reader has already turned the size.
+            # Pillow's TIFF reader has already rotated the size.
             if image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
             return height, width
     except Exception:
-        # What has no readable head is read as a whole, which finds the right words for what is wrong.
+        # Without a readable header the file is read as a whole, which raises the right error.
         height, width, _ = read_image(source).shape
         return height, width
 
 
 def as_image(image: Any) -> NDArray[np.uint8]:
-    """An image however the caller has it, as RGB uint8 (H, W, 3).
+    """Convert a path, PIL image or array to RGB uint8 (H, W, 3).
 
     Parameters
     ----------
     image : str, Path, PIL image or uint8 array
         A file, an opened image, RGB of shape (H, W, 3) or grey of shape (H, W).
-        A colour array is returned as it is, without a copy where it is contiguous.
+        A contiguous colour array is returned without a copy.
 
     Raises
     ------
     ImageError
         When a file cannot be read.
     ValueError
-        When an array has another shape or type, or no pixels.
+        When an array has another shape or dtype, or no pixels.
     """
     if isinstance(image, str | os.PathLike):
         return read_image(image)
@@ -139,23 +139,23 @@ def as_image(image: Any) -> NDArray[np.uint8]:
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92, comment: bytes = b"") -> None:
-    """Write RGB uint8 (H, W, 3) in the format that the suffix names, whole or not at all.
+    """Write RGB uint8 (H, W, 3) in the format of the suffix, atomically.
 
     Parameters
     ----------
     path : str or Path
     image : uint8 array (H, W, 3)
     quality : int
-        Of JPEG and WebP, 1 to 100.
+        Quality of JPEG and WebP, 1 to 100.
     comment : bytes
-        What a JPEG file says of itself.
+        Comment of a JPEG file.
 
     Raises
     ------
     InputError
-        When the suffix is none of ``IMAGE_SUFFIXES``, or the image is too large for JPEG.
+        When the suffix is not in ``IMAGE_SUFFIXES``, or the image is too large for JPEG.
     ValueError
-        When ``image`` is no RGB uint8 array.
+        When ``image`` is not an RGB uint8 array.
     """
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -177,7 +177,7 @@ def is_drawing(path: str | Path) -> bool:
     try:
         with open(path, "rb") as file:
             return DRAWING in file.read(256)
-    except OSError:  # whoever reads the image says what is wrong with it
+    except OSError:  # reading the image will report the error
         return False
 
 
@@ -186,7 +186,7 @@ def _name(source: Source) -> str:
 
 
 def _seekable(source: Source) -> Source:
-    """The source itself, a file object wound back to its start."""
+    """The source itself; a file object is rewound to its start."""
     if not isinstance(source, str | os.PathLike):
         source.seek(0)
     return source
@@ -211,7 +211,7 @@ def _bytes(source: Source, name: str) -> bytes:
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """A Pillow image of any mode as RGB uint8 (H, W, 3), turned as its EXIF says."""
+    """Convert a Pillow image of any mode to RGB uint8 (H, W, 3), rotated by its EXIF orientation."""
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
@@ -226,7 +226,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _narrow(image: Image.Image) -> Image.Image:
-    """A grey image of 16 bit (modes I;16, I;16B and, in older Pillows, I) in 8 bit."""
+    """Convert a 16-bit grey image (modes I;16, I;16B and, in older Pillows, I) to 8 bit."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise ValueError(f"pixels from {values.min()} to {values.max()}; expected 8 or 16 bit")
@@ -234,7 +234,7 @@ def _narrow(image: Image.Image) -> Image.Image:
 
 
 def _is_misread(image: Image.Image) -> bool:
-    """Whether this is a TIFF of 16-bit colour in separate planes, whose bytes Pillow takes for 8-bit pixels."""
+    """Whether this is a TIFF of 16-bit colour in separate planes, which Pillow reads as 8-bit pixels."""
     if image.format != "TIFF":
         return False
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
@@ -242,10 +242,10 @@ def _is_misread(image: Image.Image) -> bool:
 
 
 def _read_with_opencv(data: bytes, name: str) -> NDArray[np.uint8]:
-    """TIFFs of kinds that Pillow does not know, or knows wrongly."""
+    """Read TIFFs that Pillow cannot read, or reads wrongly."""
     import cv2
 
-    # Without IMREAD_ANYDEPTH: OpenCV, too, mixes up planes of 16 bit, but the reduction to 8 bit is libtiff's own.
+    # Without IMREAD_ANYDEPTH: OpenCV also mixes up 16-bit planes, but libtiff itself converts them to 8 bit.
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ImageError(f"{name}: a TIFF that cannot be decoded; expected 8 or 16 bit")

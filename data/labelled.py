@@ -1,4 +1,4 @@
-"""Photographs labelled as a whole: what a classifier is trained and scored on.
+"""Photographs labelled as a whole: the training and test data of classifiers.
 
 A set is single-label (every image shows exactly one class, as in Caltech101) or
 multi-label (any number of classes, as in PASCAL VOC's classification task).
@@ -29,7 +29,7 @@ Box = tuple[float, float, float, float]
 
 
 def no_labels() -> Array:
-    """Labels of an image that shows none of the classes: int64 (0,)."""
+    """Empty labels, int64 (0,): the image shows none of the classes."""
     return np.zeros(0, np.int64)
 
 
@@ -44,10 +44,10 @@ class LabelledImage:
     labels : int64 array (K,)
         The classes shown, as indices into the set's ``class_names``.
     ignored : int64 array (L,)
-        Classes whose only objects in it are difficult: it counts neither as showing them nor as not showing them.
+        Classes of which the image shows only difficult objects: it is neither a positive nor a negative example.
     box : (x1, y1, x2, y2), optional
-        The region that is the example, in pixels of the displayed image, half-open; it may reach over the edge.
-        By default the whole photograph.
+        The region to use, in pixels of the displayed image, half-open; it may extend beyond the edge. By default the
+        whole photograph.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class LabelledImage:
     def image(self) -> NDArray[np.uint8]:
         """RGB uint8 (H, W, 3), read from the file at each use.
 
-        A region is rounded outwards to whole pixels and cut to the photograph; at least one pixel is left.
+        A region is rounded outwards to whole pixels and clipped to the photograph; at least one pixel remains.
 
         Raises
         ------
@@ -77,12 +77,12 @@ class LabelledImage:
 
     @property
     def name(self) -> str:
-        """The path, with the region where there is one: what messages call the example."""
+        """The path, and the region if there is one; used in messages."""
         return str(self.path) if self.box is None else f"{self.path} [{' '.join(f'{side:g}' for side in self.box)}]"
 
 
 def _inside(first: float, last: float, length: int) -> tuple[int, int]:
-    """An interval rounded outwards and cut to 0..``length``, at least 1 long."""
+    """Round an interval outwards and clip it to 0..``length``; its length is at least 1."""
     start = min(max(math.floor(first), 0), length - 1)
     return start, min(max(math.ceil(last), start + 1), length)
 
@@ -94,16 +94,17 @@ class LabelledImages:
     ----------
     images : sequence of LabelledImage
     class_names : sequence of str
-        What the images' labels index.
+        The names that labels index.
     multi_label : bool
         Whether an image may show any number of the classes, rather than exactly one.
     warnings : sequence of str
-        What was tolerated while reading, one line for each kind.
+        Problems tolerated while reading, one line for each kind.
 
     Raises
     ------
     ValueError
-        When class names repeat, a label is no index into them, or an image of a single-label set has not exactly one.
+        When class names repeat, a label is not a valid index, or an image of a single-label set has not exactly one
+        label.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class LabelledImages:
         return iter(self._images)
 
     def warning_lines(self) -> list[str]:
-        """What was tolerated while reading the set, one line for each kind."""
+        """Problems tolerated while reading the set, one line for each kind."""
         return list(self._warnings)
 
     @property
@@ -160,9 +161,9 @@ class LabelledImages:
 
     @property
     def targets(self) -> NDArray[np.int8]:
-        """What each image shows of each class, int8 (N, C): 1 the class, 0 nothing of it, -1 only difficult objects.
+        """Targets of each image and class, int8 (N, C): 1 shown, 0 not shown, -1 only difficult objects.
 
-        The last are left out of the training and of the scores of that class, as PASCAL VOC's classification task does.
+        As in PASCAL VOC's classification task, -1 is left out of the training and the scores of that class.
         """
         targets = np.zeros((len(self), len(self.class_names)), np.int8)
         for row, image in zip(targets, self._images, strict=True):
@@ -171,21 +172,21 @@ class LabelledImages:
         return targets
 
     def to_torch(self, transforms: Transforms | None = None) -> TorchClassification:
-        """The images and their classes as a data set of torch.
+        """Convert to a torch dataset of images and classes.
 
         Parameters
         ----------
         transforms : callable, optional
-            From an image and its target to both, such as a pipeline of :mod:`torchvision.transforms.v2`, which leaves
-            the target as it is. The image is a uint8 ``tv_tensors.Image`` (3, H, W).
+            Maps image and target to both, such as a pipeline of :mod:`torchvision.transforms.v2`, which leaves the
+            target unchanged. The image is a uint8 ``tv_tensors.Image`` (3, H, W).
 
         Returns
         -------
         torch.utils.data.Dataset
             Item i is ``(image, target)``. Without transforms the image is a float32 tensor (3, H, W), RGB from 0 to 1.
-            The target of a single-label image is its class, an int. That of a multi-label image is a float32 tensor
-            (C,) with the values of ``targets``: leave classes of -1 out of the loss. Photographs of different sizes
-            need a transform to one size, or its ``collate`` as the loader's ``collate_fn``.
+            The target of a single-label image is its class, an int. The target of a multi-label image is a float32
+            tensor (C,) with the values of ``targets``: leave classes of -1 out of the loss. Photographs of different
+            sizes need a transform to one size, or the dataset's ``collate`` as the loader's ``collate_fn``.
 
         Examples
         --------
@@ -210,12 +211,12 @@ class LabelledImages:
         return self._with([self._images[int(index)] for index in indices], self.class_names)
 
     def split(self, part: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
-        """A part of the images drawn at random, and the rest.
+        """Split the images at random into the rest and a held-out part.
 
         Parameters
         ----------
         part : float
-            The share to hold out, 0 to less than 1.
+            The fraction to hold out, 0 to less than 1.
         seed : int
 
         Returns
@@ -225,10 +226,10 @@ class LabelledImages:
 
         Notes
         -----
-        A single-label set is split class by class: as many as ``part`` of the whole set makes are held out (rounded),
-        each class's share rounded up or down, and at least one image of every class stays in the rest. Where
-        photographs with several regions do not fit, fewer are held out. Of a multi-label set at least one image stays.
-        (scikit-learn's StratifiedGroupKFold promises none of this.)
+        A single-label set is split class by class: the number held out is ``part`` of the whole set, rounded; each
+        class's share is rounded up or down, and at least one image of every class stays in the rest. If photographs
+        with several regions do not fit, fewer are held out. At least one image of a multi-label set stays.
+        (scikit-learn's StratifiedGroupKFold guarantees none of this.)
         """
         if not 0 <= part < 1:
             raise ValueError(f"part must be at least 0 and less than 1, got {part}")
@@ -249,7 +250,7 @@ class LabelledImages:
         return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
 
     def renamed(self, class_names: Sequence[str]) -> LabelledImages:
-        """The same images with labels that index another list of classes.
+        """The same images, with labels that index another list of classes.
 
         Raises
         ------
@@ -262,15 +263,15 @@ class LabelledImages:
         return self._relabelled(wanted)
 
     def only(self, class_names: Sequence[str]) -> LabelledImages:
-        """The set reduced to some of its classes, in the order given.
+        """Reduce the set to some of its classes, in the given order.
 
-        Images of other classes are left out of a single-label set; an image of a multi-label set loses its other
-        labels and stays, as one that shows none of the classes if none is left.
+        A single-label set loses the images of other classes. An image of a multi-label set stays and loses its other
+        labels; it may have none left.
 
         Raises
         ------
         InputError
-            When there is no such class, none is given or one is given twice.
+            When a class does not exist or is given twice, or none is given.
         """
         wanted = checked_classes(class_names)
         for name in wanted:
@@ -278,7 +279,7 @@ class LabelledImages:
         return self._relabelled(wanted)
 
     def _relabelled(self, class_names: tuple[str, ...]) -> LabelledImages:
-        """Labels by another list of classes, without those it does not have."""
+        """Map labels to another list of classes; drop labels that are not in it."""
         position = {name: index for index, name in enumerate(class_names)}
         new = np.array([position.get(name, -1) for name in self.class_names], np.int64)
         images = []
@@ -290,19 +291,19 @@ class LabelledImages:
         return self._with(images, class_names)
 
     def _with(self, images: list[LabelledImage], class_names: tuple[str, ...]) -> LabelledImages:
-        """A set of the same kind with other images, known to be right."""
+        """A set of the same kind with other images, which are not checked again."""
         part = copy(self)
         part._images, part.class_names = images, class_names
         return part
 
 
 def merged(parts: Sequence[LabelledImages]) -> LabelledImages:
-    """Several single-label sets as one; classes of the same name are one, in the order of their first appearance.
+    """Join single-label sets; classes of the same name are merged, in the order of their first appearance.
 
     Raises
     ------
     ValueError
-        When there is no set, or one is multi-label: what its images show of the others' classes is not known.
+        When there is no set, or one is multi-label: its images may show classes of the other sets, without a label.
     """
     if not parts or any(part.multi_label for part in parts):
         kinds = ", ".join("multi-label" if part.multi_label else "single-label" for part in parts)
@@ -314,7 +315,7 @@ def merged(parts: Sequence[LabelledImages]) -> LabelledImages:
 
 
 def _shares(counts: Array, part: float, rng: np.random.Generator) -> Array:
-    """How many of each stratum to hold out, int64: largest remainders first, equal ones in random order."""
+    """How many of each stratum to hold out, int64, by largest remainders; ties in random order."""
     # Rounded: 0.7 x 10 must be 7, not a little more.
     exact = np.round(part * counts, 9)
     limit = np.maximum(counts - 1, 0)
@@ -338,7 +339,7 @@ def _some(names: Sequence[str], most: int = 20) -> str:
 
 
 def described(images: LabelledImages) -> list[Any]:
-    """What a run may be resumed on: the same labels of the same files, as far as names, sizes and times tell."""
+    """Identify the set for resuming: labels, and each file's name, size and time."""
     found = []
     for image in images:
         stat = image.path.stat() if image.path.is_file() else None

@@ -1,4 +1,4 @@
-"""Where images labelled as a whole come from: a folder for each class, or a set of labelled objects."""
+"""Read images labelled as a whole: from a folder for each class, or from a detection dataset."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ def open_labelled(
     classes: Sequence[str] | None = None,
     crops: bool = False,
 ) -> LabelledImages:
-    """Folders and annotation files as one set of labelled images.
+    """Open folders and annotation files as one set of labelled images.
 
     Parameters
     ----------
     paths : sequence of str or Path
-        Each a folder with a folder for each class (:func:`class_folders`), a folder in VOC's layout (or the one
-        above it), or a COCO annotation file. Several become one single-label set.
+        Each is a folder with a folder for each class (:func:`class_folders`), a folder in VOC layout (or the one
+        above it), or a COCO annotation file. Several are joined to one single-label set.
     image_set : str, optional
-        Which image set of the folders in VOC's layout; the others have none.
+        The image set of folders in VOC layout.
     images : str or Path, optional
         The image folder of the COCO files.
     classes : sequence of str, optional
-        The classes wanted, in this order (:meth:`LabelledImages.only`).
+        The classes to use, in this order (:meth:`LabelledImages.only`).
     crops : bool
-        Take the labelled objects as single-label images (:func:`object_crops`), rather than the whole photographs
-        with all their labels (:func:`whole_images`).
+        Use the labelled objects as single-label images (:func:`object_crops`) instead of whole photographs with all
+        their labels (:func:`whole_images`).
 
     Raises
     ------
     InputError
-        When a path cannot be read as any of these, several are given of which one is multi-label, an option fits none
-        of them, a class is not known, or no image is left.
+        When a path is none of these, one of several sets is multi-label, an option applies to none of them, a class
+        is unknown, or no image is left.
 
     Examples
     --------
@@ -87,13 +87,13 @@ def open_labelled(
 
 
 def class_folders(folder: str | Path) -> LabelledImages:
-    """A folder that holds a folder for each class, as single-label images.
+    """Read a folder with a folder for each class, as single-label images.
 
     Parameters
     ----------
     folder : str or Path
-        The names of the folders in it are the classes, sorted; images may lie at any depth below them. Hidden files
-        and folders are passed over, class folders without an image left out with a warning.
+        The sorted names of its folders are the classes; images may be at any depth below them. Hidden files and
+        folders are skipped; class folders without an image are left out with a warning.
 
     Raises
     ------
@@ -125,10 +125,10 @@ def class_folders(folder: str | Path) -> LabelledImages:
 
 
 def whole_images(dataset: SampleList) -> LabelledImages:
-    """The photographs of a detection dataset as multi-label images.
+    """Convert the photographs of a detection dataset to multi-label images.
 
-    A class is shown where one of its objects is not difficult, and ignored where all of them are (PASCAL VOC's
-    classification task). Boxes are not used.
+    As in PASCAL VOC's classification task, an image shows a class if one of its objects is not difficult, and the
+    class is ignored if all of them are. Boxes are not used.
     """
     examples = []
     for sample in dataset:
@@ -139,16 +139,16 @@ def whole_images(dataset: SampleList) -> LabelledImages:
 
 
 def object_crops(dataset: SampleList, context: float = 0.1, min_side: float = 16) -> LabelledImages:
-    """The objects of a detection dataset as single-label images, in their order; difficult ones are left out.
+    """Convert the objects of a detection dataset to single-label images, in order; difficult ones are left out.
 
     Parameters
     ----------
     dataset : SampleList
     context : float
-        Share of its width and height that a box is grown by on each side. Beyond the photograph there is nothing:
-        the image is cut to it when it is read.
+        Fraction of its width and height added to a box on each side. The region is clipped to the photograph when
+        the image is read.
     min_side : float
-        Boxes with a side of fewer pixels, before they are grown, are left out with a warning.
+        Boxes with a shorter side (in pixels, without the context) are left out with a warning.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _open(path: Path, image_set: str | None, images: str | Path | None, crops: b
 
 
 def _holds_boxes(path: Path) -> bool:
-    """Whether this is a file or a folder in VOC's layout (or above one), complete or not, rather than class folders."""
+    """Whether this is a file, or a folder in VOC layout (or above one), even if incomplete; not class folders."""
     if not path.is_dir():
         return True
     return any((folder / "ImageSets").is_dir() for folder in (path, *path.iterdir())) or (path / "JPEGImages").is_dir()

@@ -1,4 +1,4 @@
-"""Memory that is free, given back to the system."""
+"""Return free memory to the system."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import itertools
 from collections.abc import Callable
 from functools import cache
 
-#: Images between two returns.
+#: Number of images between two returns.
 EVERY = 25
 
 _images = itertools.count(1)
 
 
 def after_image() -> None:
-    """Call it once for each image worked on: every now and then what is free goes back to the system.
+    """Return free memory to the system once in every ``EVERY`` calls; call it after each image.
 
-    glibc keeps what a program frees for its next wish. Blocks of some megabytes, as large as the image at hand, leave
-    its heap in pieces too small for the next image: gigabytes of them after a thousand.
+    glibc keeps freed memory for later. Blocks of some megabytes, of different sizes for each image, fragment its heap
+    into pieces too small for the next image: gigabytes after a thousand images.
     """
     if next(_images) % EVERY == 0:
         _trim()(0)
@@ -25,8 +25,8 @@ def after_image() -> None:
 
 @cache
 def _trim() -> Callable[[int], object]:
-    """``malloc_trim`` of glibc; elsewhere, something that does nothing."""
+    """``malloc_trim`` of glibc; without glibc, a function that does nothing."""
     try:
         return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library; Windows, which has no library None
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows, where CDLL(None) fails
         return lambda pad: None

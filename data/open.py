@@ -1,4 +1,4 @@
-"""Opening what the command line calls DATASET."""
+"""Open a detection dataset: DATASET on the command line."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def open_dataset(
     images: str | Path | None = None,
     classes: Sequence[str] | None = None,
 ) -> VOCDataset | COCODataset:
-    """A folder in VOC's layout or a COCO annotation file as a dataset.
+    """Open a folder in VOC layout or a COCO annotation file as a dataset.
 
     Parameters
     ----------
     dataset : str or Path
         The folder (or the one above it), or the ``.json`` file.
     image_set : str, optional
-        Which of the folder's image sets; a COCO file is one set by itself and takes none.
+        The folder's image set; a COCO file is a single set and takes none.
     images : str or Path, optional
         The image folder of a COCO file.
     classes : sequence of str, optional
-        The classes wanted, in this order.
+        The classes to use, in this order.
 
     Raises
     ------
     InputError
-        When there is no such dataset, or the set or the image folder is missing or out of place.
+        When there is no such dataset, or the image set or image folder is missing or does not apply.
     """
     path = Path(dataset)
     if not path.exists():

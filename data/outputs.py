@@ -1,4 +1,4 @@
-"""Results never go onto what they were made from: the checks of every command that writes."""
+"""Checks that commands never write over their inputs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ _LABELS = ("Annotations", "ImageSets/Main")
 
 
 def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
-    """Refuse results that would take the place of an input.
+    """Refuse to write results over an input.
 
     Parameters
     ----------
     outputs : iterable of str or Path
-        The files that are going to be written.
+        The files to write.
     inputs : iterable of str or Path
-        The files that are going to be read. They are gone through only when one of the outputs is there already: a
-        file that is not there is no input.
+        The files to read. They are only iterated if one of the outputs exists: a missing file is not an input.
 
     Raises
     ------
     InputError
-        When an output is the same file as an input, by whatever name: a link, a hard link, another spelling on a
-        file system that does not tell capitals from small letters.
+        When an output is the same file as an input, under any name: a link, a hard link, another spelling on a
+        case-insensitive file system.
     """
     there: dict[tuple[int, int], str | Path] = {}
     for path in outputs:
@@ -49,10 +48,10 @@ def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -
 
 
 def files_named(argument: str | Path) -> Iterator[str | Path]:
-    """The files that an argument of a command stands for, so far as they can be inputs.
+    """The files that an argument of a command refers to and that can be inputs.
 
-    Of a folder these are its images, in VOC's layout also its labels; what else lies in it may well be earlier results.
-    A name of a model that the package carries, a pattern, and a text that is no file at all are allowed.
+    For a folder these are its images and, in VOC layout, its labels; other files in it may be earlier results. The
+    argument may also be the name of a bundled model, a pattern or any other text.
     """
     path = Path(argument)
     if path.is_dir():
@@ -65,12 +64,12 @@ def files_named(argument: str | Path) -> Iterator[str | Path]:
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder for results, and see that files can be written in it, before long work is done for them.
+    """Make a folder for results and check that files can be written in it, before long work starts.
 
     Raises
     ------
     InputError
-        When it cannot be made or written.
+        When it cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,10 +79,10 @@ def make_writable(folder: Path) -> None:
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
-    """What tells a file from all others, links followed; None when there is none."""
+    """Identity of a file, after following links; None if the file does not exist."""
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a text with a zero in it
+    except (OSError, ValueError):  # ValueError: a text with a null character
         return None
     return found.st_dev, found.st_ino
 

@@ -1,7 +1,7 @@
-"""Saying how far a job is: a bar on a terminal, a few plain lines elsewhere, and messages.
+"""Report progress: a bar on a terminal, a few plain lines elsewhere, and messages.
 
-Lines and messages go to the logger ``sppnet``, where a program that uses the package decides what becomes of them.
-:func:`messages_on_stderr` is what the command line decides.
+Lines and messages go to the logger ``sppnet``, so a program that uses the package decides what to do with them. The
+command line uses :func:`messages_on_stderr`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet: bool = False) -> Iterator[Item]:
-    """The items of ``iterable``, while saying how many have gone by and how long the rest will take.
+    """Iterate over ``iterable`` and show how many items are done and the estimated time left.
 
     Parameters
     ----------
     iterable : iterable
     label : str
-        What is going on, such as "proposals".
+        Name of the task, such as "proposals".
     total : int, optional
-        How many items there are; ``len(iterable)`` where that is known.
+        Number of items; by default ``len(iterable)`` if that is known.
     quiet : bool
-        Say nothing.
+        Show nothing.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
@@ -49,24 +49,24 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
 
 
 def log(message: str, quiet: bool = False) -> None:
-    """Tell the logger ``sppnet`` what is going on, unless the caller wants quiet."""
+    """Log progress to the logger ``sppnet``, unless ``quiet``."""
     if not quiet:
         LOGGER.info(message)
 
 
 def warn(message: str) -> None:
-    """Tell the logger ``sppnet`` what failed or needs a look, which a wish for quiet does not silence."""
+    """Log a failure or a warning to the logger ``sppnet``, even in quiet runs."""
     LOGGER.warning(message)
 
 
 @contextmanager
 def messages_on_stderr(quiet: bool = False) -> Iterator[None]:
-    """In this block the logger's messages are plain lines on stderr, above a running bar rather than through it.
+    """In this block the logger's messages are plain lines on stderr, above a progress bar if one is shown.
 
     Parameters
     ----------
     quiet : bool
-        Only what failed or needs a look.
+        Only failures and warnings.
     """
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -79,7 +79,7 @@ def messages_on_stderr(quiet: bool = False) -> Iterator[None]:
     handler = _Lines()
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
-    LOGGER.propagate = False  # or a library that sets up Python's logging would have every line written twice
+    LOGGER.propagate = False  # else every line appears twice if a library sets up Python's logging
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", MisuseWarning)
@@ -91,7 +91,7 @@ def messages_on_stderr(quiet: bool = False) -> Iterator[None]:
 
 
 class _Lines(logging.Handler):
-    """Messages alone, on what is stderr at that time."""
+    """Writes messages only, to the current stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
@@ -105,7 +105,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def notice_if_slow(message: str, quiet: bool = False, seconds: float = 1.5) -> Iterator[None]:
-    """Log ``message`` when the block is not done after ``seconds``: a wait that is usually too short to speak of."""
+    """Log ``message`` if the block takes longer than ``seconds``; for waits that are usually too short to mention."""
     timer = Timer(seconds, log, [message, quiet])
     timer.daemon = True
     timer.start()
@@ -116,7 +116,7 @@ def notice_if_slow(message: str, quiet: bool = False, seconds: float = 1.5) -> I
 
 
 def _lines(iterable: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
-    """A line every few seconds, for logs that are read later, and one at the end of a job that took long enough."""
+    """Log a line every few seconds, and one at the end if the job took long enough."""
     start = last = time.monotonic()
     done = 0
     for item in iterable:

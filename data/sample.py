@@ -1,4 +1,4 @@
-"""One labelled photograph, and what a dataset is."""
+"""Labelled photographs and datasets of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sample:
     Attributes
     ----------
     id : str
-        Unique in its dataset; for VOC the name in the image set.
+        Unique in its dataset; for VOC, the name in the image set.
     path : Path
         The image file.
     boxes : float32 array (N, 4)
@@ -35,7 +35,7 @@ class Sample:
     labels : int64 array (N,)
         Indices into the dataset's ``class_names``.
     difficult : bool array (N,)
-        Objects that neither count as found nor as missed.
+        Objects that count neither as found nor as missed.
     """
 
     id: str
@@ -73,15 +73,15 @@ class Dataset(Protocol):
 
 
 class SampleList:
-    """A dataset whose samples are all known: what the readers of labelled data return.
+    """A dataset with a list of samples; the readers of labelled data return it.
 
     Parameters
     ----------
     samples : sequence of Sample
     class_names : tuple of str
-        What the samples' labels index.
+        The names that labels index.
     tally : Tally, optional
-        What was tolerated while reading.
+        Problems tolerated while reading.
     """
 
     def __init__(self, samples: Sequence[Sample], class_names: tuple[str, ...], tally: Tally | None = None) -> None:
@@ -91,11 +91,11 @@ class SampleList:
 
     @property
     def warnings(self) -> dict[str, int]:
-        """What was tolerated while reading the whole set, and how often."""
+        """Problems tolerated while reading the whole set, and their counts."""
         return dict(self._tally.counts)
 
     def warning_lines(self) -> list[str]:
-        """One line for each kind of warning, with its count and the first file it was met in."""
+        """One line for each kind of warning, with its count and the first file."""
         return self._tally.lines()
 
     def __len__(self) -> int:
@@ -110,20 +110,20 @@ class SampleList:
     def to_torch(
         self, transforms: Transforms | None = None, first_label: int = 1, difficult: bool = True
     ) -> TorchDetection:
-        """The photographs and boxes in the form that torchvision's detectors and its detection references take.
+        """Convert to a torch dataset in the format of torchvision's detectors and its detection references.
 
         Parameters
         ----------
         transforms : callable, optional
-            From an image and its target to both, such as a pipeline of :mod:`torchvision.transforms.v2`. It is given
-            the image as a uint8 ``tv_tensors.Image`` (3, H, W) and the boxes as ``tv_tensors.BoundingBoxes``, so that
-            v2's transforms move the boxes with the image. What it returns is what a loader gets.
+            Maps image and target to both, such as a pipeline of :mod:`torchvision.transforms.v2`. The image is a
+            uint8 ``tv_tensors.Image`` (3, H, W) and the boxes are ``tv_tensors.BoundingBoxes``, so that v2's
+            transforms move the boxes with the image. The loader gets its result.
         first_label : int
-            The label of the first class: 1, as torchvision's detectors keep 0 for the background, or 0 for models
+            The label of the first class: 1 for torchvision's detectors, where 0 is the background, or 0 for models
             without a background class.
         difficult : bool
-            Whether difficult objects (COCO's crowds) are among the targets. Most losses know nothing of
-            ``iscrowd``: leave them out for training.
+            Whether to include difficult objects (COCO's crowds). Most losses ignore ``iscrowd``: leave these objects
+            out for training.
 
         Returns
         -------
@@ -131,8 +131,8 @@ class SampleList:
             Item i is ``(image, target)``. Without transforms the image is a float32 tensor (3, H, W), RGB from 0 to 1.
             The target is a dict: ``boxes`` float32 (N, 4), x1 y1 x2 y2 in pixels, half-open; ``labels`` int64 (N,);
             ``image_id`` int, COCO's or else i; ``area`` float32 (N,) of the boxes before any transforms; ``iscrowd``
-            int64 (N,), 1 for difficult objects. An image without objects keeps shapes (0, 4) and (0,). It can be sent
-            to a loader's workers when ``transforms`` can. Its ``collate`` is the loader's ``collate_fn``.
+            int64 (N,), 1 for difficult objects. An image without objects has shapes (0, 4) and (0,). Workers of a
+            loader can use the dataset if ``transforms`` can be pickled. Pass its ``collate`` as ``collate_fn``.
 
         Examples
         --------
@@ -157,23 +157,23 @@ class SampleList:
         return TorchDetection(self._samples, self._image_numbers(), transforms, first_label, difficult)
 
     def _image_numbers(self) -> list[int]:
-        """What a target calls each image."""
+        """``image_id`` of each image in targets."""
         return list(range(len(self)))
 
     def subset(self: SomeList, indices: Sequence[int] | NDArray[Any]) -> SomeList:
-        """The samples at ``indices``, in that order, as a dataset of the same kind and classes."""
+        """The samples at ``indices``, in that order, as a dataset of the same type and classes."""
         part = copy(self)
         part._samples = [self._samples[int(index)] for index in indices]
         return part
 
 
 def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes a user asks for, in the order given.
+    """Check the classes that a user requests; keeps their order.
 
     Raises
     ------
     InputError
-        When there is none, one is empty or one is named twice.
+        When there is none, or one is empty or repeated.
     """
     if isinstance(classes, str) or not classes or not all(classes) or len(set(classes)) < len(classes):
         raise InputError(f"classes are {classes!r}; expected one or more different names")

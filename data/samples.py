@@ -1,4 +1,4 @@
-"""Photographs that are on every machine with this package: those that scikit-image, which it needs, brings along."""
+"""Sample photographs, which come with scikit-image, a requirement of this package."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from .errors import InputError
 
-# All of them, for measuring; the motorcycle, of the Middlebury stereo benchmark, comes without a stated licence.
+# All photographs, for measuring; the motorcycle, of the Middlebury stereo benchmark, has no stated licence.
 _NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
-# Those that may be shown, changed or not, by what ``skimage.data`` says of each.
+# Photographs that may be shown, changed or not, according to ``skimage.data``.
 _FREE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 
 def sample_photographs() -> list[Path]:
-    """The files of five photographs, to measure with.
+    """Files of five photographs for measurements.
 
     Raises
     ------
@@ -26,10 +26,10 @@ def sample_photographs() -> list[Path]:
 
 
 def free_photographs() -> list[Path]:
-    """The files of those photographs whose licences allow results to be drawn on them and shown.
+    """Files of the photographs whose licences allow drawing results on them and showing them.
 
-    By the documentation of ``skimage.data``: an astronaut (by NASA, public domain), Chelsea the cat (by Stefan van der
-    Walt, CC0), a cup of coffee (by Rachel Michetti, CC0) and a rocket (by SpaceX, public domain).
+    According to the documentation of ``skimage.data``: an astronaut (NASA, public domain), Chelsea the cat (Stefan van
+    der Walt, CC0), a cup of coffee (Rachel Michetti, CC0) and a rocket (SpaceX, public domain).
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """Generated scenes: photograph-like images of textured shapes with exact labels.
 
-They stand in for a data set where none may be assumed: in tests, examples and a first
-try. A class is a shape with its texture (a striped disc, a chequered box, a spotted star,
-a ringed triangle); size, proportions, tilt, colours, light and surroundings are drawn at
-random, so neither colour nor place gives a class away.
+They replace a real dataset in tests, examples and first experiments. A class is a shape with
+its texture (a striped disc, a chequered box, a spotted star, a ringed triangle). Size,
+proportions, tilt, colours, light and surroundings are random, so neither colour nor position
+reveals the class.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .voc import write_annotation
 
 Rng = np.random.Generator
 
-# An object of which others cover more than the first part is hard to tell; more than the second, and it is gone.
+# An object is difficult if others cover more than the first fraction of it, and dropped above the second.
 _DIFFICULT_ABOVE = 0.6
 _DROPPED_ABOVE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A generated image and what is in it.
+    """A generated image and its labelled objects.
 
     Attributes
     ----------
@@ -59,19 +59,19 @@ def make_scenes(
     size: tuple[int, int] = (240, 320),
     classes: Sequence[str] | None = None,
 ) -> Path:
-    """Write generated scenes as a data set in VOC's layout.
+    """Write generated scenes as a dataset in VOC layout.
 
     Parameters
     ----------
     root : str or Path
         The folder to write; its ``JPEGImages/`` and so on are made.
     counts : mapping of str to int
-        How many scenes for each image set, such as ``{"train": 60, "val": 30}``.
+        Number of scenes of each image set, such as ``{"train": 60, "val": 30}``.
     seed : int
-        A scene depends on the seed, its set and its number alone: the same call writes the same
-        bytes, and a larger count leaves earlier scenes as they are.
+        A scene depends only on the seed, its set and its number: the same call writes the same
+        bytes, and a larger count does not change earlier scenes.
     size : (height, width)
-        About how large scenes are; each differs a little, and some stand upright.
+        Approximate size of scenes; each differs a little, and some are in portrait format.
     classes : sequence of str, optional
         Some of ``CLASSES``; by default all.
 
@@ -83,7 +83,7 @@ def make_scenes(
     Raises
     ------
     InputError
-        When a class is none of ``CLASSES``, or the folder has a list of one of these sets that is not of scenes.
+        When a class is not in ``CLASSES``, or the folder has a list of one of these sets that is not of scenes.
     """
     root = Path(root)
     names = CLASSES if classes is None else tuple(classes)
@@ -112,7 +112,7 @@ def make_scenes(
 
 
 def _refuse_other_labels(path: Path, image_set: str) -> None:
-    """Refuse to write over the list of a data set that was not generated."""
+    """Refuse to write over the list of a dataset that was not generated."""
     if path.is_file():
         ours = re.compile(rf"{re.escape(image_set)}_\d+")
         others = [id for id in path.read_text("utf-8", "replace").split() if not ours.fullmatch(id)]
@@ -126,9 +126,9 @@ def draw_scene(rng: Rng, size: tuple[int, int] = (240, 320), classes: Sequence[s
     Parameters
     ----------
     rng : numpy Generator
-        Decides everything.
+        The only source of randomness.
     size : (height, width)
-        Of the image, in pixels; at least 32 each.
+        Size of the image in pixels; at least 32 each.
     classes : sequence of str, optional
         Some of ``CLASSES``; by default all.
     """
@@ -207,7 +207,7 @@ CLASSES = tuple(_LOOKS)
 
 @dataclass(frozen=True)
 class _Thing:
-    """Where an object lies: centre, half sizes (pixels) and tilt (radians)."""
+    """Position of an object: centre, half sizes (pixels) and tilt (radians)."""
 
     x: float
     y: float
@@ -217,7 +217,7 @@ class _Thing:
 
 
 def _place(rng: Rng, owner: Array) -> _Thing:
-    """A place for the next object; of several the one that covers least of what is there, most of the time."""
+    """Choose a position for the next object: of several, usually the one that covers the fewest object pixels."""
     height, width = owner.shape
     tries = [_random_thing(rng, height, width) for _ in range(6)]
     if rng.random() < 0.15:
@@ -228,7 +228,7 @@ def _place(rng: Rng, owner: Array) -> _Thing:
 def _random_thing(rng: Rng, height: int, width: int) -> _Thing:
     half = 0.5 * min(height, width) * math.exp(rng.uniform(math.log(0.22), math.log(0.7)))
     stretch = math.exp(rng.uniform(-0.3, 0.3))
-    # Centres keep clear of the edge by part of the size: some objects are cut by it, none is a mere sliver.
+    # Centres keep a distance from the edge: it cuts some objects, but never leaves only a sliver.
     margin = half * rng.uniform(0.6, 1.1)
     x = rng.uniform(min(margin, width / 2), max(width - margin, width / 2))
     y = rng.uniform(min(margin, height / 2), max(height - margin, height / 2))
@@ -242,7 +242,7 @@ def _occupied(owner: Array, thing: _Thing) -> int:
 
 
 def _paint(rng: Rng, canvas: Array, name: str, thing: _Thing) -> Array:
-    """Paint an object onto the canvas, with its shadow; its pixels as a bool array (H, W)."""
+    """Paint an object and its shadow onto the canvas; returns the object's pixels as a bool array (H, W)."""
     softness = 0.06 * (thing.half_width + thing.half_height)
     whole = np.zeros(canvas.shape[:2], bool)
     window = _window(thing, 4 * softness + 2, whole)
@@ -254,7 +254,7 @@ def _paint(rng: Rng, canvas: Array, name: str, thing: _Thing) -> Array:
     shape, texture = _LOOKS[name]
     inside = shape(u, v)
 
-    # Patterns finer than about six pixels a cycle would be lost in the blur.
+    # The blur would remove patterns finer than about six pixels a cycle.
     finest = min(thing.half_width, thing.half_height) / 6
     wave = np.clip(0.5 + 2.5 * texture(u, v, min(rng.uniform(1.8, 3.2), finest)), 0, 1)[..., None]
     dark, light = _two_colours(rng)
@@ -276,7 +276,7 @@ def _paint(rng: Rng, canvas: Array, name: str, thing: _Thing) -> Array:
 
 
 def _window(thing: _Thing, margin: float, image: Array) -> tuple[slice, slice]:
-    """The part of the image that holds an object however it is tilted, and ``margin`` pixels around it."""
+    """The part of the image that contains an object at any tilt, plus ``margin`` pixels."""
     height, width = image.shape
     reach = math.hypot(thing.half_width, thing.half_height) + margin
     rows = slice(max(0, int(thing.y - reach)), min(height, int(thing.y + reach) + 1))
@@ -295,7 +295,7 @@ def _two_colours(rng: Rng) -> tuple[Array, Array]:
 
 
 def _visible(owner: Array, extents: Sequence[int]) -> tuple[Array, Array, Array]:
-    """Boxes of what can be seen, the objects (indices) they belong to, and which of them are difficult."""
+    """Boxes of the visible parts, the indices of their objects, and which of them are difficult."""
     boxes, kept, difficult = [], [], []
     for index, extent in enumerate(extents):
         rows, columns = np.nonzero(owner == index)
@@ -323,7 +323,7 @@ def _clouds(rng: Rng, height: int, width: int, grain: float, strength: float = 1
 
 
 def _background(rng: Rng, height: int, width: int) -> Array:
-    """Clouds of three colours and clutter that belongs to no class; float32 (H, W, 3)."""
+    """Clouds of three colours, and clutter of no class; float32 (H, W, 3)."""
     base, second, third = rng.uniform(30, 220, (3, 3)).astype(np.float32)
     canvas = np.broadcast_to(base, (height, width, 3)).copy()
     for colour, grain in ((second, 0.5), (third, 0.15)):
@@ -336,7 +336,7 @@ def _background(rng: Rng, height: int, width: int) -> Array:
 
 
 def _clutter(rng: Rng, canvas: Array) -> None:
-    """A stroke, a crooked patch or a soft blob, painted onto the canvas."""
+    """Paint a stroke, a crooked patch or a soft blob onto the canvas."""
     height, width = canvas.shape[:2]
     colour = rng.uniform(10, 245, 3).astype(np.float32)
     kind = rng.integers(3)
@@ -363,7 +363,7 @@ def _clutter(rng: Rng, canvas: Array) -> None:
 
 
 def _photograph(rng: Rng, canvas: Array) -> NDArray[np.uint8]:
-    """What a camera makes of the canvas: uneven light, contrast, a touch of blur, noise."""
+    """Simulate a camera: uneven light, contrast, slight blur, noise."""
     height, width = canvas.shape[:2]
     light = 1 + _clouds(rng, height, width, width, rng.uniform(0, 0.2))
     image = canvas * light[..., None]

@@ -1,4 +1,4 @@
-"""Content keys and files that are either whole or absent: what caches and resumable work rest on."""
+"""Content keys and atomic files, for caches and resumable work."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def file_key(path: str | Path) -> str:
 def content_key(*parts: Any) -> str:
     """A key of 32 hex digits for JSON-like parts (dict keys sorted) and bytes.
 
-    Two calls agree exactly when their parts agree, so an entry made under other
-    options is never found under these.
+    Two calls return the same key only if their parts are equal, so options never find an
+    entry that was made with other options.
     """
     state = hashlib.sha256()
     for part in parts:
@@ -42,19 +42,19 @@ def content_key(*parts: Any) -> str:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; moved onto it when the block ends well, removed otherwise.
+    """Give a temporary path beside ``path``; move it to ``path`` if the block succeeds, remove it otherwise.
 
-    A process killed inside the block leaves ``path`` as it was.
+    A process killed inside the block leaves ``path`` unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Part of the name says whose a file is that a killed process left; all of it could be too long with what is added.
+    # Part of the name identifies a file that a killed process left; with the additions the whole could be too long.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:20]}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private; what we leave behind follows the user's umask like any other file.
+        # mkstemp makes files private; our files should follow the user's umask like any other file.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -64,29 +64,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` in UTF-8, whole or not at all."""
+    """Write ``text`` in UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all."""
+    """Write ``value`` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 class Checkpoint:
-    """Named arrays of one stage in one file; written whole, found again only under the same key."""
+    """Named arrays of one stage in one file; written atomically, found only with the same key."""
 
     def __init__(self, folder: str | Path, stage: str, key: str):
         self.path = Path(folder) / f"{stage}-{key}.npz"
 
     def save(self, arrays: dict[str, Array]) -> None:
-        """Replace what was kept."""
+        """Save the arrays, replacing earlier ones."""
         with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def load(self) -> dict[str, Array] | None:
-        """What was kept, or None; a damaged file counts as none."""
+        """The saved arrays, or None; a damaged file counts as none."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 return dict(file)

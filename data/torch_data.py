@@ -1,4 +1,4 @@
-"""Our data sets in torch's form, with torchvision's targets: what ``to_torch`` of a data set returns."""
+"""Torch datasets with torchvision's targets, as returned by ``to_torch``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from .arrays import Array
 
-#: From an image and its target to both, as torchvision's ``transforms`` arguments are called.
+#: Maps an image and its target to both, like torchvision's ``transforms`` arguments.
 Transforms = Callable[[Any, Any], tuple[Any, Any]]
 
 
@@ -31,7 +31,7 @@ class _Sample(_Photograph, Protocol):
 
 
 class TorchImages(Dataset[tuple[Any, Any]]):
-    """Pairs of an image and its target for a :class:`torch.utils.data.DataLoader`; the base of the two kinds."""
+    """Pairs of image and target for a :class:`torch.utils.data.DataLoader`; the common base class."""
 
     def __init__(self, samples: Sequence[_Photograph], transforms: Transforms | None) -> None:
         self.samples = samples
@@ -42,7 +42,7 @@ class TorchImages(Dataset[tuple[Any, Any]]):
 
     @staticmethod
     def collate(batch: Sequence[tuple[Any, Any]]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Pairs as a tuple of images and a tuple of targets: photographs differ in size, so they cannot be stacked.
+        """Return a tuple of images and a tuple of targets: photographs differ in size, so they cannot be stacked.
 
         Pass it as the loader's ``collate_fn``.
         """
@@ -51,7 +51,7 @@ class TorchImages(Dataset[tuple[Any, Any]]):
 
 
 class TorchDetection(TorchImages):
-    """Photographs with boxes, in the form of torchvision's detection references; see :meth:`.SampleList.to_torch`.
+    """Photographs with boxes, in the format of torchvision's detection references; see :meth:`.SampleList.to_torch`.
 
     Parameters
     ----------
@@ -125,5 +125,5 @@ class TorchClassification(TorchImages):
 
 
 def _channels_first(image: NDArray[Any]) -> Tensor:
-    """RGB uint8 (H, W, 3) as a contiguous uint8 tensor (3, H, W)."""
+    """Convert RGB uint8 (H, W, 3) to a contiguous uint8 tensor (3, H, W)."""
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()

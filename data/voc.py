@@ -1,9 +1,9 @@
-"""PASCAL VOC's layout: ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/SET.txt``.
+"""Datasets in PASCAL VOC layout: ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/SET.txt``.
 
-Reading is forgiving where annotation tools differ (fields left out, coordinates with
-fractions, other image formats, boxes over the edge; all of it counted) and strict where
-a guess would spoil the training (files that are missing or are no XML, ids that leave
-the folder, numbers that are none).
+Reading tolerates differences between annotation tools (missing fields, fractional
+coordinates, other image formats, boxes beyond the edge) and counts them. It is strict where
+a guess would harm the training (missing files, invalid XML, ids that point outside the
+folder, invalid numbers).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _PARTS = ("JPEGImages", "Annotations", "ImageSets/Main")
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What one annotation file says.
+    """Content of one annotation file.
 
     Attributes
     ----------
     filename : str
-        The image's name as written, '' where it is left out.
+        The image's name as written, '' if it is missing.
     size : (height, width) or None
-        As written; None where it is left out or not positive.
+        As written; None if it is missing or not positive.
     names : tuple of str
         The objects' classes.
     boxes : float64 array (N, 4)
-        x1, y1, x2, y2, 0-based, half-open, exactly as written (not cut to the image).
+        x1, y1, x2, y2, 0-based, half-open, exactly as written (not clipped to the image).
     difficult : bool array (N,)
     """
 
@@ -54,27 +54,27 @@ class Annotation:
 
 
 class VOCDataset(SampleList):
-    """The photographs of one image set in VOC's layout, with their labelled objects.
+    """The photographs of one image set in VOC layout, with their labelled objects.
 
     Parameters
     ----------
     root : str or Path
-        The folder that holds ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/``, or the
-        folder above it, when one such folder lies there (``VOCdevkit`` above ``VOC2007``).
+        The folder with ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/``, or the folder
+        above it, if it contains one such folder (``VOCdevkit`` above ``VOC2007``).
     image_set : str
         The name of a list in ``ImageSets/Main``, without ``.txt``.
     classes : sequence of str, optional
-        The classes wanted, in this order; objects of others are left out. By default all
-        that the set's annotations hold, sorted.
+        The classes to use, in this order; objects of other classes are left out. By default
+        all classes of the set's annotations, sorted.
 
     Attributes
     ----------
     class_names : tuple of str
     root : Path
-        The folder that holds the three folders.
+        The folder that contains the three folders.
     image_set : str
     warnings : dict of str to int
-        What was tolerated, and how often; :meth:`warning_lines` gives an example of each.
+        Tolerated problems and their counts; :meth:`warning_lines` gives an example of each.
 
     Raises
     ------
@@ -83,9 +83,9 @@ class VOCDataset(SampleList):
 
     Notes
     -----
-    Everything but the pixels is read here, so mistakes show at once. A box is taken to be
-    one of the displayed image. A box whose corners fall on the same column or row of pixels
-    is what a click without a drag leaves behind, and is dropped with the boxes without area.
+    Everything except the pixels is read here, so errors appear at once. Boxes refer to the
+    displayed image. A box whose corners are on the same column or row of pixels (a click
+    without a drag) is dropped like a box without area.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class VOCDataset(SampleList):
 
 
 def find_voc_root(root: str | Path) -> Path:
-    """The folder in VOC's layout: ``root`` itself or the only one right below it.
+    """Find the folder in VOC layout: ``root`` itself, or the only one directly below it.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def find_voc_root(root: str | Path) -> Path:
 
 
 def image_sets(root: str | Path) -> list[str]:
-    """The names of the image sets that a folder in VOC layout has, sorted."""
+    """Names of the image sets of a folder in VOC layout, sorted."""
     return sorted(path.stem for path in (find_voc_root(root) / "ImageSets/Main").glob("*.txt"))
 
 
@@ -149,13 +149,13 @@ def read_annotation(path: str | Path) -> Annotation:
     Raises
     ------
     InputError
-        When the file is missing or no VOC annotation; the message names it.
+        When the file is missing or not a VOC annotation; the message names it.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: annotation cannot be read ({error.strerror or error})") from None
-    # An entity can unfold into gigabytes, and no annotation tool writes one. (UTF-16 puts zeros between the letters.)
+    # An entity can expand to gigabytes, and no annotation tool writes one. (UTF-16 has zeros between the letters.)
     if b"<!ENTITY" in data.replace(b"\0", b""):
         raise InputError(f"{path}: declares XML entities; expected a plain VOC annotation")
     try:
@@ -183,7 +183,7 @@ def write_annotation(
     names: Sequence[str],
     difficult: Sequence[bool] | NDArray[Any] | None = None,
 ) -> None:
-    """Write one VOC annotation file; :func:`read_annotation` gives back the same boxes.
+    """Write one VOC annotation file; :func:`read_annotation` returns the same boxes.
 
     Parameters
     ----------
@@ -192,13 +192,13 @@ def write_annotation(
     filename : str
         The image's name.
     size : (height, width)
-        The displayed image's size.
+        Size of the displayed image.
     boxes : (N, 4) array
         x1, y1, x2, y2, 0-based, half-open.
     names : sequence of N str
         The objects' classes.
     difficult : sequence of N bool, optional
-        None are, by default.
+        By default no object is difficult.
     """
     corners = to_voc(boxes, np.float64)
     difficult = [False] * len(corners) if difficult is None else difficult
@@ -246,9 +246,9 @@ def _read_image_set(root: Path, image_set: str, tally: Tally) -> list[str]:
 
 
 def _id_of_line(line: str, root: Path, path: Path) -> str:
-    """The id that a line names; sets of one class put ``1``, ``-1`` or ``0`` behind it."""
+    """The id in a line; sets of one class append ``1``, ``-1`` or ``0``."""
     flagged = re.fullmatch(r"(.*\S)\s+(?:-1|0|\+?1)", line)
-    # "cup 1" may be a flagged "cup" or a name with a blank in it: the annotation decides.
+    # "cup 1" may be a flagged "cup" or a name with a space: the annotation decides.
     if flagged and not (root / "Annotations" / f"{line}.xml").is_file():
         line = flagged[1]
     inside_folder(root / "JPEGImages", line, path)
@@ -256,14 +256,14 @@ def _id_of_line(line: str, root: Path, path: Path) -> str:
 
 
 class _ImageFiles:
-    """Finds the image of an id; a folder is listed once, not asked about each suffix of each image."""
+    """Finds the image of an id; lists each folder once instead of testing every suffix of every image."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._listings: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, id: str, filename: str) -> Path:
-        """The id's ``.jpg``, else the file the annotation names, else the id with any image suffix."""
+        """The id's ``.jpg``, else the file named in the annotation, else the id with any image suffix."""
         folder = (self._folder / id).parent
         stem = PurePosixPath(id).name
         by_stem = self._listing(folder)

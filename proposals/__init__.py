@@ -1,1 +1,1 @@
-"""Where objects may be: selective search and other sources of windows."""
+"""Region proposals: selective search and other sources of windows."""

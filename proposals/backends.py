@@ -1,7 +1,7 @@
-"""Proposal methods behind one Protocol: ours, OpenCV's, and that of the package selectivesearch.
+"""Proposal methods with one Protocol: ours, OpenCV's, and the package selectivesearch.
 
-Boxes made elsewhere are read by :class:`.precomputed.PrecomputedBoxes`, which follows the
-same Protocol.
+:class:`.precomputed.PrecomputedBoxes`, which reads boxes from files, follows the same
+Protocol.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Proposer(Protocol):
         ...
 
     def options(self) -> dict[str, Any]:
-        """Everything the boxes depend on besides the image, as JSON-like values: part of a cache's key."""
+        """Everything except the image that affects the boxes, as JSON-like values; part of a cache's key."""
         ...
 
     def __call__(self, image: Array, image_id: str | None = None) -> Array:
-        """Boxes of an RGB uint8 image (H, W, 3): float32 (N, 4), x1 y1 x2 y2, 0-based, half-open, best first.
+        """Propose boxes of an RGB uint8 image (H, W, 3): float32 (N, 4), x1 y1 x2 y2, 0-based, half-open, best first.
 
-        ``image_id`` names the image for methods that look boxes up.
+        ``image_id`` identifies the image for methods that look boxes up.
         """
         ...
 
@@ -74,7 +74,7 @@ class SelectiveSearch:
 
 @dataclass(frozen=True)
 class DenseSearch:
-    """Our fast selective search, alternating with small squares everywhere (see :mod:`.squares`)."""
+    """Our fast selective search, interleaved with small squares everywhere (see :mod:`.squares`)."""
 
     max_boxes: int | None = 2000
     seed: int = 0
@@ -102,8 +102,8 @@ class DenseSearch:
 class OpenCVSelectiveSearch:
     """OpenCV's selective search in its fast mode, on the same working image as ours.
 
-    Its order comes from the C library's ``rand``, which cannot be seeded: the first
-    ``max_boxes`` boxes differ a little from call to call.
+    Its order depends on the C library's ``rand``, which cannot be seeded: the first
+    ``max_boxes`` boxes differ a little between calls.
 
     Raises
     ------
@@ -139,7 +139,7 @@ class OpenCVSelectiveSearch:
         right = max(0, ceil(height / self.longest) - width)
         padded = cv2.copyMakeBorder(working, 0, below, 0, right, cv2.BORDER_REPLICATE)
 
-        # Stubs have it where this OpenCV has it.
+        # The stubs have it only if this OpenCV has it.
         ximgproc = cv2.ximgproc  # type: ignore[attr-defined, unused-ignore]
         search = ximgproc.segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))
@@ -154,9 +154,9 @@ class OpenCVSelectiveSearch:
 class SelectiveSearchPackage:
     """The package ``selectivesearch`` from PyPI, with the options of its own example.
 
-    The package fails on grey images, which become RGB here, and is slow on large ones: its time grows with the
-    square of the number of segments (minutes at 4000 x 3000), so it works on at most 400 x 300 pixels here. It
-    gives regions in the order in which they are merged; they are ranked like ours.
+    The package fails on grey images, so they are converted to RGB. Its time grows with the square of the number of
+    segments (minutes at 4000 x 3000), so images are reduced to at most 400 x 300 pixels. It returns regions in the
+    order in which they were merged; they are ranked like ours.
     """
 
     max_boxes: int | None = 2000
@@ -184,7 +184,7 @@ class SelectiveSearchPackage:
         image = as_image(image)
         working = working_image(image, self.working_pixels)
         with warnings.catch_warnings():
-            # The package hands floats to scikit-image's local binary patterns, which warns at every call.
+            # The package passes floats to scikit-image's local binary patterns, which warns at every call.
             warnings.simplefilter("ignore")
             _, regions = selectivesearch.selective_search(working, **self.arguments)
         corners = np.array([region["rect"] for region in regions], np.int64).reshape(-1, 4)
@@ -204,12 +204,12 @@ METHODS: dict[str, Callable[[int | None, int], Proposer]] = {
 
 
 def make_proposer(method: str = "fast", max_boxes: int | None = 2000, seed: int = 0) -> Proposer:
-    """The proposal method of a name in :data:`METHODS`.
+    """Create the proposal method of a name in :data:`METHODS`.
 
     Raises
     ------
     InputError
-        When there is no such method, it is not installed, or ``max_boxes`` is less than 1.
+        When the method is unknown or not installed, or ``max_boxes`` is less than 1.
     """
     if method not in METHODS:
         near = get_close_matches(method, METHODS, n=1)

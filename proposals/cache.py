@@ -1,4 +1,4 @@
-"""Boxes that are proposed once for each image content and method, and kept on disk."""
+"""Cache proposed boxes on disk, by image content and method."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .backends import Proposer
 class ProposalCache:
     """A folder of boxes, one file for each image content, method and options.
 
-    A renamed image finds its boxes, a changed image does not. An entry is whole or absent, however the process
-    ends; an entry that cannot be read is made again.
+    A renamed image finds its boxes, a changed image does not. Entries are written atomically; an entry that cannot be
+    read is computed again.
 
     Parameters
     ----------
     folder : str or Path
-        Made when the first entry is written.
+        Created with the first entry.
     proposer : Proposer
-        Proposes the boxes that are not in the folder yet.
+        Proposes boxes that are not in the folder yet.
     """
 
     def __init__(self, folder: str | Path, proposer: Proposer) -> None:
@@ -33,14 +33,14 @@ class ProposalCache:
         self.proposer = proposer
 
     def get(self, path: str | Path, image: Array | None = None) -> Array:
-        """Boxes of an image file, float32 (N, 4), best first.
+        """Return the boxes of an image file, float32 (N, 4), best first.
 
         Parameters
         ----------
         path : str or Path
             The image file; its name without suffix is the proposer's ``image_id``.
         image : uint8 array (H, W, 3), optional
-            What the file shows, where the caller has read it already.
+            The file's image, if the caller has read it already.
 
         Raises
         ------
@@ -60,13 +60,13 @@ class ProposalCache:
         try:
             content = file_key(path)
         except OSError:
-            read_image(path)  # says what is wrong with the file
+            read_image(path)  # raises an error that explains the problem
             raise
         return self.folder / f"{content_key(content, self.proposer.name, self.proposer.options())}.npz"
 
 
 def _load(entry: Path) -> Array | None:
-    """The boxes of an entry; None when it is missing or cannot be read."""
+    """The boxes of an entry; None if it is missing or cannot be read."""
     try:
         with np.load(entry, allow_pickle=False) as archive:
             return as_boxes(archive["boxes"])

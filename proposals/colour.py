@@ -1,6 +1,6 @@
 """The colour spaces of selective search, all as uint8 planes from 0 to 255.
 
-Uijlings et al. (IJCV 2013), section 3.2: each space is invariant to other changes of
+Uijlings et al. (IJCV 2013), section 3.2: each space is invariant to different changes of
 the light. Hue and normalised rgb ignore shadows, Lab and intensity do not.
 """
 
@@ -13,7 +13,7 @@ from ..data.arrays import Array
 
 
 def _rgi(image: Array) -> Array:
-    """Red and green as shares of the intensity, and the intensity itself."""
+    """Red and green as fractions of the intensity, and the intensity."""
     light = image.astype(np.float32).sum(axis=2, keepdims=True)
     shares = image[:, :, :2] * (255 / np.maximum(light, 1))
     return np.concatenate([shares, light / 3], axis=2).astype(np.uint8)
@@ -29,7 +29,7 @@ SPACES = {
 
 
 def convert(image: Array, space: str) -> Array:
-    """An RGB uint8 image (H, W, 3) in another colour space: uint8 (H, W, C), C-contiguous.
+    """Convert an RGB uint8 image (H, W, 3) to another colour space: uint8 (H, W, C), C-contiguous.
 
     ``hsv``, ``lab`` and ``rgi`` (normalised red, normalised green, intensity) have
     three channels, ``hue`` and ``intensity`` one.

@@ -1,14 +1,14 @@
 """Graph segmentation of Felzenszwalb and Huttenlocher (IJCV 2004), compiled.
 
-Pixels are joined along edges to their eight neighbours, lightest first; two components
-become one when the edge between them is no heavier than the heaviest edge inside either
-plus ``k`` over its size. Three things make it fast:
+Edges connect each pixel to its eight neighbours and are processed from light to heavy. An
+edge merges two components if it is not heavier than the heaviest edge inside either one
+plus ``k`` over its size. Design:
 
-- Weights are whole numbers, so sorting is counting, and one sorted list serves every ``k``.
-- The heaviest edge of a triangle is left out: the other two connect its ends before its turn
-  comes. Of the four edges of a pixel 1.6 remain. The segments stay the same, except in the rare
-  case that an edge of the lighter path was refused.
-- All comparisons are of whole numbers, so nothing depends on rounding.
+- Weights are integers, so a counting sort works, and one sorted list serves every ``k``.
+- The heaviest edge of a triangle is left out: the other two connect its ends first. Of the
+  four edges of a pixel 1.6 remain. The segments are the same, except in the rare case that
+  an edge of the lighter path was refused.
+- All comparisons use integers, so nothing depends on rounding.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ STEPS = 16
 """Weights are Euclidean colour distances in steps of 1/16."""
 
 MAX_WEIGHT = 442 * STEPS
-"""No two colours of three channels from 0 to 255 are further apart."""
+"""The largest distance of two colours of three channels from 0 to 255."""
 
-# An edge of pixel (y, x) leads from one corner of the square between (y, x) and (y + 1, x + 1) to another.
+# An edge of pixel (y, x) connects two corners of the square between (y, x) and (y + 1, x + 1).
 RIGHT, DOWN, FALL, RISE = 0, 1, 2, 3  # (y, x)-(y, x+1), (y, x)-(y+1, x), (y, x)-(y+1, x+1), (y, x+1)-(y+1, x)
 _ABSENT = np.int32(4 * (MAX_WEIGHT + 1))
 
 
 @compiled(nogil=True)
 def sort_edges(planes: Array) -> tuple[Array, Array]:
-    """The edges that a segmentation needs, lightest first.
+    """Return the edges that a segmentation needs, lightest first.
 
     Parameters
     ----------
     planes : float32 array (C, H, W)
-        The smoothed image, one plane a channel, values 0 to 255, at most three channels.
+        The smoothed image, one plane for each channel, values 0 to 255, at most three channels.
 
     Returns
     -------
     edges : int32 array (E,)
         ``4 * pixel + direction``, directions RIGHT, DOWN, FALL, RISE. Edges of the same weight
-        stand in the order of row, direction, column.
+        are ordered by row, direction, column.
     starts : int64 array (MAX_WEIGHT + 2,)
         The edges of weight ``w`` are ``edges[starts[w]:starts[w + 1]]``.
     """
@@ -55,7 +55,7 @@ def sort_edges(planes: Array) -> tuple[Array, Array]:
     for y in range(height):
         for d in range(4):
             for x in range(width):
-                # Always written, and kept by moving on: the processor would mispredict a branch half of the time.
+                # Always write; advancing ``count`` keeps the edge. A branch would be mispredicted half of the time.
                 edges[count] = 4 * (y * width + x) + d
                 weights[count] = keys[d, y, x] >> 2
                 count += 1 - dropped[d, y, x]
@@ -102,10 +102,10 @@ def _keys(planes: Array) -> Array:
 
 @compiled(nogil=True)
 def _heaviest_of_triangles(keys: Array) -> Array:
-    """Which edges have the largest key of a triangle, or lead out of the image, bool (4, H, W).
+    """Which edges have the largest key of a triangle, or leave the image, bool (4, H, W).
 
-    The four corners of a square make four triangles. No key appears twice in a triangle,
-    so the edges that are left connect all pixels.
+    The four corners of a square form four triangles. No key appears twice in a triangle,
+    so the remaining edges connect all pixels.
     """
     _, height, width = keys.shape
     dropped = keys == _ABSENT
@@ -124,7 +124,7 @@ def _heaviest_of_triangles(keys: Array) -> Array:
             drop_left[i] |= (l > max(t, z)) | (l > max(b, f))
             drop_fall[i] |= (f > max(t, r)) | (f > max(l, b))
             drop_rise[i] |= (z > max(t, l)) | (z > max(r, b))
-        # By itself: drop_left and drop_right overlap.
+        # A separate loop, because drop_left and drop_right overlap.
         for i in range(last):
             t, b, r, f, z = top[i], bottom[i], right[i], fall[i], rise[i]
             drop_right[i] |= (r > max(t, f)) | (r > max(b, z))
@@ -133,7 +133,7 @@ def _heaviest_of_triangles(keys: Array) -> Array:
 
 @compiled(nogil=True)
 def _root(parent: Array, node: int) -> int:
-    """The root of a node's tree; nodes on the way are moved closer to it."""
+    """The root of a node's tree; moves nodes on the path closer to it."""
     above = parent[node]
     while parent[above] != above:
         parent[node] = parent[above]
@@ -144,7 +144,7 @@ def _root(parent: Array, node: int) -> int:
 
 @compiled(nogil=True)
 def _join(parent: Array, size: Array, a: int, b: int) -> int:
-    """Put the smaller of two trees below the root of the larger one, and return that root."""
+    """Attach the smaller of two trees to the root of the larger one; returns that root."""
     if size[a] < size[b]:
         a, b = b, a
     parent[b] = a
@@ -154,18 +154,18 @@ def _join(parent: Array, size: Array, a: int, b: int) -> int:
 
 @compiled(nogil=True)
 def segment(edges: Array, starts: Array, height: int, width: int, k: int, min_size: int) -> tuple[Array, int]:
-    """Segments of an image whose edges are sorted.
+    """Segment an image, given its sorted edges.
 
     Parameters
     ----------
     edges, starts
         From :func:`sort_edges`.
     height, width : int
-        Of the image.
+        Size of the image.
     k : int
         Scale of observation: larger values give larger segments.
     min_size : int
-        Afterwards, segments of fewer pixels join the neighbour across their lightest edge.
+        Afterwards, smaller segments (in pixels) are merged with the neighbour across their lightest edge.
 
     Returns
     -------

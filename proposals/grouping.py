@@ -1,7 +1,7 @@
-"""Hierarchical grouping of segments, compiled: the heart of selective search.
+"""Hierarchical grouping of segments, compiled: the core of selective search.
 
-Uijlings et al. (IJCV 2013), algorithm 1: the two most similar neighbours are merged,
-again and again, until one region is left. The box of every region is a proposal.
+Uijlings et al. (IJCV 2013), algorithm 1: merge the two most similar neighbours until one
+region is left. The box of every region is a proposal.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from ..data.compiled import compiled
 from .heap import pop, push, room
 
 ONE = 1 << 15
-"""Histograms hold whole 1/ONE shares of a region: sums of whole numbers do not depend on their order."""
+"""Histograms count in units of 1/ONE of a region: sums of integers do not depend on their order."""
 
 
 @compiled(nogil=True)
 def _update_shares(shares: Array, counts: Array, row: int, size: int) -> None:
-    """The histogram of a region of ``size`` pixels, each channel adding up to about ONE; rounded down."""
+    """Write the histogram of a region of ``size`` pixels, rounded down; the sum of each channel is about ONE."""
     counted = counts[row]
     out = shares[row]
     factor = np.float32(ONE / size)
@@ -28,7 +28,7 @@ def _update_shares(shares: Array, counts: Array, row: int, size: int) -> None:
 
 @compiled(nogil=True)
 def _intersection(shares: Array, a: int, b: int, start: int, stop: int) -> int:
-    """Sum of the smaller of each two bins of rows ``a`` and ``b``."""
+    """Histogram intersection of rows ``a`` and ``b``: the sum of the smaller bins."""
     one = shares[a, start:stop]
     other = shares[b, start:stop]
     total = np.int32(0)
@@ -41,7 +41,7 @@ def _intersection(shares: Array, a: int, b: int, start: int, stop: int) -> int:
 def _similarity(
     a: int, b: int, sizes: Array, boxes: Array, shares: Array, row: Array, split: int, weights: Array, pixels: int
 ) -> float:
-    """The similarity of two regions: the weighted sum of its four parts.
+    """Similarity of two regions: the weighted sum of four similarities.
 
     Two of them need no pixels: size, which merges small regions early, and fill, which
     merges regions that fit into each other.
@@ -59,12 +59,12 @@ def _similarity(
 
 @compiled(nogil=True)
 def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, channels: int, weights: Array) -> Array:
-    """The boxes of all regions of one hierarchy.
+    """Return the boxes of all regions of one hierarchy.
 
     Parameters
     ----------
     sizes : int64 array (R,)
-        Pixels of each segment.
+        Number of pixels of each segment.
     boxes : int32 array (R, 4)
         Half-open x1, y1, x2, y2 of each segment.
     counts : int32 array (R, B)
@@ -75,16 +75,16 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     split, channels : int
         See ``counts``.
     weights : float64 array (4,)
-        Weights of the similarities in colour, texture, size and fill (IJCV 2013, section
-        3.2), each of which lies in 0 to 1.
+        Weights of the similarities of colour, texture, size and fill (IJCV 2013, section
+        3.2), which are between 0 and 1.
 
     Returns
     -------
     int32 array (2 R - 1, 4)
-        The boxes of the segments, then those of the merged regions in the order in which they
-        are merged (fewer when not all segments are connected). Merged regions are numbered from
-        R on. Of equally similar pairs the pair with the smaller first number merges first, then
-        the pair with the smaller second number.
+        The boxes of the segments, then of the merged regions in merge order (fewer if not all
+        segments are connected). Merged regions are numbered from R. Of equally similar pairs,
+        the one with the smaller first number merges first, then the one with the smaller second
+        number.
     """
     segments = sizes.size
     total = 2 * segments - 1
@@ -93,7 +93,7 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     boxes = room(boxes.ravel(), 4 * total).reshape(-1, 4)
     counts = counts.copy()
     shares = np.empty(counts.shape, np.uint16)
-    # A merged region takes over the histogram row of its first part.
+    # A merged region reuses the histogram row of its first part.
     row = np.arange(total)
     alive = np.zeros(total, np.bool_)
     looks = weights[0] > 0 or weights[1] > 0
@@ -105,8 +105,8 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     parts[0] /= channels * ONE
     parts[1] /= channels * ONE
 
-    # Neighbours are linked lists: a cell holds a region and the number of the next cell. A list is walked once, when
-    # its region merges; dead regions in it are skipped, so nothing has to be removed.
+    # Neighbours are linked lists: an entry holds a region and the index of the next entry. A list is read once, when
+    # its region merges; regions merged earlier are skipped, so no entry is ever removed.
     head = np.full(total, -1, np.int32)
     member = np.empty(8 * pairs.shape[0], np.int32)
     following = np.empty(8 * pairs.shape[0], np.int32)
@@ -120,7 +120,7 @@ def group(sizes: Array, boxes: Array, counts: Array, pairs: Array, split: int, c
     made = segments
     pair = 0
     while made < total:
-        # First the segments' own neighbours, pair by pair, then the most similar pair of all.
+        # First the given pairs of segments, then the most similar pair of all.
         if pair < pairs.shape[0]:
             new = pairs[pair, 0]
             todo[0] = pairs[pair, 1]

@@ -1,4 +1,4 @@
-"""A heap of scored pairs in two arrays, compiled: the highest key on top, and of equal keys the smallest pair."""
+"""A heap of scored pairs in two arrays, compiled: the highest key is on top; of equal keys, the smallest pair."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..data.compiled import compiled
 
 @compiled(nogil=True)
 def room(array: Array, needed: int) -> Array:
-    """The array itself when it has ``needed`` places, else a copy with twice as many."""
+    """The array itself if it has ``needed`` places, else a copy of twice the size."""
     if needed <= array.size:
         return array
     larger = np.empty(2 * needed, array.dtype)
@@ -36,7 +36,7 @@ def push(keys: Array, pairs: Array, count: int, key: float, pair: int) -> None:
 
 @compiled(nogil=True)
 def pop(keys: Array, pairs: Array, count: int) -> int:
-    """Take the top entry from a heap of ``count`` entries and return its pair."""
+    """Remove the top entry from a heap of ``count`` entries and return its pair."""
     top = pairs[0]
     last = count - 1
     key = keys[last]

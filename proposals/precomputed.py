@@ -1,4 +1,4 @@
-"""Boxes made elsewhere, read from the files that such boxes come in."""
+"""Read boxes that other tools made, from their files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ R-CNN and Fast R-CNN). ``xywh``: x y width height, 0-based (COCO, OpenCV).
 
 
 class PrecomputedBoxes:
-    """A :class:`.backends.Proposer` that looks the boxes of an image up by its id.
+    """A :class:`.backends.Proposer` that looks up the boxes of an image by its id.
 
     Parameters
     ----------
@@ -43,19 +43,19 @@ class PrecomputedBoxes:
         - ``.json``: ``{"image id": [[x1, y1, x2, y2], ...], ...}``;
         - ``.mat`` with the cell arrays ``boxes`` and ``images`` (the ids), as R-CNN's.
 
-        Or a folder with a file for each image, ``ID`` or ``ID_boxes`` before the suffix: ``.npz`` or
-        ``.mat`` with ``boxes``, ``.json`` with a list of boxes, ``.txt`` or ``.csv`` with a box in each
-        line (numbers separated by blanks or commas; numbers after the fourth and lines that begin with ``#`` are
+        Or a folder with a file for each image, named ``ID`` or ``ID_boxes`` before the suffix: ``.npz`` or
+        ``.mat`` with ``boxes``, ``.json`` with a list of boxes, ``.txt`` or ``.csv`` with one box in each
+        line (numbers separated by spaces or commas; numbers after the fourth and lines that start with ``#`` are
         ignored).
     convention : str
-        What the numbers mean, one of :data:`CONVENTIONS`. It is never guessed.
+        Coordinate convention, one of :data:`CONVENTIONS`. It is never guessed.
     max_boxes : int or None
-        The largest number of boxes of an image: the first ones are taken.
+        The largest number of boxes of an image; the first ones are used.
 
     Raises
     ------
     InputError
-        When the source is missing, damaged or of no known kind, or the convention is unknown; at a call, when
+        When the source is missing, damaged or of an unknown kind, or the convention is unknown; in a call, when
         the source has no boxes for the image.
     """
 
@@ -78,13 +78,13 @@ class PrecomputedBoxes:
             raise InputError(f"{self.source}: no such file or folder of boxes")
 
     def options(self) -> dict[str, Any]:
-        """See :meth:`.backends.Proposer.options`; the files' contents are part of it."""
+        """See :meth:`.backends.Proposer.options`; includes the files' contents."""
         files = [self.source] if self._archive is not None else sorted(self._files.values())
         contents = content_key([[file.name, file_key(file)] for file in files])
         return {"convention": self.convention, "max_boxes": self.max_boxes, "contents": contents}
 
     def __call__(self, image: Array, image_id: str | None = None) -> Array:
-        """See :meth:`.backends.Proposer.__call__`; boxes are cut to the image, and boxes outside it left out."""
+        """See :meth:`.backends.Proposer.__call__`; boxes are clipped to the image, and boxes outside it dropped."""
         if image_id is None:
             raise InputError(f"{self.source}: boxes made elsewhere are looked up by image id, and none was given")
         boxes = CONVENTIONS[self.convention](self._corners(image_id))
@@ -105,7 +105,7 @@ class PrecomputedBoxes:
 
 
 def _files_by_id(folder: Path) -> dict[str, Path]:
-    """The box files of a folder by image id; a name without ``_boxes`` wins over a name with it."""
+    """Box files of a folder by image id; a name without ``_boxes`` takes precedence."""
     files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in READERS and file.is_file()]
     if not files:
         raise InputError(f"{folder}: no boxes in this folder; expected files with {', '.join(READERS)}")
@@ -124,10 +124,10 @@ def _load_mat(file: Path) -> dict[str, Any]:
 
     try:
         return dict(loadmat(file))
-    except NotImplementedError as error:  # MATLAB 7.3, which is another format; scipy's message says so
+    except NotImplementedError as error:  # MATLAB 7.3, another format; scipy's message explains it
         raise ValueError(error) from error
     except (MatReadError, IndexError, AttributeError, OverflowError, MemoryError, zlib.error) as error:
-        # What damaged files raise, besides the errors in _DAMAGED.
+        # Damaged files raise these as well as the errors in _DAMAGED.
         raise ValueError(error) from error
 
 
@@ -151,7 +151,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".txt": _read_text,
     ".csv": _read_text,
 }
-"""How the boxes of one image are read, by suffix."""
+"""Functions that read the boxes of one image, by suffix."""
 
 _DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile)
 

@@ -1,9 +1,9 @@
-"""The descriptors of a segment in selective search: size, box, colour and texture histograms, neighbours.
+"""Descriptors of segments in selective search: size, box, colour and texture histograms, neighbours.
 
 Uijlings et al., "Selective Search for Object Recognition" (IJCV 2013), section 3.2: 25
-colour bins for each channel, and ten bins of steepness for each of eight directions and each
-channel. In the paper every pixel counts in all eight directions; here it counts only in the
-direction of its gradient, which is an eighth of the work and distinguishes segments as well.
+colour bins for each channel, and ten bins of gradient magnitude for each of eight directions
+and each channel. In the paper every pixel counts in all eight directions; here it counts only
+in the direction of its gradient, which is an eighth of the work and separates segments as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STEEPNESS_BINS = 10
 TEXTURE_BINS = DIRECTIONS * STEEPNESS_BINS
 
 STEEPNESS_STEP = 6.4
-"""Width of a steepness bin in grey levels a pixel; the last bin takes all that is steeper."""
+"""Width of a gradient bin in grey levels per pixel; the last bin includes all steeper gradients."""
 
 _COLOUR_BIN = (np.arange(256) * COLOUR_BINS // 256).astype(np.uint8)
 _TAN_EIGHTH = np.float32(np.tan(np.pi / 8))
@@ -28,14 +28,14 @@ _SCHARR_SUM = 32
 
 
 def colour_bins(image: Array) -> Array:
-    """The colour bin, 0 to 24, of every pixel and channel; uint8 like ``image`` (H, W, C)."""
+    """Colour bin, 0 to 24, of every pixel and channel; uint8 like ``image`` (H, W, C)."""
     return np.asarray(cv2.LUT(image, _COLOUR_BIN)).reshape(image.shape)
 
 
 def texture_bins(image: Array) -> Array:
-    """The texture bin, ``10 * direction + steepness``, of every pixel and channel; uint8 like ``image`` (H, W, C).
+    """Texture bin, ``10 * direction + steepness``, of every pixel and channel; uint8 like ``image`` (H, W, C).
 
-    Direction 0 is brighter to the right, direction 2 brighter below; a direction reaches
+    Direction 0 is brighter to the right, direction 2 brighter below; a direction covers
     22.5 degrees to both sides.
     """
     dx = cv2.Scharr(image, cv2.CV_16S, 1, 0)
@@ -47,7 +47,7 @@ def texture_bins(image: Array) -> Array:
 def _texture_bins(dx: Array, dy: Array) -> Array:
     bins = np.empty(dx.size, np.uint8)
     for i in range(dx.size):
-        # Choices between numbers instead of branches: the compiler turns them into vector instructions.
+        # Select numbers instead of branching: the compiler can then use vector instructions.
         x = np.float32(dx[i])
         y = np.float32(dy[i])
         level = 0 if x >= 0 else 4
@@ -62,7 +62,7 @@ def _texture_bins(dx: Array, dy: Array) -> Array:
 
 @compiled(nogil=True)
 def histograms(labels: Array, count: int, colours: Array, textures: Array) -> Array:
-    """Histogram counts of every region.
+    """Count the histograms of every region.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def histograms(labels: Array, count: int, colours: Array, textures: Array) -> Ar
 
 @compiled(nogil=True)
 def sizes_and_boxes(labels: Array, count: int) -> tuple[Array, Array]:
-    """Pixels, int64 (count,), and half-open boxes x1, y1, x2, y2, int32 (count, 4), of every region."""
+    """Number of pixels, int64 (count,), and half-open boxes x1, y1, x2, y2, int32 (count, 4), of every region."""
     height, width = labels.shape
     sizes = np.zeros(count, np.int64)
     boxes = np.zeros((count, 4), np.int32)
@@ -111,7 +111,7 @@ def sizes_and_boxes(labels: Array, count: int) -> tuple[Array, Array]:
 
 @compiled(nogil=True)
 def neighbours(labels: Array, count: int) -> Array:
-    """Pairs of regions with pixels in one square of 2 x 2, int32 (P, 2), smaller label first, sorted."""
+    """Pairs of regions that share a 2 x 2 square of pixels, int32 (P, 2), smaller label first, sorted."""
     height, width = labels.shape
     touch = np.zeros((count, count), np.bool_)
     for y in range(height):
@@ -126,7 +126,7 @@ def neighbours(labels: Array, count: int) -> Array:
                 touch[min(a, b), max(a, b)] = True
                 touch[min(a, c), max(a, c)] = True
                 touch[min(a, d), max(a, d)] = True
-                touch[min(b, c), max(b, c)] = True  # the other two pairs belong to the next squares as well
+                touch[min(b, c), max(b, c)] = True  # the next squares contain the other two pairs
     for a in range(count):
         touch[a, a] = False
     pairs = np.empty((touch.sum(), 2), np.int32)

@@ -1,9 +1,9 @@
-"""Selective search: the boxes of a photograph that could hold an object.
+"""Selective search: propose the boxes of an image that may contain an object.
 
 Uijlings, van de Sande, Gevers, Smeulders: "Selective Search for Object Recognition"
-(IJCV 2013). An image is cut into segments, similar neighbours are merged until one
-region is left, and the box of every region is a proposal. Several colour spaces,
-segment sizes and measures of similarity correct each other's mistakes.
+(IJCV 2013). Segment the image and merge similar neighbours until one region is left; the
+box of every region is a proposal. Several colour spaces, segment sizes and similarity
+measures compensate each other's errors.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .regions import COLOUR_BINS, colour_bins, histograms, neighbours, sizes_and
 from .working_image import large_enough, to_original, working_image
 
 ALGORITHM_VERSION = 3
-"""Raised whenever the boxes of an image change, so that no cache gives old boxes."""
+"""Increased when the boxes of an image change, so that no cache returns old boxes."""
 
 SIGMA = 0.65
-"""Smoothing before the segmentation, in pixels of the working image. The paper's 0.8 is for images that were blurred or
-enlarged by scaling them to a width of 500."""
+"""Smoothing before the segmentation, in pixels of the working image. The paper's 0.8 is for images that scaling to a
+width of 500 blurred or enlarged."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Strategy:
     spaces : tuple of str
         Names from :data:`.colour.SPACES`.
     scales : tuple of int
-        ``k`` of the segmentation, which is also the size of the smallest segment.
+        ``k`` of the segmentation, which is also the minimum segment size.
     similarities : tuple of (colour, texture, size, fill)
-        Which of the four similarities are added up, as weights 0 or 1.
+        Which of the four similarities are summed, as weights 0 or 1.
     """
 
     spaces: tuple[str, ...]
@@ -56,8 +56,8 @@ class Strategy:
 
 
 MODES = {
-    # The paper's eight hierarchies and four more that use fill only: these take a twentieth of the time and find what
-    # the others miss (recall at 0.7 of the first 2,000 boxes 0.82 -> 0.84 on photographs of VOC's train set).
+    # The paper's eight hierarchies and four more with fill only: these take a twentieth of the time and find objects
+    # that the others miss (recall at 0.7 of the first 2,000 boxes 0.82 -> 0.84 on photographs of VOC's train set).
     "fast": Strategy(("hsv", "lab"), (50, 100), ((1, 1, 1, 1), (0, 1, 1, 1), (0, 0, 0, 1))),
     "quality": Strategy(
         ("hsv", "lab", "rgi", "hue", "intensity"),
@@ -70,11 +70,11 @@ MODES = {
 def selective_search(
     image: Array, mode: str = "fast", max_boxes: int | None = 2000, seed: int = 0, *, threads: int | None = None
 ) -> Array:
-    """Boxes that are likely to hold an object.
+    """Propose boxes that are likely to contain an object.
 
-    Images of more than 500 x 500 pixels are scaled down to that area first. Boxes with a
-    side under 1/40 of the square root of the working area are dropped (10.8 pixels of a 500 x
-    375 photograph, 2.2 of a 100 x 80 one).
+    Images of more than 500 x 500 pixels are first scaled down to that area. Boxes with a side
+    under 1/40 of the square root of the working area are dropped (10.8 pixels in a 500 x 375
+    photograph, 2.2 in one of 100 x 80).
 
     Parameters
     ----------
@@ -83,11 +83,11 @@ def selective_search(
     mode : {"fast", "quality"}
         ``fast`` builds 12 hierarchies, ``quality`` 80, for many more and better boxes.
     max_boxes : int or None
-        The largest number of boxes; None for all of them.
+        The largest number of boxes; None for all.
     seed : int
-        Of the random part of the order.
+        Seed of the random part of the order.
     threads : int, optional
-        Threads to use; all CPUs by default. The boxes do not depend on it.
+        Number of threads; by default all CPUs. The boxes do not depend on it.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def selective_search(
 
 
 def _hierarchies(image: Array, strategy: Strategy, threads: int) -> list[Array]:
-    """The boxes of every hierarchy, from segments to the whole image, always in the same order."""
+    """Boxes of every hierarchy, from segments to the whole image, always in the same order."""
     height, width = image.shape[:2]
 
     def prepare(space: str) -> tuple[Array, ...]:

@@ -1,4 +1,4 @@
-"""Small squares everywhere, for objects that are too small for selective search."""
+"""A dense grid of small squares, for objects that are too small for selective search."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Of the blood platelets of BCCD (40 pixels, in photographs of that size) selectiv
 and 36 % with one of 0.7; with the squares it is 100 and 64 %."""
 
 STEP = 0.4
-"""Distance of neighbouring squares, as a part of the side."""
+"""Distance of neighbouring squares, as a fraction of the side."""
 
 
 def small_squares(height: int, width: int, seed: int = 0) -> Array:
-    """Squares that cover an image at every size of :data:`SIDES`, in random order.
+    """Cover an image with squares of every size of :data:`SIDES`, in random order.
 
     A side is at least one pixel and at most the image's shorter side. The first square of a size touches the
     image's upper left corner, the last one its lower right corner.
@@ -27,14 +27,14 @@ def small_squares(height: int, width: int, seed: int = 0) -> Array:
     Parameters
     ----------
     height, width : int
-        Of the image, pixels.
+        Size of the image in pixels.
     seed : int
-        Of the order.
+        Seed of the order.
 
     Returns
     -------
     float32 array (N, 4)
-        x1, y1, x2, y2 in pixels, 0-based and half-open; about 2,500 of them.
+        x1, y1, x2, y2 in pixels, 0-based and half-open; about 2,500 boxes.
     """
     found = []
     for part in SIDES:
@@ -43,12 +43,12 @@ def small_squares(height: int, width: int, seed: int = 0) -> Array:
         top, left = (values.reshape(-1) for values in np.meshgrid(tops, lefts, indexing="ij"))
         found.append(np.stack([left, top, left + side, top + side], axis=1))
     squares = np.concatenate(found)
-    # float32 may round the last square's end up.
+    # float32 may round the end of the last square up.
     ends = np.array([width, height, width, height], np.float32)
     return np.minimum(np.random.default_rng(seed).permutation(squares).astype(np.float32), ends)
 
 
 def _starts(length: int, side: float) -> Array:
-    """First pixels of the squares, evenly from 0 to ``length - side``, at most a step apart."""
+    """First pixels of the squares, evenly spaced from 0 to ``length - side``, at most one step apart."""
     steps = int(np.ceil((length - side) / (STEP * side)))
     return np.linspace(0, length - side, steps + 1)
