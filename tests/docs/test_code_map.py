@@ -60,9 +60,3 @@ def test_every_file_is_there():
 def test_the_check_of_files_sees_one_that_is_not():
     assert missing(files_named("`detector/pooling/spp.py`, `pooling/`, `no/such.py` and `--option`")) == ["no/such.py"]
     assert missing({"nowhere/"}) == ["nowhere/"]
-
-
-def test_lists_of_photographs_are_whole():
-    train, val = ((ROOT / "docs" / "lists" / f"animals-{part}.txt").read_text().split() for part in ("train", "val"))
-    assert (len(set(train)), len(set(val))) == (1697, 400)
-    assert not set(train) & set(val)
