@@ -1,6 +1,6 @@
 """The SPP-net detector (He et al., ECCV 2014).
 
-Where each step of the paper is:
+Where to find each step of the paper:
 
 ======================================= ====================================================================
 Section                                 File
@@ -21,7 +21,7 @@ Section                                 File
 Appendix A, corners to cells            ``windows/projection.py``
 ======================================= ====================================================================
 
-The rooms build on each other in this order, and imports only run downwards: ``options.py``, ``device.py`` and
+Each of the following imports only from those before it: ``options.py``, ``device.py`` and
 ``modelfile.py``, ``pooling`` and ``convolutions``, ``head``, ``windows``, ``learners``, ``descent``, ``detection``,
 ``training``, ``classification``, ``distillation.py``, ``recipes.py``, ``load.py``.
 """

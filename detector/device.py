@@ -1,4 +1,4 @@
-"""The device that a model computes on."""
+"""Choose the device that a model runs on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..data.errors import InputError
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """The torch device of this name, with its number.
+    """Return the torch device of this name, with its number.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def usable_device(device: str | torch.device) -> torch.device:
     Raises
     ------
     InputError
-        When it is neither the CPU nor a CUDA device that torch finds here.
+        When it is neither the CPU nor a CUDA device that torch finds on this machine.
     """
     name = str(device)
     if name == "cpu":

@@ -1,4 +1,4 @@
-"""Distillation: a small network learns a pretrained network's feature map, on photographs without labels."""
+"""Distillation: a small network learns the feature map of a pretrained teacher network, without labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER
 from .descent.photographs import Batch, Photographs
 from .modelfile import write_model
 
-#: Raised when a checkpoint of an earlier version would be understood wrongly.
+#: Increased when this version would misread earlier checkpoints.
 _VERSION = 2
 
 
@@ -40,22 +40,22 @@ def distil(
     device: str = "cpu",
     quiet: bool = False,
 ) -> Path:
-    """Train a network's convolutions to compute the map of another one, and save them.
+    """Train a network's convolutions to reproduce the feature map of a teacher network, and save them.
 
     Parameters
     ----------
     photographs : sequence of Path
-        Image files; they need no labels. A file that cannot be read is named and left out.
+        Image files without labels. A file that cannot be read is reported and left out.
     out : str or Path
-        The file to write; it serves as ``weights`` of :class:`.backbone.Backbone` for this backbone.
+        The file to write; use it as ``weights`` of :class:`.backbone.Backbone` for this backbone.
     backbone : str
-        The student, which starts at random. Its default map must have the stride and channels of the teacher's.
+        The student, with random initial weights. Its default map must have the stride and channels of the teacher's.
     teacher, teacher_weights : str, str or Path
         The teacher network, as in :class:`.backbone.Backbone`.
     learn : LearnOptions
     augmentation : Augmentation
     work : str or Path, optional
-        Where the state after each epoch and the curves are kept; the file's name with ``.work`` by default.
+        Folder of the checkpoint of each epoch and the curves; by default the name of ``out`` with ``.work``.
     device : str
     quiet : bool
         No progress bars, and only warnings to the logger ``sppnet``.
@@ -63,12 +63,12 @@ def distil(
     Returns
     -------
     Path
-        The file written.
+        The written file.
 
     Raises
     ------
     InputError
-        When the two maps differ in form, there are too few photographs, or the training diverges.
+        When the two maps differ in shape, there are too few photographs, or the training diverges.
     """
     part, example = cut(backbone), Backbone(teacher, teacher_weights)
     maps = [f"{net.channels} channels at stride {net.stride}, first cell at {net.offset0:g}" for net in (part, example)]
@@ -113,35 +113,35 @@ def distil(
 #: For AdamW, which reached an explained variance of 0.15 in 300 steps of 32 crops; SGD at a rate of 0.3 reached 0.03.
 _RATE = 2e-3
 
-#: Number of photographs on which the teacher's channels are measured, one crop each.
+#: Number of photographs to measure the teacher's channels on, one crop each.
 _MEASURED = 200
 
 
 class Distillation(Descent):
-    """Learns a teacher's map, cell by cell (Romero et al., "FitNets", ICLR 2015).
+    """Learns the feature map of a teacher network, cell by cell (Romero et al., "FitNets", ICLR 2015).
 
     Teacher and student see the same crops (Beyer et al., "Knowledge distillation: A good teacher is patient and
-    consistent", CVPR 2022). The loss is the mean squared difference of the maps, as a part of the teacher's variance.
-    Channels count by their range, as they do for a linear SVM. When each was divided by its own standard deviation,
-    the faintest channels, which are nearly noise, took most of the capacity: on held-out photographs of BCCD a student
-    of 0.7 million weights then explained 37 % of the variance instead of 52 %, and of the mean channel's 26 % instead
-    of 34 %.
+    consistent", CVPR 2022). The loss is the mean squared difference of the maps, divided by the teacher's variance.
+    Channels with a larger range count more, as for a linear SVM. When each channel was divided by its standard
+    deviation, the weakest channels, which are nearly noise, took most of the capacity: on held-out photographs of BCCD
+    a student of 0.7 million weights then explained 37 % of the variance instead of 52 %, and 26 % instead of 34 % of
+    the mean channel's.
 
     Parameters
     ----------
     network : nn.Module
-        The student: normalised images (B, 3, H, W) to maps of the teacher's shape. Changed in place.
+        The student: maps normalised images (B, 3, H, W) to maps of the teacher's shape. Changed in place.
     teacher : Backbone
     photographs, held_out, options, augmentation, report
-        As in :class:`.descent.Descent`. The held-out score is the share of the teacher's variance that the student
+        As in :class:`.descent.Descent`. The held-out score is the fraction of the teacher's variance that the student
         explains, on crops like those of the training: 1 is a perfect copy, 0 the teacher's mean at every cell.
 
     Attributes
     ----------
     mean : Tensor (C,)
-        Of the teacher's channels.
+        Mean of each channel of the teacher.
     variance : float
-        Of the teacher's map: the mean of its channels'.
+        Mean variance of the teacher's channels.
 
     Raises
     ------
@@ -170,7 +170,7 @@ class Distillation(Descent):
 
     @torch.no_grad()
     def _measure(self) -> tuple[Tensor, float]:
-        """Mean of the teacher's channels, float32 (C,), and their mean variance, 1 where all are silent."""
+        """Mean of each channel of the teacher, float32 (C,), and their mean variance; 1 if all are constant."""
         count, first, second = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         with closing(self._crops(self.photographs)) as batches:
             for batch in batches:
@@ -184,7 +184,7 @@ class Distillation(Descent):
         return mean.float(), variance if variance > 1e-12 else 1.0
 
     def _crops(self, photographs: Photographs) -> Generator[Batch, None, None]:
-        """A crop of each photograph, like those of the training but always the same, so that losses can be compared."""
+        """One crop of each photograph, like in training but always the same, so that losses are comparable."""
         options = self.options
         return photographs.training(options.sizes[0], self.augmentation, options.batch, [options.seed])
 
@@ -194,7 +194,7 @@ class Distillation(Descent):
             return self.teacher(images)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The student's and the teacher's, float32 (B, C, h, w)."""
+        """The student's and the teacher's maps, float32 (B, C, h, w)."""
         wanted = self._targets(images)
         with self._precision():
             found = self.network(images)

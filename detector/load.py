@@ -1,4 +1,4 @@
-"""Whatever a model file holds, ready to use."""
+"""Load a model file of any kind."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 def load(model: str | Path = DEFAULT_MODEL, device: str | torch.device = "cpu") -> Detector | SPPClassifier:
-    """The detector or the classification network in a model file.
+    """Load the detector or classification network of a model file.
 
     Parameters
     ----------
     model : str or Path
-        The name of a model that the package carries, or a file (see :func:`sppnet.data.embedded.find_model`).
+        The name of a bundled model, or a file (see :func:`sppnet.data.embedded.find_model`).
     device : str or torch.device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
     Returns
     -------
     SPPDetector, WarpDetector or SPPClassifier
-        Whichever the file holds.
+        The model in the file.
 
     Raises
     ------
     InputError
-        When there is no such model, the file is no model, or one of convolutions alone (``sppnet distil``), or the
+        When there is no such model, the file is not a model or contains only a backbone (``sppnet distil``), or the
         device cannot be used.
 
     Examples
@@ -54,6 +54,6 @@ def load(model: str | Path = DEFAULT_MODEL, device: str | torch.device = "cpu") 
         return SPPClassifier.load(model, device)
     backbone = header.get("backbone", "NAME")
     raise InputError(
-        f"{model}: convolutions alone ('sppnet distil' made them), which find nothing yet; expected a detector or a "
-        f"classification network, such as 'sppnet train DATASET --backbone {backbone} --weights {model}' makes of them"
+        f"{model}: only a backbone (made by 'sppnet distil'); expected a detector or a classification network; "
+        f"to train a detector with it: 'sppnet train DATASET --backbone {backbone} --weights {model}'"
     )

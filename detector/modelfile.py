@@ -1,4 +1,4 @@
-"""The model file: tensors in safetensors, everything else as JSON in its header; nothing in it can be executed."""
+"""The model file: tensors in safetensors, everything else as JSON in its header; it contains no executable code."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ..data.store import atomic_path
 
 Kind = Literal["detector", "classifier", "backbone"]
 
-#: Raised when a reader of this version could not understand the file.
+#: Increased when older versions could not read new files.
 FORMAT = 2
 
-# What each kind is called, and the command that makes one.
+# Name of each kind, and the command that makes one.
 _KINDS: dict[Kind, tuple[str, str]] = {
     "detector": ("a detector", "sppnet train"),
     "classifier": ("a classification network", "sppnet classify train"),
-    "backbone": ("convolutions alone", "sppnet distil"),
+    "backbone": ("a backbone", "sppnet distil"),
 }
 
 
 def write_model(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write a model, whole or not at all.
+    """Write a model file atomically.
 
     Parameters
     ----------
     path : str or Path
     header : mapping
-        Everything that is not a tensor, JSON-like; "kind" says what the model is.
+        Everything except the tensors, JSON-like; "kind" is the kind of model.
     tensors : mapping of str to tensor
     """
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -44,18 +44,18 @@ def write_model(path: str | Path, header: Mapping[str, Any], tensors: Mapping[st
 
 
 def read_model(path: str | Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors of a model file.
+    """Read the header and tensors of a model file.
 
     Parameters
     ----------
     path : str or Path
-        Also the name of a model that the package carries (see :func:`sppnet.data.embedded.find_model`).
+        A file or the name of a bundled model (see :func:`sppnet.data.embedded.find_model`).
     kind : {"detector", "classifier", "backbone"}
 
     Raises
     ------
     InputError
-        When the file is missing, or is no model of ours of that kind.
+        When the file is missing or not an sppnet model of that kind.
     """
     header, tensors = _read(path, with_tensors=True)
     found = header["kind"]
@@ -67,18 +67,18 @@ def read_model(path: str | Path, kind: Kind) -> tuple[dict[str, Any], dict[str, 
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The JSON header of a model file of any kind, without its tensors; ``path`` as for :func:`read_model`.
+    """Read the JSON header of a model file of any kind, without tensors; ``path`` as for :func:`read_model`.
 
     Raises
     ------
     InputError
-        When the file is missing or is no model of ours.
+        When the file is missing or not an sppnet model.
     """
     return _read(path, with_tensors=False)[0]
 
 
 def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with ``prefix``, without it."""
+    """Tensors whose names start with ``prefix``, under their names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -91,8 +91,8 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[st
                 raise InputError(f"{path}: a safetensors file, but not an sppnet model ('sppnet train' makes one)")
             header = json.loads(text)
             names = file.keys() if with_tensors else []
-            # Copies lie in memory as all tensors of torch do; from where they lie in a file MKL, on some processors,
-            # adds in another order.
+            # Copies have torch's usual memory alignment; with a file's alignment MKL adds in another order on some
+            # processors.
             tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise InputError(f"{path}: not an sppnet model file ({error})") from error
@@ -100,7 +100,7 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[st
         raise InputError(f"{path}: not an sppnet model file (its header is no JSON object)")
     if header.get("format") != FORMAT:
         raise InputError(f"{path}: model format {header.get('format')}, this version reads format {FORMAT}")
-    header.setdefault("kind", "detector")  # files of before there were others
+    header.setdefault("kind", "detector")  # files from before there were other kinds
     if header["kind"] not in _KINDS:
         raise InputError(f"{path}: a model of the kind {header['kind']!r}, which this version does not know")
     return header, tensors

@@ -1,4 +1,4 @@
-"""Options as frozen values: what a detector is made of and how it is trained."""
+"""Options of a detector and its training, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ Scorer = Literal["svm", "softmax"]
 Solver = Literal["coordinate descent", "liblinear"]
 
 MIN_SIDE = 64
-"""No scaled image is narrower, in pixels: every backbone of stride 16 finds at least one cell in it."""
+"""Minimum side of a scaled image in pixels: every backbone of stride 16 then has at least one cell."""
 
 METHODS: tuple[str, ...] = get_args(Method)
 FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
 SCORERS: tuple[str, ...] = get_args(Scorer)
 SOLVERS: tuple[str, ...] = get_args(Solver)
 
-#: The network that detectors are trained on unless told, and where its weights come from.
+#: The default backbone of detectors and its weights.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"
 
 #: Lengths of the shorter side of the paper's five scales (section 4.1).
 FIVE_SCALES = (480, 576, 688, 864, 1200)
 
-#: Share of the energy, the sum of squared singular values, that a truncated SVD keeps unless told.
+#: Default fraction of the energy, the sum of squared singular values, that a truncated SVD keeps.
 DEFAULT_ENERGY = 0.95
 
 _COMPRESSIONS = "svd, svd=0.9 (share of the energy kept), svd=256 (rank), bfloat16, or svd and bfloat16 with a comma"
 
 
 def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
-    """The levels as a tuple of positive integers.
+    """Check pyramid levels; returns a tuple of positive integers.
 
     Raises
     ------
     ValueError
-        When there is none, or one is no positive integer.
+        When there is no level, or one is not a positive integer.
     """
     checked = tuple(int(n) for n in levels)
     if not checked or any(n < 1 or n != given for n, given in zip(checked, levels, strict=True)):
@@ -54,10 +54,10 @@ def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class BaseOptions:
-    """Values to and from JSON-like dictionaries; unknown keys are refused."""
+    """Converts options to and from JSON-like dictionaries; refuses unknown keys."""
 
     KEYS: ClassVar[Mapping[str, str]] = {}
-    """Keys in files of the fields that have another name there."""
+    """Keys used in files for fields that have another name there."""
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON-like values; tuples become lists."""
@@ -66,12 +66,12 @@ class BaseOptions:
 
     @classmethod
     def from_dict(cls: type[Options], values: Mapping[str, Any]) -> Options:
-        """The options that :meth:`to_dict` wrote.
+        """Options from the values of :meth:`to_dict`.
 
         Raises
         ------
         InputError
-            For a key that is no option; the message names the nearest known one.
+            For an unknown key; the message suggests the nearest known one.
         """
         known = {cls.KEYS.get(field.name, field.name): field.name for field in fields(cls)}
         for key in values:
@@ -83,12 +83,12 @@ class BaseOptions:
 
 @dataclass(frozen=True)
 class FeatureOptions(BaseOptions):
-    """From image to window features (paper, sections 2.2 and 4.1).
+    """Options of the window features (paper, sections 2.2 and 4.1).
 
     Attributes
     ----------
     scales : tuple of int
-        Lengths of the image's shorter side in pixels, where windows are not warped.
+        Lengths of the image's shorter side in pixels; not used if windows are warped.
     levels : tuple of int
         Pyramid levels; level n pools n x n bins.
     scale_rule : {"area", "reference"}
@@ -96,13 +96,13 @@ class FeatureOptions(BaseOptions):
     projection_rule : {"reference", "paper"}
         How a window's corners become feature cells (see :func:`.projection.project`).
     kind : {"pool5", "fc6", "fc7"}
-        What the SVMs see of a window: its pooled map, or the output of an fc layer; "features" in files.
+        Input of the SVMs: the pooled map of a window, or the output of an fc layer; "features" in files.
     method : {"spp", "warp"}
-        The convolutions run over the image once for each scale, or, as in R-CNN, over every window, cut out and warped.
+        The convolutions run once for each scale of the image, or, as in R-CNN, on every window, cropped and warped.
     crop : int or None
-        Side in pixels of the squares that windows are warped to; None is the backbone's own input size.
+        Side in pixels of the squares that windows are warped to; None is the backbone's input size.
     context : int
-        Pixels of such a square on each side that show what is around the window (R-CNN: 16).
+        Pixels on each side of the square that show the surroundings of the window (R-CNN: 16).
 
     Examples
     --------
@@ -139,31 +139,31 @@ class FeatureOptions(BaseOptions):
 
     @property
     def window_scales(self) -> int:
-        """Scales that a window can be seen at: a warped one has a single size."""
+        """Number of scales; 1 for warped windows, which have a single size."""
         return len(self.scales) if self.method == "spp" else 1
 
 
 @dataclass(frozen=True)
 class DetectOptions(BaseOptions):
-    """From scores to detections (reference, ``spp_detect``; R-CNN's ``rcnn_test``).
+    """Options from scores to detections (reference, ``spp_detect``; R-CNN's ``rcnn_test``).
 
     Attributes
     ----------
     proposals : str
         Method of :func:`sppnet.proposals.backends.make_proposer`.
     max_windows : int
-        Windows scored in an image.
+        The largest number of windows scored in an image.
     keep_above : float
-        Windows of a class that score lower are dropped before suppression.
+        Windows with a lower score are dropped before suppression.
     nms : float
-        IoU above which the lower-scoring of two boxes of a class goes; applied before and after the regression.
+        Of two boxes of a class with a higher IoU the lower-scoring one is removed, before and after the regression.
     regressions : int
-        Box-regression passes, each on the boxes of the one before; R-CNN and the reference do one.
+        Number of box-regression passes, each on the boxes of the last; R-CNN and the reference do one.
     max_per_class : int
-        Detections kept for an image and class.
+        The largest number of detections of a class in an image.
     show_above : float
-        Score that a detection is shown above when the caller gives no threshold and the model has no calibration,
-        whose thresholds take its place; the reference's demo has -0.5.
+        Detections with a higher score are shown, if the caller gives no threshold and the model is not calibrated
+        (calibration has its own thresholds); the reference's demo has -0.5.
 
     Examples
     --------
@@ -189,7 +189,7 @@ class DetectOptions(BaseOptions):
 
 @dataclass(frozen=True)
 class SVMOptions(BaseOptions):
-    """Linear SVMs and their hard negatives (reference: ``-s 3 -c 0.001 -w1 2 -B 10``; paper, section 4.1).
+    """Options of the linear SVMs and hard negatives (reference: ``-s 3 -c 0.001 -w1 2 -B 10``; paper, section 4.1).
 
     Attributes
     ----------
@@ -200,33 +200,33 @@ class SVMOptions(BaseOptions):
     bias : float
         Value of the constant feature.
     tolerance : float
-        liblinear's stopping rule, spread of the projected gradient; 0.1 is its default, which the reference keeps.
+        liblinear's stopping rule, the range of the projected gradient; 0.1 is its default and the reference's value.
     max_epochs : int
-        Bound on passes over the data of one solution.
+        The largest number of passes over the data in one solution.
     extra_positives : int
-        Proposals of each object that are positives too, those that fit it best. The reference trains on the
-        objects alone, which is 0 here. Five raised the VOC07 mAP on 170 held-out photographs of six animal classes
-        from 0.421 to 0.444 (1,527 to learn from, squeezenet1_1, one run each).
+        Number of best-fitting proposals of each object that are positives, too. The reference trains on the objects
+        only, which is 0 here. Five raised the VOC07 mAP on 170 held-out photographs of six animal classes
+        from 0.421 to 0.444 (1,527 training photographs, squeezenet1_1, one run each).
     positive_iou : float
-        Least IoU of an extra positive with its object.
+        Minimum IoU of an extra positive with its object.
     negative_iou : float
-        A window is a negative of a class when its IoU with every object of the class is lower.
+        A window is a negative of a class if its IoU with every object of the class is lower.
     duplicate_iou : float
-        Of two negatives that overlap by more only the higher-scoring is kept.
+        Of two negatives with a higher IoU only the higher-scoring one is kept.
     hard_above : float
-        A negative that scores lower is easy and not collected.
+        A negative with a lower score is easy and not collected.
     easy_below : float
-        A collected negative that scores lower after a solution is dropped.
+        A collected negative with a lower score after a solution is dropped.
     retrain_after : int
-        New negatives of a class that make its SVM be solved again.
+        Number of new negatives of a class after which its SVM is solved again.
     start_negatives : int
-        Random negatives of a class to begin with, spread over the images.
+        Number of random initial negatives of a class, spread over the images.
     max_gigabytes : float
-        Memory for pooled windows; with liblinear, as much again for its copy of one class's.
+        Memory for pooled windows; liblinear needs as much again for its copy of one class.
     solver : {"coordinate descent", "liblinear"}
-        Our own, which reads rows in half precision and goes on from its last solution, or scikit-learn's liblinear.
-        That finds the same planes to the tolerance, but needs eight times the memory for a class's rows and starts
-        from nothing each time.
+        Our solver, which reads rows in half precision and starts from its last solution, or scikit-learn's liblinear.
+        liblinear finds the same planes within the tolerance, but needs eight times the memory for the rows of a class
+        and starts from zero each time.
 
     Examples
     --------
@@ -261,19 +261,19 @@ class SVMOptions(BaseOptions):
 
 @dataclass(frozen=True)
 class BoxOptions(BaseOptions):
-    """Bounding-box regression (R-CNN, appendix C; reference SPP-net).
+    """Options of bounding-box regression (R-CNN, appendix C; reference SPP-net).
 
     Attributes
     ----------
     min_iou : float
-        Windows with a higher IoU with an object of the class teach its regressor. The reference has 0.5, R-CNN 0.6.
+        Windows with a higher IoU with an object of the class train its regressor. The reference has 0.5, R-CNN 0.6.
         On held-out photographs of six animal classes (170; squeezenet1_1, fine-tuned fc7) regression raised VOC07 mAP
-        from 0.522 to 0.529 with 0.5, to 0.547 with 0.6 and to 0.540 with 0.7: the windows that win fit better than
-        most, and those taught by worse ones are moved too far.
+        from 0.522 to 0.529 with 0.5, to 0.547 with 0.6 and to 0.540 with 0.7: the best-scoring windows fit better than
+        most, and a regressor trained on worse windows moves them too far.
     ridge : float
         Weight of the squared norm.
     max_windows : int
-        Windows taken for a class, spread evenly over its images.
+        The largest number of windows of a class, spread evenly over its images.
 
     Examples
     --------
@@ -288,40 +288,40 @@ class BoxOptions(BaseOptions):
 
 @dataclass(frozen=True)
 class FineTuneOptions(BaseOptions):
-    """The fc layers and their fine-tuning (paper, section 4.2; reference: Caffe's solver).
+    """Options of the fc layers and their fine-tuning (paper, section 4.2; reference: Caffe's solver).
 
     Attributes
     ----------
     width : int
-        Numbers in fc6 and in fc7 where they start at random; those of the backbone's own classifier keep theirs.
+        Outputs of fc6 and of fc7 if they start from random weights; layers of the backbone's classifier keep theirs.
     epochs : int
-        Visits to every image at most; 0 leaves the layers as they start.
+        The largest number of epochs; 0 leaves the layers unchanged.
     patience : int
-        Epochs without a lower held-out loss after which learning stops.
+        Training stops after this many epochs without a lower held-out loss.
     rate : float or None
-        Learning rate of weights at first; biases learn at twice the rate. None is 0.01 for layers that start at
-        random and 0.001 (the reference's) for pretrained ones.
+        Initial learning rate of weights; biases learn at twice the rate. None is 0.01 for layers that start from
+        random weights and 0.001 (the reference's) for pretrained ones.
     drops : tuple of float
-        Parts of the epochs after which the rate is divided by ten.
+        Fractions of the epochs after which the rate is divided by ten.
     momentum, weight_decay : float
     dropout : float
-        Part of fc6's and fc7's outputs that a batch does without.
+        Fraction of the outputs of fc6 and fc7 that dropout sets to zero.
     batch : int
-        Windows in a mini-batch.
+        Number of windows in a mini-batch.
     positives_in_batch : int
-        Those of them that are positives.
+        Number of positives among them.
     positives_per_image : int
-        Positives drawn from an image in an epoch; more where there are few images.
+        Positives drawn from an image in an epoch; more if there are few images.
     batches_in_epoch : int
-        As many batches as an epoch should have at least: few images are asked for more positives each.
+        Minimum number of batches in an epoch: with few images more positives are drawn from each.
     positive_iou : float
-        Least IoU of a positive with its object.
+        Minimum IoU of a positive with its object.
     negative_iou : float
-        Least IoU of a negative with its nearest object, which is below ``positive_iou``.
+        Minimum IoU of a negative with its nearest object; its IoU is below ``positive_iou``.
     mirror : bool
-        Take every image's mirror image half the time.
+        Mirror every image half of the time.
     max_gigabytes : float
-        Memory for the pooled windows that are mixed with each other.
+        Memory for the pooled windows that batches are mixed from.
 
     Examples
     --------
@@ -365,21 +365,21 @@ class FineTuneOptions(BaseOptions):
         return -(-(self.batch - self.positives_in_batch) // self.positives_in_batch)
 
     def rate_at(self, epoch: int, pretrained: bool) -> float:
-        """Learning rate of an epoch, counted from 0, of layers that started pretrained or not."""
+        """Learning rate of an epoch, counted from 0, for pretrained or random initial weights."""
         start = (0.001 if pretrained else 0.01) if self.rate is None else self.rate
         return start * 0.1 ** sum(epoch >= drop * self.epochs for drop in self.drops)
 
 
 @dataclass(frozen=True)
 class TrainOptions(BaseOptions):
-    """What a training run does besides the options of its parts.
+    """Options of a training run that belong to no single part.
 
     Attributes
     ----------
     held_out : float
-        Part of the images on which the detector is scored before they join the training.
+        Fraction of the images on which the detector is scored, before they join the training set.
     norm : float
-        Mean L2 norm that the features are scaled to (reference: 20).
+        Mean L2 norm to which the features are scaled (reference: 20).
     seed : int
         Seed of every random choice.
 
@@ -400,14 +400,14 @@ class TrainOptions(BaseOptions):
 
 @dataclass(frozen=True)
 class Compression:
-    """How fc6 and fc7 are made smaller.
+    """Compression of fc6 and fc7.
 
     Attributes
     ----------
     svd : float, int or None
-        Below 1: the share of the energy that the rank must keep; an integer: the rank; None: no SVD.
+        Below 1: the fraction of the energy that the rank must keep; an integer: the rank; None: no SVD.
     bfloat16 : bool
-        Weights and products in half the bytes.
+        Weights and products in bfloat16, half the bytes.
 
     Examples
     --------
@@ -429,12 +429,12 @@ class Compression:
 
     @classmethod
     def parse(cls, text: str) -> Compression:
-        """What ``--compress`` says; ``str`` of the result says it again.
+        """Parse the value of ``--compress``; ``str`` is the inverse.
 
         Raises
         ------
         InputError
-            For anything else.
+            For any other text.
         """
         svd: float | int | None = None
         bfloat16 = False

@@ -11,7 +11,7 @@ from .training.plan import TrainPlan
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a bundled model is made.
+    """Training recipe of a bundled model.
 
     Attributes
     ----------
@@ -19,11 +19,11 @@ class Recipe:
     train_set, test_set : str
         Image sets of the dataset.
     learn, augmentation : LearnOptions, Augmentation
-        For the distillation.
+        Options of the distillation.
     plan : TrainPlan
-        For the detector, without the seed and the backbone's weights, which the distillation makes.
+        Plan of the detector, without the seed and the backbone's weights, which come from the distillation.
     data, licence, limits : str
-        For the model's card.
+        Texts of the model card.
     """
 
     classes: tuple[str, ...]
@@ -37,7 +37,7 @@ class Recipe:
     limits: str
 
 
-#: The recipes by the names of the models.
+#: Recipes by model name.
 RECIPES = {
     "animals": Recipe(
         classes=("cat", "cow", "dog", "horse", "person", "sheep"),
@@ -47,8 +47,8 @@ RECIPES = {
         augmentation=DISTIL_AUGMENTATION,
         plan=TrainPlan(
             STUDENT,
-            # With the map before the expansion, fc6 of rank 256 fits into a file of this size, but held-out VOC07 mAP
-            # was 0.418 before the compression and 0.403 after it: channels are worth more than ranks.
+            # With the map before the expansion, fc6 of rank 256 gives a file of the same size, but held-out VOC07 mAP
+            # was 0.418 before the compression and 0.403 after it: more channels help more than a higher rank.
             layer=None,
             features=FeatureOptions(scales=(688,), levels=(1, 2, 3, 4), kind="fc7"),
             # Held-out VOC07 mAP of an earlier student, C at 0.01: 0.443 with one box-regression pass and a ridge of
@@ -76,7 +76,7 @@ RECIPES = {
             layer="features.8",
             features=FeatureOptions(scales=(960,)),
             # Area mAP on BCCD's val set (trained on train, a student of 0.7 million weights): 0.858 with C 0.001 and a
-            # ridge of 4000 (the defaults), 0.882 with 0.01 and 1000, 0.888 with 0.03 and 300, no more beyond.
+            # ridge of 4000 (the defaults), 0.882 with 0.01 and 1000, 0.888 with 0.03 and 300, no improvement beyond.
             svm=SVMOptions(C=0.03),
             boxes=BoxOptions(ridge=300.0),
             detection=DetectOptions(proposals="dense", max_windows=5000, regressions=2),

@@ -1,4 +1,4 @@
-"""The convolutions of a classification network, cut at a feature map whose geometry is known."""
+"""Backbones: the convolutions of a classification network up to a feature map with known geometry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..options import MIN_SIDE
 from .truncation import cut
 from .weights import read_weights, select_state
 
-# torchvision's normalisation of RGB / 255; all its networks but those of early TensorFlow origin share it.
+# torchvision's normalisation of RGB / 255; all its networks use it, except two converted from TensorFlow.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -24,12 +24,11 @@ STD = (0.229, 0.224, 0.225)
 class Backbone(nn.Module):
     """A classification network up to one of its feature maps; always in eval mode, never trained.
 
-    Everything a detector has to know about the map follows from the network itself
-    (:mod:`.receptive_field`). The default map is the paper's "last convolutional layer",
-    read as: of the maps whose cells are at most 16 pixels apart, the last one that
-    all later layers depend on. That is conv5 (after ReLU) of AlexNet, VGG and ZF-5,
-    the output of layer3 of a ResNet, and the 576 channels of ``features.14.conv.0``
-    of MobileNetV2, which its stride-32 part starts from.
+    The geometry of the map is computed from the network itself (:mod:`.receptive_field`).
+    The default map is the paper's "last convolutional layer", which means here: of the maps
+    with a stride of at most 16, the last one that all later layers depend on. That is conv5
+    (after ReLU) of AlexNet, VGG and ZF-5, the output of layer3 of a ResNet, and the 576
+    channels of ``features.14.conv.0`` of MobileNetV2, the input of its stride-32 part.
 
     Parameters
     ----------
@@ -40,10 +39,10 @@ class Backbone(nn.Module):
         file or a ``.pth``/``.pt`` state dict (read as weights only), or a state
         dict. Half precision becomes single.
     layer : str, optional
-        A node as :func:`torchvision.models.feature_extraction.get_graph_node_names`
-        prints it, or a module, whose last node is meant.
+        A node, as printed by :func:`torchvision.models.feature_extraction.get_graph_node_names`,
+        or a module (its last node).
     seed : int
-        For the random weights; the global generator is left alone.
+        Seed of the random weights; does not change the global generator.
 
     Attributes
     ----------
@@ -56,14 +55,14 @@ class Backbone(nn.Module):
         Side of a cell's receptive field in pixels.
     channels : int
     feeds_classifier : bool
-        Whether the map is the default one, from which the network's own classifier goes on.
+        Whether the map is the default one, the input of the network's own classifier.
     input_size : int
         Side of the square images that the network was trained on, pixels.
 
     Raises
     ------
     InputError
-        For an unknown network or layer, a layer that is no regular map, or weights that cannot be had or do not fit.
+        For an unknown network or layer, a layer that is not a regular map, or weights that are missing or do not fit.
     """
 
     def __init__(
@@ -87,11 +86,11 @@ class Backbone(nn.Module):
 
     @classmethod
     def from_state(cls, name: str, layer: str, state: Mapping[str, Tensor]) -> Backbone:
-        """The backbone whose :meth:`state` this is."""
+        """The backbone with this :meth:`state`."""
         return cls(name, weights=state, layer=layer)
 
     def state(self) -> dict[str, Tensor]:
-        """Parameters and buffers in use, float32 on the CPU, under the names they have in the whole network."""
+        """Parameters and buffers in use, float32 on the CPU, under their names in the whole network."""
         return dict(self._state)
 
     def train(self, mode: bool = True) -> Backbone:
@@ -99,7 +98,7 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def preprocess(self, image: NDArray[Any]) -> Tensor:
-        """RGB uint8 (H, W, 3) as normalised float32 (1, 3, H, W) on the CPU, channels last in memory.
+        """Normalise RGB uint8 (H, W, 3) to float32 (1, 3, H, W) on the CPU, channels last in memory.
 
         Raises
         ------
@@ -113,12 +112,12 @@ class Backbone(nn.Module):
         return pixels.sub_(mean * 255).div_(std * 255).permute(2, 0, 1)[None]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised float images (B, 3, H, W) to the map (B, C, h, w), float32 whatever the weights' precision is.
+        """Compute the map (B, C, h, w) of normalised float images (B, 3, H, W); float32 for weights of any precision.
 
         Raises
         ------
         ValueError
-            When H or W is below ``pyramid.MIN_SIDE``, where some networks have no cell left.
+            When H or W is below ``options.MIN_SIDE``, where some networks have no cell left.
         """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
             raise ValueError(f"images must have shape (B, 3, H >= {MIN_SIDE}, W >= {MIN_SIDE}), not {images.shape}")
@@ -134,7 +133,7 @@ class Backbone(nn.Module):
         return features
 
     def extra_repr(self) -> str:
-        """What print shows between the brackets."""
+        """Text inside the brackets of the printed module."""
         return (
             f"{self.name!r}, layer={self.layer!r}, stride={self.stride}, offset0={self.offset0}, "
             f"channels={self.channels}"
@@ -142,7 +141,7 @@ class Backbone(nn.Module):
 
 
 def _fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:
-    """Multiply each batch norm that follows a convolution, and nothing else does, into its weights."""
+    """Fold each batch norm into the convolution before it, if nothing else uses the convolution's output."""
     modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):

@@ -1,8 +1,8 @@
-"""Small networks of our own, made to be trained from nothing on a laptop.
+"""Small networks of our own, to be trained from random weights on a laptop.
 
 Residual networks of basic blocks (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 3.3
-and figure 5, left) with as many layers as a few thousand photographs can teach. Their 3 x 3 convolutions are dense:
-depthwise ones need fewer operations but leave a CPU's arithmetic units idle, which makes them the slower ones there.
+and figure 5, left), small enough for a few thousand training photographs. Their 3 x 3 convolutions are dense:
+depthwise convolutions need fewer operations but are slower on a CPU, because they leave its arithmetic units idle.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut around them, which is a 1 x 1 convolution where the shape changes.
+    """Two 3 x 3 convolutions and a shortcut around them, which is a 1 x 1 convolution if the shape changes.
 
-    The block starts as its shortcut alone: the second batch norm's factors are zero at first (Goyal et al., "Accurate,
-    Large Minibatch SGD", 2017, section 5.1), which lets training begin with large steps.
+    At first only the shortcut is active: the factors of the second batch norm start at zero (Goyal et al., "Accurate,
+    Large Minibatch SGD", 2017, section 5.1), so training can start with large steps.
     """
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
@@ -34,17 +34,17 @@ class BasicBlock(nn.Module):
         nn.init.zeros_(self.bn2.weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, width_in, h, w) to (B, width, ceil(h / stride), ceil(w / stride))."""
+        """Map features (B, width_in, h, w) to (B, width, ceil(h / stride), ceil(w / stride))."""
         changes = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(features)))))
         result: Tensor = self.relu2(changes + self.shortcut(features))
         return result
 
 
 class CompactNet(nn.Module):
-    """The convolutional part: cells are 16 pixels apart, and one pixel is enough for a cell.
+    """The convolutional part: stride 16, and at least one cell for an image of any size.
 
-    Weights start at random as :mod:`torch.nn`'s own do, from the global generator: normal, with the variance that
-    keeps gradients alike in all layers (He et al., "Delving Deep into Rectifiers", ICCV 2015, section 2.2).
+    Initial weights come from the global generator, as in :mod:`torch.nn`: normal, with the variance that keeps
+    gradients similar in all layers (He et al., "Delving Deep into Rectifiers", ICCV 2015, section 2.2).
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class CompactNet(nn.Module):
     depths : three int
         Blocks of each stage, at least one; the first has stride 2.
     expanded : int, optional
-        Channels of the map, which a 1 x 1 convolution then makes of the last stage's.
+        Channels of the map after an additional 1 x 1 convolution of the last stage.
 
     Raises
     ------
@@ -81,43 +81,43 @@ class CompactNet(nn.Module):
             layers.append(nn.ReLU(inplace=True))
         self.features = nn.Sequential(*layers)
         for module in self.modules():
-            # On the meta device there is nothing to fill, for which torch would load its compiler.
+            # Tensors on the meta device have no values, and filling them would make torch load its compiler.
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to a map (B, C, ceil(H / 16), ceil(W / 16)), not negative."""
+        """Compute the map (B, C, ceil(H / 16), ceil(W / 16)) of images (B, 3, H, W); no value is negative."""
         features: Tensor = self.features(images)
         return features
 
 
-# Widths are multiples of 16, the single-precision numbers in a vector register of AVX-512: with 24 channels in the
+# Widths are multiples of 16, the number of single-precision values in an AVX-512 register: with 24 channels in the
 # stem instead of 32 an image takes longer.
 def small() -> CompactNet:
-    """About one million weights."""
+    """Network of about one million weights."""
     return CompactNet((16, 48, 96, 160), (1, 1, 2))
 
 
 def medium() -> CompactNet:
-    """About three million weights."""
+    """Network of about three million weights."""
     return CompactNet((32, 64, 128, 288), (1, 1, 2))
 
 
 def student() -> CompactNet:
-    """About 2.8 million weights, made to imitate MobileNetV2 (:mod:`.classification.distillation`).
+    """Network of about 2.8 million weights, for distillation from MobileNetV2 (:mod:`sppnet.detector.distillation`).
 
-    Its map has the 576 channels of MobileNetV2's default one, and its cells look at as large a part of the image (279
-    pixels for 267), which takes two blocks more at the last stage.
+    Its map has the 576 channels of MobileNetV2's default map and a similar receptive field (279 pixels instead of
+    267), which takes two more blocks in the last stage.
     """
     return CompactNet((16, 48, 96, 192), (1, 1, 4), expanded=576)
 
 
 def small_student() -> CompactNet:
-    """About one million weights, for objects that are told apart by colour and texture; else as :func:`student`."""
+    """Like :func:`student`, with about one million weights, for objects that differ in colour and texture."""
     return CompactNet((16, 32, 64, 112), (1, 1, 4), expanded=576)
 
 
-#: By the names that :class:`.backbone.Backbone` knows them by.
+#: Networks by their names in :class:`.backbone.Backbone`.
 NETWORKS: dict[str, Callable[[], CompactNet]] = {
     "sppnet_small": small,
     "sppnet_medium": medium,

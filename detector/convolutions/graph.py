@@ -1,4 +1,4 @@
-"""A network as a graph of operations, with the names that torchvision's feature extraction gives them."""
+"""Networks as graphs of operations, with the node names of torchvision's feature extraction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import fx, nn
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
-    """The graph of a network in the mode it is in; the modules of torch.nn and of torchvision.ops are not opened."""
+    """Trace a network in its current mode; modules of torch.nn and torchvision.ops stay single nodes."""
     graph = _Tracer().trace(model)
     return fx.GraphModule(model, graph).train(model.training)
 
@@ -21,10 +21,10 @@ class _Tracer(fx.Tracer):
 
 
 def named_nodes(graph: fx.Graph) -> dict[str, fx.Node]:
-    """The nodes but the output, in the order of computation, by names that model files and users know.
+    """The nodes except the output, in the order of computation, by the names used in model files and by users.
 
-    A module's node is named after its path, another after the path of the module that it belongs to and its operation.
-    From the second of a name on, a number is put behind it: ``layer3.1.relu_1``. These are the names of
+    The node of a module has the module's path as its name; other nodes have the path of their module and the
+    operation. Repeated names get a number: ``layer3.1.relu_1``. These are the names of
     :func:`torchvision.models.feature_extraction.get_graph_node_names`.
     """
     nodes: dict[str, fx.Node] = {}
@@ -33,7 +33,7 @@ def named_nodes(graph: fx.Graph) -> dict[str, fx.Node]:
         if node.op == "output":
             continue
         name = str(node.target) if node.op == "call_module" else ".".join([*_path(node), node.name])
-        # fx counts equal operations in the whole network; here they are counted where they stand.
+        # fx counts equal operations in the whole network; here they are counted within their module.
         name = re.sub(r"(?<=.)_[0-9]+$", "", name)
         nodes[f"{name}_{uses[name]}" if uses[name] else name] = node
         uses[name] += 1
@@ -41,6 +41,6 @@ def named_nodes(graph: fx.Graph) -> dict[str, fx.Node]:
 
 
 def _path(node: fx.Node) -> list[str]:
-    """The path of the module that the operation belongs to; none in the network's own ``forward``."""
+    """The path of the operation's module; empty in the network's own ``forward``."""
     modules = node.meta.get("nn_module_stack")
     return [list(modules.values())[-1][0]] if modules else []

@@ -1,6 +1,7 @@
-"""The networks that can be asked for by name: torchvision's classifiers and ours.
+"""Networks by name: torchvision's classifiers and ours.
 
-torchvision is imported for its own networks alone: it takes longer to load than torch, half of whose compiler it loads.
+torchvision is imported only for its own networks: it takes longer to load than torch, and loads half of torch's
+compiler.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from ...data.errors import InputError
 from .compact import NETWORKS as COMPACT
 from .zf5 import ZF5
 
-#: Networks that are not torchvision's, with what makes them.
+#: Our own networks and their constructors.
 OURS = {"zf5": ZF5, **COMPACT}
 
 
 def names() -> list[str]:
-    """The networks that can be asked for: torchvision's classifiers (transformers are refused later) and ours."""
+    """Names of all networks: torchvision's classifiers (transformers are refused later) and ours."""
     import torchvision
 
     return [*torchvision.models.list_models(module=torchvision.models), *OURS]
 
 
 def input_size(name: str) -> int:
-    """From torchvision's transforms, which go with its weights; ours take the 224 pixels of the paper."""
+    """Input size from the transforms of torchvision's weights; ours use the paper's 224 pixels."""
     if name in OURS:
         return 224
     from torchvision.models import get_model_weights
@@ -36,7 +37,7 @@ def input_size(name: str) -> int:
 
 
 def build(name: str) -> nn.Module:
-    """The whole network with random weights, in eval mode."""
+    """Build the whole network with random weights, in eval mode."""
     if name in OURS:
         return OURS[name]().eval()
     from torchvision.models import get_model
@@ -49,15 +50,15 @@ def build(name: str) -> nn.Module:
             else f"known are the classification networks of torchvision, {', '.join(OURS)}"
         )
         raise InputError(f"backbone '{name}' is not known; {known}")
-    # These two were converted from TensorFlow and bring their own normalisation on top of torchvision's.
+    # These two were converted from TensorFlow and normalise images again, after torchvision's normalisation.
     options = {"transform_input": True, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     return get_model(name, weights=None, **options).eval()
 
 
 def build_without_values(name: str) -> nn.Module:
-    """The whole network on the meta device: shapes alone, at once and without memory."""
+    """Build the whole network on the meta device: shapes only, fast and without memory."""
     if name.startswith("regnet"):
-        # Its constructor computes with tensors, which have no values on the meta device; torchvision has no other such.
+        # The only constructor that computes with tensor values, which the meta device does not have.
         with torch.random.fork_rng(devices=[]):
             return build(name).to("meta")
     with torch.device("meta"):

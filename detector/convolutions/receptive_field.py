@@ -1,12 +1,11 @@
-"""Where the cells of a feature map lie in the image, found by following the layers' arithmetic.
+"""Positions of feature-map cells in the image, computed from the parameters of the layers.
 
-Each tensor that the image turns into carries its grid: which dimensions are rows
-and columns, how many pixels lie between neighbours, and the receptive-field centre
-and size of the first cell. A layer with kernel k, stride s, padding p and dilation
-d turns stride S, centre c and size r into ``s S``, ``c + ((k - 1) d / 2 - p) S`` and
-``r + (k - 1) d S``. Everything else keeps the grid or loses it. The operations are
-seen below torch's modules and functions, so it does not matter how a network is
-written; on the meta device nothing is computed.
+Each tensor computed from the image has a grid: the dimensions of rows and columns, the
+stride in pixels, and the receptive-field centre and size of the first cell. A layer with
+kernel k, stride s, padding p and dilation d turns stride S, centre c and size r into
+``s S``, ``c + ((k - 1) d / 2 - p) S`` and ``r + (k - 1) d S``. All other operations keep the
+grid or lose it. Operations are intercepted below torch's modules and functions, so the way
+a network is written does not matter; on the meta device nothing is computed.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells of a tensor and where they lie; pairs are (y, x), pixels 0-based with pixel i centred at i.
+    """Cells of a tensor and their positions; pairs are (y, x), pixels 0-based with pixel i centred at i.
 
     Attributes
     ----------
     cells : (int, int)
         Rows and columns.
     axis : int or None
-        The dimension of the rows, the columns following; None while the tensor holds the grid
-        flattened, as a linear layer over a channel-last map does for a moment.
+        The dimension of the rows, followed by the columns; None while the grid is flattened, as
+        temporarily in a linear layer over a channel-last map.
     stride, centre, extent : pair of float
-        Pixels between neighbours; receptive-field centre of the first cell; receptive-field size.
+        Pixels between cells; receptive-field centre of the first cell; receptive-field size.
     """
 
     cells: tuple[int, int]
@@ -49,11 +48,11 @@ class Grid:
 
 
 class GridTracker(TorchDispatchMode):
-    """Inside this mode the tensors computed from a watched image carry their grids."""
+    """Torch mode that tracks the grids of tensors computed from a watched image."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled in here; otherwise torch loads its compiler to say so, for longer than all this takes."""
+        """Nothing is compiled here; otherwise torch loads its compiler, which takes longer than the whole analysis."""
         return False
 
     def __init__(self) -> None:
@@ -65,7 +64,7 @@ class GridTracker(TorchDispatchMode):
         self._grids[images] = Grid((images.shape[2], images.shape[3]), 2)
 
     def grid(self, tensor: Any) -> Grid | None:
-        """The grid of a tensor; None where it has none, or holds it flattened."""
+        """The grid of a tensor; None if it has none or a flattened one."""
         found = self._grids.get(tensor) if isinstance(tensor, Tensor) else None
         return found if found is not None and found.axis is not None else None
 
@@ -94,7 +93,7 @@ class GridTracker(TorchDispatchMode):
         return self._inherit(inputs, output)
 
     def _slide(self, source: Tensor, output: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
-        """The grid after a window slid over the last two dimensions."""
+        """The grid after a sliding window over the last two dimensions."""
         grid = self.grid(source)
         if grid is None or output.ndim != 4 or grid.axis != 2:
             return None
@@ -110,9 +109,9 @@ class GridTracker(TorchDispatchMode):
         )
 
     def _inherit(self, inputs: list[Tensor], output: Tensor) -> Grid | None:
-        """The grid after an operation that works on every cell alike, or that only moves dimensions."""
+        """The grid after an operation that is equal for all cells, or that only moves dimensions."""
         grids = [grid for grid in (self._grids.get(tensor) for tensor in inputs) if grid is not None]
-        # A whole map beside a flattened one (a gate computed from means): the map's cells count.
+        # A whole map and a flattened one (a gate computed from means): use the cells of the map.
         grids = [grid for grid in grids if grid.axis is not None] or grids
         if not grids:
             return None
@@ -123,9 +122,9 @@ class GridTracker(TorchDispatchMode):
 
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
-    """What ``func`` gives; of the usual operations on the meta device the shapes alone.
+    """Run ``func``; for the common operations on the meta device compute only the shapes.
 
-    For these torch has shape rules in Python, which first load its compiler: two seconds for one line each.
+    Torch's own shape rules for these are written in Python and first load its compiler, which takes two seconds.
     """
     op = func.overloadpacket
     inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
@@ -149,13 +148,13 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _find(cells: tuple[int, int], shape: torch.Size) -> int | None:
-    """The dimension where ``cells`` stand one after the other in a shape.
+    """The dimension at which ``cells`` occur in a shape.
 
-    Unmistakable as long as the image is large and not square; see :data:`PROBE_SIZE`.
+    Unique if the image is large and not square; see :data:`PROBE_SIZE`.
     """
     places: Iterator[int] = (axis for axis in range(len(shape) - 1) if tuple(shape[axis : axis + 2]) == cells)
     return next(places, None)
 
 
 PROBE_SIZE = (416, 608)
-"""Height and width of the image that networks are followed with: 26 x 38 cells at stride 16, 13 x 19 at 32."""
+"""Height and width of the image used to analyse networks: 26 x 38 cells at stride 16, 13 x 19 at 32."""

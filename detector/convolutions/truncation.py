@@ -1,4 +1,4 @@
-"""The networks that can be asked for, where their feature maps lie, and the part that computes one of them."""
+"""Analyse the feature maps of a network, and truncate the network to the part that computes one of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cut:
     Attributes
     ----------
     name, layer : str
-        Of the network and of the node whose output is the map.
+        Names of the network and of the node whose output is the map.
     stride : int
         Pixels from one cell to the next, in both directions.
     offset0 : float
@@ -39,11 +39,11 @@ class Cut:
         Side of a cell's receptive field in pixels.
     channels : int
     feeds_classifier : bool
-        Whether the map is the default one, from which the network's own classifier goes on.
+        Whether the map is the default one, the input of the network's own classifier.
     input_size : int
         Side of the square images that the network was trained on, pixels.
     network : fx.GraphModule
-        The part that computes the map, without values (on the meta device), in eval mode; tensors have the names of
+        The part that computes the map, without values (on the meta device), in eval mode; tensors keep their names in
         the whole network.
     """
 
@@ -59,12 +59,12 @@ class Cut:
 
 
 def cut(name: str, layer: str | None = None) -> Cut:
-    """A network up to ``layer``; the default is described at :class:`.backbone.Backbone`.
+    """Truncate a network after ``layer``; :class:`.backbone.Backbone` describes the default.
 
     Raises
     ------
     InputError
-        For an unknown network or layer, or a layer that is no regular map.
+        For an unknown network or layer, or a layer that is not a regular map.
     """
     whole, maps = _analyse(name)
     default = _default_layer(whole, maps)
@@ -88,19 +88,19 @@ def cut(name: str, layer: str | None = None) -> Cut:
 
 
 def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", seed: int = 0) -> fx.GraphModule:
-    """The network of a cut with weights of its own, which training may change; channels last in memory.
+    """Give the network of a cut its own weights for training; channels last in memory.
 
     Parameters
     ----------
     part : Cut
-        Its network is used, and has values afterwards.
+        Its network is changed in place and has values afterwards.
     weights, seed
         As in :class:`.backbone.Backbone`.
 
     Raises
     ------
     InputError
-        For weights that cannot be had or do not fit.
+        For weights that are missing or do not fit.
     """
     origin, state = read_weights(part.name, weights, seed)
     own = {name: value.clone() for name, value in select_state(part.network, state, origin).items()}
@@ -109,7 +109,7 @@ def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", see
 
 
 def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:
-    """The network as a graph, and what each node's map is: its grid and channels."""
+    """The network as a graph, and the grid and channels of each node's map."""
     model = build_without_values(name)
     image = torch.empty(1, 3, *PROBE_SIZE, device="meta")
     try:
@@ -128,7 +128,7 @@ def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:
 
 
 class _Maps(fx.Interpreter):
-    """Runs a graph and keeps what each node's map is."""
+    """Runs a graph and records the grid and channels of each node's map."""
 
     def __init__(self, whole: fx.GraphModule, tracker: GridTracker) -> None:
         super().__init__(whole)
@@ -143,11 +143,11 @@ class _Maps(fx.Interpreter):
 
 
 def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
-    """The last map of stride at most 16 that everything after it is computed from, if there is one."""
+    """The last map of stride at most 16 that all later layers depend on, or None."""
     nodes = named_nodes(whole.graph)
     place = {node: index for index, node in enumerate(whole.graph.nodes)}
     last_name = list(nodes)[-1]
-    # What the classifier makes of the features is no feature map, even where it is made by convolutions.
+    # Outputs of the classifier are not feature maps, even if it consists of convolutions.
     end = len(place) if maps[last_name] else max(place[node] for node in place if _has_weights(whole, node))
     reaches: dict[fx.Node, int] = {
         nodes[key]: max((place[user] for user in nodes[key].users if user.op != "output"), default=0)
@@ -160,7 +160,7 @@ def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
         if found is None or place[node] >= end:
             continue
         grid = found[0]
-        # A cut: no earlier map is used again after this one.
+        # The graph can be cut here: no earlier map is used after this one.
         if (
             open_until <= place[node]
             and max(grid.stride) <= _LARGEST_STRIDE
@@ -183,7 +183,7 @@ def _has_weights(whole: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _find_layer(name: str, layer: str, maps: Maps) -> str:
-    """The node meant by a node's or a module's name."""
+    """Find the node for the name of a node or a module."""
     inside = [node for node in maps if node == layer or node.startswith(layer + ".")]
     if inside:
         return inside[-1]
@@ -194,7 +194,7 @@ def _find_layer(name: str, layer: str, maps: Maps) -> str:
 
 
 def _truncate(whole: fx.GraphModule, layer: str) -> fx.GraphModule:
-    """The part of the graph that computes ``layer``, down to torch.nn's own modules."""
+    """The part of the graph that computes ``layer``, in terms of torch.nn's modules."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     wanted = named_nodes(whole.graph)[layer]
@@ -206,7 +206,7 @@ def _truncate(whole: fx.GraphModule, layer: str) -> fx.GraphModule:
     part = fx.GraphModule(whole, graph, class_name="Features")
     part.graph.eliminate_dead_code()
     part.recompile()
-    # Tracing once more opens torchvision's own blocks, so that each batch norm stands beside its convolution.
+    # A second trace opens torchvision's blocks, so that each batch norm directly follows its convolution.
     network = fx.symbolic_trace(part.eval())
     network.delete_all_unused_submodules()
     return network.eval()

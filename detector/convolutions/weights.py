@@ -1,4 +1,4 @@
-"""Weights of networks: read from files, downloaded or random, and the part that a truncated network needs."""
+"""Weights of networks: from files, downloads or random, and their selection for truncated networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .networks import OURS, build
 
 
 def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: int) -> tuple[str, Mapping[str, Tensor]]:
-    """Where the weights come from, in words, and the state dict."""
+    """Read weights; returns their origin as text for messages, and the state dict."""
     if isinstance(weights, Mapping):
         return "the state", weights
     if weights == "none":
@@ -38,7 +38,7 @@ def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: in
         raise InputError(f"{path}: cannot be read as a state dict ({reason})") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a state dict, names with tensors")
-    # In a model of ours the network's tensors stand beside those of other parts.
+    # Our model files contain tensors of other parts as well.
     own = tensors_below(state, "backbone.") if path.suffix == ".safetensors" else {}
     return str(path), own or state
 
@@ -60,9 +60,9 @@ def _download(name: str) -> Mapping[str, Tensor]:
 
 
 def select_state(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """The tensors that the truncated network needs, in single precision; others (the classifier's) are left."""
+    """Select the tensors of the truncated network, in single precision; leave out others (the classifier's)."""
     wanted = network.state_dict()
-    # A counter that only training needs, and that old files do not have.
+    # Only training needs this counter, and old files do not have it.
     counters = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = [key for key in wanted if key not in state and key not in counters]
     if missing:
@@ -90,6 +90,6 @@ def _first(items: list[str]) -> str:
 
 
 def weights_key(weights: str | Path) -> list[Any]:
-    """What a run may be resumed on: the same word, or a file of the same time."""
+    """Identify weights for resuming: the same word, or a file with the same time."""
     path = Path(weights)
     return [str(weights), path.stat().st_mtime_ns if path.is_file() else None]

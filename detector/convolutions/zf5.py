@@ -10,8 +10,8 @@ from torch.nn import functional
 class WithinChannelNorm(nn.Module):
     """Local response normalisation inside each channel, Caffe's WITHIN_CHANNEL form.
 
-    ``x / (1 + alpha * m) ** beta``, with m the mean of x squared over ``size`` x
-    ``size`` cells, cells beyond the border counting as zeros.
+    ``x / (1 + alpha * m) ** beta``, where m is the mean of x squared over ``size`` x
+    ``size`` cells; cells beyond the border count as zeros.
     """
 
     def __init__(self, size: int = 3, alpha: float = 5e-5, beta: float = 0.75) -> None:
@@ -19,17 +19,17 @@ class WithinChannelNorm(nn.Module):
         self.size, self.alpha, self.beta = size, alpha, beta
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, C, H, W) of the same shape."""
+        """Normalise features (B, C, H, W); keeps the shape."""
         mean_square = functional.avg_pool2d(features.square(), self.size, stride=1, padding=self.size // 2)
         return features * torch.pow(1 + self.alpha * mean_square, -self.beta)
 
     def extra_repr(self) -> str:
-        """What print shows between the brackets."""
+        """Text inside the brackets of the printed module."""
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}"
 
 
 class ZF5(nn.Module):
-    """The convolutional part: an image of 224 x 224 becomes 256 channels of 13 x 13 cells, 16 pixels apart."""
+    """The convolutional part: an image of 224 x 224 becomes 256 channels of 13 x 13 cells, stride 16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +51,6 @@ class ZF5(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to conv5 (B, 256, h, w)."""
+        """Compute conv5 (B, 256, h, w) of images (B, 3, H, W)."""
         features: Tensor = self.features(images)
         return features

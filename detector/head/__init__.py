@@ -1,1 +1,1 @@
-"""The fc layers between pooled features and scores: random or pretrained, compressed, multiplied fast."""
+"""The fc layers between pooled features and scores: initialisation, compression and fast products."""

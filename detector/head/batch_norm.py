@@ -1,10 +1,10 @@
-"""The fc layers in the form in which they learn from nothing, with batch norms, and without them once they are done.
+"""Batch norms for fc layers that train from random weights, folded into the layers after training.
 
-The paper's fc layers have none, and a large labelled set to learn from. On a few thousand photographs those that start
-at random hardly learn: pooled rows are maxima of rectified maps, whose common mean is most of what they are. With
-batch norms (Ioffe and Szegedy, ICML 2015) of the rows and of what fc6 and fc7 make of them the same network came to a
-held-out accuracy of 0.225 on Caltech101 in five epochs, and without to 0.118 at most (112 pixels, one run each). They
-are linear once learnt, and go into the weights of the layers beside them.
+The paper's fc layers have no batch norms, but a large labelled set. On a few thousand photographs layers with random
+initial weights hardly learn: pooled rows are maxima of rectified maps and consist mostly of their common mean. With
+batch norms (Ioffe and Szegedy, ICML 2015) of the rows and of the outputs of fc6 and fc7 the same network reached a
+held-out accuracy of 0.225 on Caltech101 in five epochs, without them at most 0.118 (112 pixels, one run each). After
+training batch norms are linear, so they are folded into the weights of the layers next to them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 
 from .head import Head, factors
 
-# Bins that hardly ever change must not be blown up.
+# Must not amplify bins that hardly vary.
 _EPS = 1e-3
 
 
 def learning_layers(head: Head, normalised: bool) -> nn.Sequential:
-    """A head's fc6, fc7 and fc8 as layers (B, width_in) to (B, classes), which share its weights.
+    """A head's fc6, fc7 and fc8 as trainable layers (B, width_in) to (B, classes), which share its weights.
 
     Parameters
     ----------
     head : Head
-        With plain (not factored) layers.
+        Its layers must not be factored.
     normalised : bool
-        With batch norms, for layers that start at random.
+        Whether to add batch norms, for random initial weights.
     """
     (fc6,), (fc7,), (fc8,) = (factors(layer) for layer in (head.fc6, head.fc7, head.fc8))
     layers: list[nn.Module] = [nn.BatchNorm1d(fc6.in_features, eps=_EPS, affine=False)] if normalised else []
@@ -38,9 +38,9 @@ def learning_layers(head: Head, normalised: bool) -> nn.Sequential:
 
 @torch.no_grad()
 def finished_head(layers: nn.Sequential) -> Head:
-    """The head, in eval mode, that computes what :func:`learning_layers` have come to; nothing is shared.
+    """The head, in eval mode, that is equivalent to trained :func:`learning_layers`; shares no memory.
 
-    Batch norms go into the linear layer before them, or, the first one, after.
+    Each batch norm is folded into the linear layer before it, the first one into the layer after it.
     """
     linear: list[tuple[Tensor, Tensor]] = []
     waiting: tuple[Tensor, Tensor] | None = None
@@ -67,7 +67,7 @@ def finished_head(layers: nn.Sequential) -> Head:
 
 
 def _line(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """Factor and shift (width,) in double precision, of a batch norm in eval mode."""
+    """Factor and shift (width,), in double precision, of a batch norm in eval mode."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     factor = (norm.running_var.double() + norm.eps).rsqrt()

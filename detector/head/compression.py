@@ -1,4 +1,4 @@
-"""Smaller and faster fc layers without training: truncated SVD (Girshick, Fast R-CNN, section 3.1) and bfloat16."""
+"""Compress fc layers without training: truncated SVD (Girshick, Fast R-CNN, section 3.1) and bfloat16."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .head import Head, factors, used_columns
 
 
 def compress(head: Head, compression: Compression, rows: Tensor | None = None) -> Head:
-    """The head with fc6 and fc7 compressed, in eval mode; fc8 stays as it is, and so does the head given.
+    """Return the head with fc6 and fc7 compressed, in eval mode; fc8 and the given head do not change.
 
-    A layer W of shape (out, in) becomes the product of (out, r) and (r, in), the best of rank r. Where that would
-    cost as many multiplications as the whole, the layer stays whole. Columns that a pretrained fc6 has no weights
-    for do not count: they are multiplied in neither form.
+    A layer W of shape (out, in) becomes the best product of rank r of (out, r) and (r, in). If the product needs as
+    many multiplications as the layer, the layer is not factored. Columns without weights in a pretrained fc6 do not
+    count: they are multiplied in neither form.
 
     Parameters
     ----------
     head : Head
     compression : Compression
     rows : tensor (N, width_in), optional
-        Pooled windows. The factors are then best for the layers' outputs on them, and so is the share of the energy,
-        not for the weights themselves: what random weights do where no window ever lies costs no rank.
+        Pooled windows. If given, the factors and the fraction of the energy are optimal for the layers' outputs on
+        these rows instead of for the weights: directions in which no window varies use no rank.
     """
     state = head.state()
     values = None if rows is None else rows.float().cpu() * state["scale"]
@@ -42,7 +42,7 @@ def compress(head: Head, compression: Compression, rows: Tensor | None = None) -
                 state[f"{name}.0.weight"], state[f"{name}.1.weight"] = first, second = found
                 state[f"{name}.1.bias"] = bias
                 if values is not None and outputs is not None:
-                    # The outputs vary about their mean; what the factors miss of it the bias makes good.
+                    # The factors fit the outputs about their mean; the bias corrects the error of the mean.
                     state[f"{name}.1.bias"] = bias + (outputs - values @ first.T @ second.T).mean(dim=0)
         values = None if outputs is None else (outputs + bias).relu_()
     if compression.bfloat16:
@@ -53,15 +53,15 @@ def compress(head: Head, compression: Compression, rows: Tensor | None = None) -
 
 
 def _truncated(weight: Tensor, wanted: float | int, outputs: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
-    """Factors (r, in) and (out, r) of a matrix (out, in), or None when they would save nothing.
+    """Factors (r, in) and (out, r) of a matrix (out, in), or None if they would save nothing.
 
-    They are the best for the matrix itself, or for its ``outputs`` (N, out), whose principal axes they then go through.
+    They are optimal for the matrix itself, or, if given, for its ``outputs`` (N, out), along their principal axes.
     """
     first_used, last_used = used_columns(weight)
     whole = weight[:, first_used:last_used].double()
     rows, columns = whole.shape
-    # The squares of the singular values are the eigenvalues of the smaller Gram matrix, which is far cheaper for
-    # long rows. Double precision, for squaring costs half of the digits.
+    # The squared singular values are the eigenvalues of the smaller Gram matrix, which is far cheaper for long rows.
+    # Double precision, because squaring loses half of the digits.
     wide = columns >= rows or outputs is not None
     if outputs is not None:
         varying = (outputs - outputs.mean(dim=0)).double()
@@ -78,7 +78,7 @@ def _truncated(weight: Tensor, wanted: float | int, outputs: Tensor | None = Non
     if rank * (rows + columns) >= rows * columns:
         return None
     basis = vectors[:, :rank]
-    # One factor is the orthonormal basis, the other the matrix in its coordinates.
+    # One factor is an orthonormal basis, the other the matrix in its coordinates.
     part, second = (basis.T @ whole, basis) if wide else (basis.T, whole @ basis)
     first = weight.new_zeros(rank, weight.shape[1])
     first[:, first_used:last_used] = part
@@ -86,10 +86,10 @@ def _truncated(weight: Tensor, wanted: float | int, outputs: Tensor | None = Non
 
 
 def describe(head: Head, small: Head) -> dict[str, Any]:
-    """What a compression came to, JSON-like: ranks, bytes and multiplications for a window, before and after.
+    """Describe a compression, JSON-like: ranks, bytes and multiplications for a window, before and after.
 
-    ``kept_energy`` of a factored layer is the share of its energy that is still there, 1 less the squared error of
-    the factors' product, so bfloat16's rounding counts too. Columns of fc6 without a weight are not multiplied.
+    ``kept_energy`` of a factored layer is the fraction of its energy that remains, 1 minus the squared error of the
+    factors' product, which includes bfloat16's rounding. Columns of fc6 without weights are not multiplied.
     """
     ranks, energies = {}, {}
     for name in ("fc6", "fc7"):
@@ -124,7 +124,7 @@ def describe(head: Head, small: Head) -> dict[str, Any]:
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bfloat16 matrices: AMX or AVX-512's, or tensor cores."""
+    """Whether the device has instructions for bfloat16 matrix products: AMX, AVX-512's or tensor cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # torch has no public names for these yet.
@@ -133,7 +133,7 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 
 def for_device(head: Head, device: torch.device) -> Head:
-    """The head on a device, in the precision that is quickest there: bfloat16 weights become single where they must."""
+    """Move the head to a device; bfloat16 weights become single precision if the device has no fast bfloat16."""
     if head.dtype == torch.bfloat16 and not bfloat16_is_fast(device):
         head = Head.from_state({name: value.float() for name, value in head.state().items()})
     return head.to(device)

@@ -1,4 +1,4 @@
-"""The fc layers on pooled windows: fc6, fc7 and the fine-tuned network's own classifier fc8 (paper, section 4.2)."""
+"""The fc layers on pooled windows: fc6, fc7 and the fine-tuned network's classifier fc8 (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from .products import Product
 
 _FC_LAYERS = FEATURE_KINDS[1:]
 
-#: Of the tensors of a state.
+#: Names of the tensors of a state.
 _NAMES = re.compile(r"scale|fc[678]\.(weight|bias)|fc[67]\.(0\.weight|1\.weight|1\.bias)")
 
 
 class Head(nn.Module):
-    """fc6, fc7 (each with ReLU and dropout) and fc8, with an output for each class and, last, one for the background.
+    """fc6, fc7 (each with ReLU and dropout) and fc8, with an output for each class and a last one for the background.
 
-    Made with random weights; :meth:`from_state` and :func:`start_from_classifier` give other ones.
+    The weights are random; use :meth:`from_state` and :func:`start_from_classifier` for others.
 
     Parameters
     ----------
     width_in : int
-        Numbers in a pooled row.
+        Length of a pooled row.
     width : int
-        Numbers in fc6 and in fc7.
+        Outputs of fc6 and of fc7.
     classes : int
-        Without the background.
+        Number of classes without the background.
     dropout : float
-        Part of fc6's and fc7's outputs that training does without.
+        Fraction of the outputs of fc6 and fc7 that dropout sets to zero in training.
     seed : int
-        Of the random weights; the global generator is left alone.
+        Seed of the random weights; does not change the global generator.
     scale : float
-        Factor on pooled rows, which gives them the norm that the weights are made for.
+        Factor on pooled rows, to give them the norm that the weights expect.
     background : bool
-        Whether fc8 has that last output; windows of a detector have a background, whole photographs do not.
+        Whether fc8 has the background output: yes for windows of a detector, no for whole photographs.
     """
 
     scale: Tensor
     pretrained = False
-    """Whether the layers come from a trained classifier: they are then fine-tuned with smaller steps."""
+    """Whether the layers come from a trained classifier; fine-tuning then uses a lower learning rate."""
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class Head(nn.Module):
         self.register_buffer("scale", torch.tensor(float(scale)))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Pooled rows (N, width_in) to logits (N, classes + 1), in the single precision that learning needs.
+        """Compute logits (N, classes + 1) of pooled rows (N, width_in), in single precision for training.
 
         Raises
         ------
         ValueError
-            For a head whose state ended before fc8.
+            For a head without fc8.
         """
         self._check_has("fc8")
         values = rows * self.scale
@@ -83,13 +83,13 @@ class Head(nn.Module):
     def output(self, rows: Tensor, name: str) -> Tensor:
         """Float32 outputs (N, width) of fc6 or fc7, after ReLU and without dropout; later layers are not computed.
 
-        Products are taken in the weights' precision. Columns of fc6 without a weight (those of the pyramid levels
-        that a pretrained layer does not know) are left out of them.
+        Products use the weights' precision and skip columns of fc6 without weights (of pyramid levels that a
+        pretrained layer does not have).
 
         Raises
         ------
         ValueError
-            For another name, a layer that the head's state ended before, or rows of another width.
+            For another name, a layer that the head does not have, or rows of another width.
         """
         if name not in _FC_LAYERS:
             raise ValueError(f"a head has the layers {' and '.join(_FC_LAYERS)}, not {name!r}")
@@ -110,7 +110,7 @@ class Head(nn.Module):
             raise ValueError(f"this head's state ended before {name}")
 
     def _ready_products(self) -> tuple[list[Product], list[Product]]:
-        """The factors of fc6 and fc7; made ready once in eval mode."""
+        """The factors of fc6 and fc7; prepared once in eval mode."""
         if self._products is None or self.training:
             start, *rest = factors(self.fc6)
             first, last = (0, start.in_features) if self.training else used_columns(start.weight)
@@ -121,26 +121,26 @@ class Head(nn.Module):
     _products: tuple[list[Product], list[Product]] | None = None
 
     def train(self, mode: bool = True) -> Head:
-        """Learn or not; the weights may have changed since."""
+        """Switch between training and eval mode; drops the prepared products, because weights may change."""
         self._products = None
         return super().train(mode)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Head:
-        """Another device or precision (``to``, ``half`` and the like)."""
+        """Change the device or precision (``to``, ``half`` and similar methods)."""
         self._products = None
         return super()._apply(fn, recurse)
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which fc6 and fc7 compute."""
+        """Dtype of the products of fc6 and fc7."""
         return factors(self.fc6)[0].weight.dtype
 
     def width(self, name: str) -> int:
-        """Numbers in the layer of that name."""
+        """Number of outputs of the layer of that name."""
         return factors(self.get_submodule(name))[-1].out_features
 
     def state(self, upto: str = "fc8") -> dict[str, Tensor]:
-        """Tensors on the CPU that :meth:`from_state` reads, without the layers after ``upto``."""
+        """Tensors on the CPU for :meth:`from_state`, without the layers after ``upto``."""
         names = ["fc6", "fc7", "fc8"]
         left_out = tuple(f"{name}." for name in names[names.index(upto) + 1 :])
         return {
@@ -151,7 +151,7 @@ class Head(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Head:
-        """The head, in eval mode, whose :meth:`state` this is; it shares the memory of the tensors.
+        """The head with this :meth:`state`, in eval mode; it shares the memory of the tensors.
 
         A factored layer ("fc6.0.weight", "fc6.1.weight", "fc6.1.bias") is a product of two. Layers after fc6 may be
         missing.
@@ -197,7 +197,7 @@ class Head(nn.Module):
 def random_layer(
     width_in: int, width_out: int, generator: torch.Generator, deviation: float | None = None
 ) -> nn.Linear:
-    """Normal weights, zero biases; the deviation is He's for rectified layers when None (He et al., ICCV 2015)."""
+    """Linear layer with normal weights and zero biases; the default deviation is that of He et al., ICCV 2015."""
     layer = nn.Linear(width_in, width_out, device="meta")
     weight = torch.empty(width_out, width_in)
     weight.normal_(0, (2 / width_in) ** 0.5 if deviation is None else deviation, generator=generator)
@@ -206,12 +206,12 @@ def random_layer(
 
 
 def factors(layer: nn.Module) -> list[nn.Linear]:
-    """The no, one or two linear maps that a layer is the product of, the first one first."""
+    """The linear factors of a layer (none, one or two), in order."""
     return [part for part in layer.modules() if isinstance(part, nn.Linear)]
 
 
 def used_columns(weight: Tensor) -> tuple[int, int]:
-    """The first column of a matrix with a weight that is not zero and the end of the last; all where none has."""
+    """Start and end of the columns with nonzero weights in a matrix; all columns if every weight is zero."""
     used = (weight != 0).any(dim=0).nonzero()
     return (int(used[0]), int(used[-1]) + 1) if len(used) else (0, weight.shape[1])
 

@@ -1,4 +1,4 @@
-"""Fc layers that begin as the pretrained classifier of the backbone's own network (AlexNet, VGG)."""
+"""Initialise fc layers from the pretrained classifier of the backbone's network (AlexNet, VGG)."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def start_from_classifier(
     seed: int = 0,
     background: bool = True,
 ) -> Head | None:
-    """A head that begins as the pretrained classifier of a backbone's network, or None where there is none.
+    """Create a head from the pretrained classifier of a backbone's network, or None if it has none.
 
-    AlexNet's and VGG's first fc layer takes the n x n cells of one fixed map. Its weights go to the block of level n
-    of the pyramid and zeros to the others, so that the head computes what the classifier did, but for the kind of
-    pooling: maxima over adaptive bins in the place of the network's last pooling (which are the same for AlexNet's
-    13 x 13 cells and VGG's 14 x 14). fc7 comes as it is; fc8 is new.
+    The input of AlexNet's and VGG's first fc layer is one fixed map of n x n cells. Its weights go to the block of
+    level n of the pyramid, other blocks get zeros. So the head computes the same as the classifier, except for the
+    pooling: maxima over adaptive bins instead of the network's last pooling (equal for AlexNet's 13 x 13 cells and
+    VGG's 14 x 14). fc7 is copied; fc8 is new.
 
     Parameters
     ----------
     backbone : Backbone or Cut
-        With another than its default map, which the classifier goes on from, the answer is None.
+        The result is None unless its map is the default one, the input of the classifier.
     weights
-        As in :class:`.backbone.Backbone`; without pretrained ones ("none", or a state without the
-        classifier) the answer is None. Tensors given stay as they are when the head learns.
+        As in :class:`.backbone.Backbone`; the result is None without pretrained weights ("none", or a state without
+        the classifier). Training the head does not change given tensors.
     levels : sequence of int
-        The pyramid.
+        Pyramid levels.
     classes : int
     dropout, seed, background
         As in :class:`Head`.
@@ -69,7 +69,7 @@ def start_from_classifier(
     given, bias6, weight7, bias7 = _pretrained(origin, state, names, channels * n * n)
     start = channels * sum(level * level for level in levels[: levels.index(n)])
     embedded = torch.zeros(len(given), channels * bins(levels))
-    # torchvision flattens (C, n, n); in our rows the channels of a bin stand together.
+    # torchvision flattens (C, n, n); in our rows the channels of a bin are adjacent.
     block = given.reshape(len(given), channels, n, n).permute(0, 2, 3, 1).flatten(1)
     embedded[:, start : start + block.shape[1]] = block
     fc8 = random_layer(len(weight7), classes + int(background), torch.Generator().manual_seed(seed), deviation=0.01)
@@ -89,7 +89,7 @@ def start_from_classifier(
 
 
 def _pretrained(origin: str, state: Mapping[str, Tensor], names: list[str], inputs: int) -> list[Tensor]:
-    """Copies, in single precision, of fc6's and fc7's weights and biases, which fit together."""
+    """Copy the weights and biases of fc6 and fc7 in single precision, and check that they fit together."""
     missing = [key for key in names if key not in state]
     if missing:
         raise InputError(f"{origin}: {len(missing)} of the classifier's tensors are missing: {', '.join(missing)}")
@@ -101,7 +101,7 @@ def _pretrained(origin: str, state: Mapping[str, Tensor], names: list[str], inpu
 
 
 def _classifier(name: str, channels: int) -> tuple[tuple[str, str], int] | None:
-    """Names of a network's two fc layers before the last, and the n of the n x n cells that the first one takes."""
+    """Names of a network's two fc layers before the last, and n of the n x n input cells of the first."""
     linear = [(key, part) for key, part in build_without_values(name).named_modules() if isinstance(part, nn.Linear)]
     if len(linear) < 3:
         return None

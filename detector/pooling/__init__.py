@@ -1,1 +1,1 @@
-"""The spatial pyramid: its levels, pooling of whole maps and of windows, and the compiled CPU kernel."""
+"""Spatial pyramid pooling: the levels, pooling of whole maps and of windows, and the compiled CPU kernel."""

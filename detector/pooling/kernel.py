@@ -1,11 +1,11 @@
-"""Pooling of windows on the CPU: a compiled kernel over channel-last maps.
+"""Pool windows on the CPU: a compiled kernel over channel-last maps.
 
-The kernel knows integers only. The bits of a non-negative float grow with its
-value, so the maximum of the bits is the bits of the maximum, for every format
-alike; where a map has signs, negative numbers are turned round first and turned
-back in the output. This is exact, costs nothing on rectified maps, makes half
-precision twice as fast as single (half the bytes) and carries NaN through, as
-AdaptiveMaxPool2d does: a NaN's bits lie above those of infinity.
+The kernel works on integers only. The bits of a non-negative float increase with
+its value, so the maximum of the bits is the bits of the maximum, in every format.
+If a map has negative numbers, their bits are inverted before and after pooling.
+This is exact, costs nothing on rectified maps, makes half precision twice as fast
+as single (half the bytes) and propagates NaN like AdaptiveMaxPool2d: the bits of a
+NaN are above those of infinity.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from ...data.compiled import compiled
 from ..options import check_levels
 from .levels import check_windows, steps
 
-# Windows handed to a thread at once: a few milliseconds of work.
+# Windows in a task of a thread: a few milliseconds of work.
 _CHUNK = 64
 
 
 def unique_windows(windows: Array) -> tuple[Array, Array]:
-    """The different windows among int cells (N, 4), and which of them each window is.
+    """Find the distinct windows among int cells (N, 4), and the index of each window.
 
-    Neighbouring proposals often fall on the same cells: pool and score each such
-    window once.
+    Neighbouring proposals often cover the same cells; each distinct window is then
+    pooled and scored once.
 
     Returns
     -------
     unique : int32 array (U, 4)
-        Ordered by y0, then x0, so that neighbours in the list are neighbours on the map.
+        Sorted by y0, then x0, so that neighbours in the list are neighbours on the map.
     inverse : int64 array (N,)
         ``unique[inverse]`` equals ``windows``.
     """
     windows = check_windows(windows, 1 << 15, 1 << 15)
-    # Four coordinates of 15 bits each make one sortable number.
+    # Pack four coordinates of 15 bits each into one sortable number.
     x0, y0, x1, y1 = windows.astype(np.int64).T
     keys = ((y0 << 15 | x0) << 15 | y1) << 15 | x1
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
@@ -47,20 +47,20 @@ def unique_windows(windows: Array) -> tuple[Array, Array]:
 
 
 def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array) -> None:
-    """Max-pool windows of a channel-last map of any IEEE-like floats, given and returned as integers of their width.
+    """Max-pool windows of a channel-last map of IEEE-like floats; input and output are integers of the same width.
 
     Parameters
     ----------
     bits : int16, int32 or int64 array (H, W, C), C-contiguous
     infinity : int
-        The bits of the format's infinity.
+        Bits of the format's infinity.
     windows : int array (N, 4)
         Cells x0, y0, x1, y1, inclusive, 0-based.
     levels : sequence of int
         Level n has n x n bins, with the edges of AdaptiveMaxPool2d.
     out : array (N, M * C) of the dtype of ``bits``, C-contiguous
-        Filled: level blocks in the order given; in a block bin by bin (row-major), each with its C channels side by
-        side. A bin with a NaN in it is NaN.
+        The output: level blocks in the given order; in a block bin by bin (row-major), each with its C adjacent
+        channels. A bin that contains a NaN is NaN.
     """
     height, width, channels = bits.shape
     windows = check_windows(windows, height, width)
@@ -88,7 +88,7 @@ def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int],
 
 
 def _plan(levels: Sequence[int]) -> Array:
-    """One row for each level in computing order: n, its first bin, its source's n and first bin (-1: the map)."""
+    """One row for each level in order of computation: n, first bin, n and first bin of its source (-1: the map)."""
     checked = check_levels(levels)
     first = np.cumsum([0, *(n * n for n in checked)])
     rows = []
@@ -100,7 +100,7 @@ def _plan(levels: Sequence[int]) -> Array:
 
 @compiled(nogil=True)  # pragma: no cover
 def _order(bits: Array, infinity: int) -> Array:
-    """Float bits as integers that sort like the floats, NaN of either sign on top."""
+    """Convert float bits to integers that sort like the floats, with NaN of either sign on top."""
     top = np.iinfo(bits.dtype).max
     keys = np.empty_like(bits)
     for k in range(bits.size):
@@ -136,12 +136,12 @@ def _pool(cells: Array, width: int, windows: Array, plan: Array, signed: bool, o
 def _pool_grid(
     cells: Array, origin: int, pitch: int, height: int, width: int, n: int, target: Array, first: int
 ) -> None:
-    """Maxima over n x n bins of the ``height`` x ``width`` cells from row ``origin`` of ``cells`` (R, C) on.
+    """Maxima over n x n bins of the ``height`` x ``width`` cells that start at row ``origin`` of ``cells`` (R, C).
 
     Cell (y, x) is row ``origin + y * pitch + x``. Every inner loop runs over the
-    channels of a few cells, which lie side by side: that is what the compiler
-    turns into vector instructions. One stream of neighbours is also faster than
-    several rows at once, which the processor does not foresee.
+    channels of a few adjacent cells, so the compiler can use vector instructions.
+    One sequential stream is also faster than several rows at once, which the
+    processor cannot prefetch.
     """
     channels = cells.shape[1]
     for bin_y in range(n):

@@ -1,4 +1,4 @@
-"""The levels of a spatial pyramid: how many bins, in which order, and which level can be had from which."""
+"""Levels of a spatial pyramid: number of bins, order of computation, and which levels follow from others."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..options import check_levels
 
 @dataclass(frozen=True)
 class Step:
-    """How one level is computed.
+    """Computation of one level.
 
     Attributes
     ----------
     position : int
-        Place of the level in the list the caller gave.
+        Index of the level in the caller's list.
     n : int
         The level has n x n bins.
     source : int or None
-        Position of a level computed before it whose bins nest in this one's; None for the feature map itself.
+        Position of an earlier level whose bins nest in this level's bins; None for the feature map itself.
     """
 
     position: int
@@ -33,7 +33,7 @@ class Step:
 
 
 def check_windows(windows: ArrayLike, height: int, width: int) -> Array:
-    """Windows on a map of ``height`` x ``width`` cells as a contiguous int32 array (N, 4).
+    """Check windows on a map of ``height`` x ``width`` cells; returns a contiguous int32 array (N, 4).
 
     Raises
     ------
@@ -59,15 +59,15 @@ def check_windows(windows: ArrayLike, height: int, width: int) -> Array:
 
 
 def bins(levels: Sequence[int]) -> int:
-    """Bins of a pyramid, M: 50 for (1, 2, 3, 6)."""
+    """Number of bins of a pyramid, M: 50 for (1, 2, 3, 6)."""
     return sum(n * n for n in check_levels(levels))
 
 
 def edges(extent: Any, n: int) -> tuple[Any, Any]:
-    """First cells and ends of the n bins along an axis of ``extent`` cells, int64 arrays (..., n).
+    """Starts and ends of the n bins along an axis of ``extent`` cells, int64 arrays (..., n).
 
     Bin i covers ``floor(i * extent / n) <= cell < ceil((i + 1) * extent / n)``, the edges of
-    :class:`torch.nn.AdaptiveMaxPool2d`: never empty, and repeating cells when extent < n.
+    :class:`torch.nn.AdaptiveMaxPool2d`: bins are never empty, and share cells if extent < n.
     """
     index = np.arange(n)
     extent = np.asarray(extent, np.int64)[..., None]
@@ -75,9 +75,9 @@ def edges(extent: Any, n: int) -> tuple[Any, Any]:
 
 
 def steps(levels: Sequence[int]) -> tuple[Step, ...]:
-    """The levels in an order in which each can use finer ones already computed.
+    """Order the levels so that each can be computed from finer ones.
 
-    Where n divides m, each bin of level n is exactly the union of (m / n) x (m / n) bins
+    If n divides m, each bin of level n is exactly the union of (m / n) x (m / n) bins
     of level m: ``floor(i H / n) = floor(i (m / n) H / m)``. So (1, 2, 3, 6) takes one
     pooling of 6 x 6 bins and a few maxima. Of several sources the coarsest is cheapest.
     """

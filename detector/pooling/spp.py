@@ -1,10 +1,10 @@
-"""Spatial pyramid pooling (the paper's section 2): of windows on a map, and as layers for whole maps.
+"""Spatial pyramid pooling (paper, section 2) of windows on a map, and as layers for whole maps.
 
-All forms give the same order: level blocks in the order of ``levels``; in a block
-the n x n bins row by row; in a bin the C channels. So a row has M * C numbers and
-number ``(bin_row * n + bin_column) * C + channel`` of a block is one bin's maximum
-in one channel. Channels are innermost because that is how channel-last maps are
-read and written fastest.
+The output order is always the same: level blocks in the order of ``levels``; in a
+block the n x n bins row by row; in a bin the C channels. So a row has M * C numbers,
+and number ``(bin_row * n + bin_column) * C + channel`` of a block is the maximum of
+one bin and channel. Channels are innermost because channel-last maps are read and
+written fastest this way.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def spp_pool(
 ) -> Tensor:
     """Max-pool windows of a feature map into the bins of a spatial pyramid.
 
-    The result is that of :class:`torch.nn.AdaptiveMaxPool2d` on each window's cells,
+    The result is equal to :class:`torch.nn.AdaptiveMaxPool2d` on each window's cells,
     bit for bit: bin i of n covers the cells ``floor(i * extent / n)`` to
-    ``ceil((i + 1) * extent / n) - 1``. A bin with a NaN in it is NaN.
+    ``ceil((i + 1) * extent / n) - 1``. A bin that contains a NaN is NaN.
 
-    Maps on the CPU go through a compiled kernel, which reads a channel-last map
-    (a ``(C, H, W)`` view of one included) without copying it. Maps on another
-    device, and maps that need a gradient, are pooled by torch operations there.
+    A compiled kernel pools maps on the CPU; it reads a channel-last map (also as a
+    ``(C, H, W)`` view) without copying it. Torch operations pool maps on another
+    device and maps that need a gradient.
 
     Parameters
     ----------
@@ -58,21 +58,21 @@ def spp_pool(
     levels : sequence of int
         Level n has n x n bins; any order, repeats allowed.
     out : tensor (N, M * C), optional
-        Filled and returned when given: contiguous, of the dtype and on the device of ``features``, and in other
-        memory. Pool into the same rows again and again where you can: to hand out 100 MB for a fresh result can take
-        the system as long as the pooling itself (``sppnet benchmark pooling`` times both).
+        If given, it is filled and returned: contiguous, of the dtype and on the device of ``features``, in separate
+        memory. Reuse the same rows if possible: the system can need as long to allocate 100 MB for a new result as
+        the pooling itself takes (``sppnet benchmark pooling`` times both).
 
     Returns
     -------
     tensor (N, M * C)
-        On the device and of the dtype of ``features``; the order is that of this module.
+        On the device and of the dtype of ``features``, in the order of the module docstring.
 
     Raises
     ------
     ValueError
-        For features, windows, levels or an ``out`` of another form, or windows that leave the map.
+        For features, windows, levels or ``out`` of another form, or windows outside the map.
     RuntimeError
-        For an ``out`` where a gradient is asked for, which it cannot carry.
+        For an ``out`` if a gradient is needed, which it does not support.
 
     Examples
     --------
@@ -92,20 +92,20 @@ def spp_pool(
     if out is not None:
         _check_out(out, features, shape)
         spp_pool_into(out.detach(), features.detach(), cells, levels)
-        if not out.is_inference():  # which keep no count of their changes
+        if not out.is_inference():  # inference tensors have no version counter
             increment_version(out)
         return out
     if features.device.type != "cpu" or (features.requires_grad and torch.is_grad_enabled()):
         return _pool_on_device(features, cells, levels)
 
-    # numpy asks the system for large pages, which a result of 100 MB notices.
+    # numpy requests large memory pages, which is faster for a result of 100 MB.
     integer = np.empty(0, f"i{features.element_size()}").dtype
     pooled = torch.from_numpy(np.empty(shape, integer)).view(features.dtype)
     return spp_pool_into(pooled, features.detach(), cells, levels)
 
 
 def _check_out(out: Tensor, features: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse an ``out`` of :func:`spp_pool` that is not what it has to be."""
+    """Refuse an unsuitable ``out`` of :func:`spp_pool`."""
     if torch.is_grad_enabled() and (features.requires_grad or out.requires_grad):
         raise RuntimeError(
             "spp_pool(): out= does not support automatic differentiation, but features or out requires grad"
@@ -122,7 +122,7 @@ def _check_out(out: Tensor, features: Tensor, shape: tuple[int, int]) -> None:
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
-    """Addresses of the first byte of a tensor and of the one behind its last."""
+    """Address of the first byte of a tensor, and the address after its last byte."""
     first = tensor.data_ptr()
     if tensor.numel() == 0:
         return first, first
@@ -131,12 +131,12 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def pool_whole_maps(maps: Tensor, levels: Sequence[int], out: Tensor | None = None) -> Tensor:
-    """Rows (B, M * C) of one or more whole maps (B, C, H, W) by :func:`spp_pool`, whose ``out`` and errors these are.
+    """Pool whole maps (B, C, H, W) to rows (B, M * C) with :func:`spp_pool`; same ``out`` and errors.
 
-    The numbers are those of :class:`SpatialPyramidPooling`; the kernel takes less time.
+    The result equals that of :class:`SpatialPyramidPooling`, but the kernel is faster.
     """
     count, channels, height, width = maps.shape
-    # One above the other they are a single map, and each of them a window of it.
+    # Stack the maps vertically to a single map; each of them is a window of it.
     tall = maps.permute(0, 2, 3, 1).reshape(count * height, width, channels).permute(2, 0, 1)
     tops = np.arange(count) * height
     cells = np.stack([0 * tops, tops, 0 * tops + width - 1, tops + height - 1], axis=1)
@@ -144,12 +144,12 @@ def pool_whole_maps(maps: Tensor, levels: Sequence[int], out: Tensor | None = No
 
 
 def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int]) -> Tensor:
-    """:func:`spp_pool` into memory that is there already, which it returns.
+    """:func:`spp_pool` into existing memory, which it returns.
 
     Parameters
     ----------
     rows : tensor (N, M * C)
-        Of the dtype and on the device of ``features``, contiguous.
+        Contiguous, of the dtype and on the device of ``features``.
     features, cells, levels
         As in :func:`spp_pool`.
     """
@@ -163,7 +163,7 @@ def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence
 
 
 def _pool_on_device(features: Tensor, windows: Array, levels: Sequence[int]) -> Tensor:
-    """:func:`spp_pool` by torch operations on the device of ``features``; differentiable."""
+    """:func:`spp_pool` with torch operations on the device of ``features``; differentiable."""
     cells = features.permute(1, 2, 0)
     count, channels = len(windows), cells.shape[2]
     blocks: dict[int, Tensor] = {}
@@ -179,12 +179,12 @@ def _pool_on_device(features: Tensor, windows: Array, levels: Sequence[int]) -> 
 
 
 def _pool_level(cells: Tensor, windows: Array, n: int) -> Tensor:
-    """Bins (N, n, n, C) of windows on a map (H, W, C).
+    """Pool the bins (N, n, n, C) of windows on a map (H, W, C).
 
-    A maximum may count cells twice, so a bin of any height and width is covered by
-    four overlapping blocks of 2^i x 2^j cells at its corners (a sparse table for range
-    maxima). Block maxima at every place of the map come from doubling; each size is
-    used by the bins that need it and then given up.
+    A maximum may count cells twice, so four overlapping blocks of 2^i x 2^j cells at its
+    corners cover a bin of any size (a sparse table for range maxima). Block maxima at
+    every position come from doubling; each size is used by the bins that need it and
+    then freed.
     """
     count, channels = len(windows), cells.shape[2]
     if count == 0:
@@ -215,16 +215,16 @@ def _pool_level(cells: Tensor, windows: Array, n: int) -> Tensor:
             a, b, c, d = (flat[corner.to(cells.device)] for corner in corners)
             pooled.append(torch.maximum(torch.maximum(a, b), torch.maximum(c, d)))
             places.append((window * n + row) * n + column)
-    # The pieces come size by size; put them back in the order of the windows.
+    # The parts are ordered by block size; restore the order of the windows.
     order = torch.from_numpy(np.argsort(np.concatenate(places))).to(cells.device)
     return torch.cat(pooled)[order].reshape(count, n, n, channels)
 
 
 class SpatialPyramidPooling(nn.Module):
-    """Spatial pyramid pooling of whole maps of any size, as a layer (the paper's section 2.2).
+    """Spatial pyramid pooling of whole maps of any size, as a layer (paper, section 2.2).
 
-    Put it between the last convolution of a network and its first fully-connected layer, and the network takes images
-    of any size: a row has M * C numbers, whatever the map's height and width.
+    Between the last convolution and the first fully-connected layer it makes a network accept images of any size: a
+    row has M * C numbers for maps of every height and width.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ class SpatialPyramidPooling(nn.Module):
     See Also
     --------
     spp_pool : pools many windows of one map.
-    SlidingWindowPyramidPooling : the form in which the paper trains.
+    SlidingWindowPyramidPooling : the form used for training in the paper.
 
     References
     ----------
@@ -268,15 +268,15 @@ class SpatialPyramidPooling(nn.Module):
 
 
 class SlidingWindowPyramidPooling(nn.Module):
-    """The pyramid as ordinary sliding-window pooling, for maps of one known size (the paper's section 2.3).
+    """The pyramid as ordinary sliding-window pooling, for maps of one known size (paper, section 2.3).
 
-    The paper trains at fixed image sizes with the pooling layers that its software had. For a map of a x a cells,
-    level n is max pooling with
+    The paper trains at fixed image sizes with the pooling layers of its software. For a map of a x a cells, level n is
+    max pooling with
 
         window size = ceil(a / n), stride = floor(a / n),
 
-    which is the form that most descriptions of SPP-net quote. On conv5 of the 224-pixel network, 13 x 13 cells, the
-    paper's figure 3 has pool3x3 with window 5 and stride 4, pool2x2 with 7 and 6, pool1x1 with 13 and 13.
+    the form quoted in most descriptions of SPP-net. On conv5 of the 224-pixel network, 13 x 13 cells, the paper's
+    figure 3 has pool3x3 with window 5 and stride 4, pool2x2 with 7 and 6, pool1x1 with 13 and 13.
 
     Parameters
     ----------
@@ -295,13 +295,13 @@ class SlidingWindowPyramidPooling(nn.Module):
 
     Notes
     -----
-    Along an axis of a cells the form gives ``floor((a - ceil(a / n)) / floor(a / n)) + 1`` bins, and that is n only
-    at some sizes: at a = 10, the paper's 180-pixel network, level 6 would have 9 bins. Height and width may differ;
+    Along an axis of a cells this form gives ``floor((a - ceil(a / n)) / floor(a / n)) + 1`` bins, which is n only
+    for some sizes: for a = 10, the paper's 180-pixel network, level 6 would have 9 bins. Height and width may differ;
     each has its own window and stride.
 
-    The bins are those of :class:`SpatialPyramidPooling` where n divides a. Elsewhere they differ, and at some sizes
-    the last cells lie in no bin: at a = 11, n = 3 the windows of 4 cells with stride 3 cover 10 cells. Use this form
-    to compare with networks trained so, and :class:`SpatialPyramidPooling` otherwise.
+    The bins equal those of :class:`SpatialPyramidPooling` if n divides a. Otherwise they differ, and at some sizes
+    no bin covers the last cells: for a = 11, n = 3 the windows of 4 cells with stride 3 cover 10 cells. Use this form
+    to compare with networks trained with it, and :class:`SpatialPyramidPooling` otherwise.
 
     References
     ----------
@@ -343,5 +343,5 @@ class SlidingWindowPyramidPooling(nn.Module):
 
 
 def _rows(blocks: list[Tensor]) -> Tensor:
-    """Blocks (B, C, n, n) as rows: bins first, channels innermost."""
+    """Convert blocks (B, C, n, n) to rows: bins first, channels innermost."""
     return torch.cat([block.permute(0, 2, 3, 1).flatten(1) for block in blocks], dim=1)

@@ -1,1 +1,1 @@
-"""From windows of an image to their features: image scales, projection onto maps, pooling; R-CNN's warped windows."""
+"""Features of windows: image scales, projection onto feature maps, pooling; R-CNN's warped windows."""

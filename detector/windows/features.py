@@ -1,7 +1,7 @@
-"""Features of many windows from one pass over the image (paper, section 4.1): pooled, and after fc layers if wanted.
+"""Features of many windows from one pass over the image (paper, section 4.1): pooled, optionally after fc layers.
 
-:class:`Features` is what detection and training know of; :class:`WindowFeatures` is the paper's way, and
-:class:`.warping.WarpFeatures` R-CNN's, with which it is compared.
+:class:`Features` is the interface for detection and training. :class:`WindowFeatures` implements the paper's method,
+:class:`.warping.WarpFeatures` R-CNN's for comparison.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from ..pooling.spp import bins, spp_pool_into
 from .projection import project
 from .scales import choose_scale, resize, scale_boxes, scaled_size
 
-#: Windows pooled at a time: on the CPU what is pooled then fits a core's cache until it has been scored.
+#: Windows pooled at a time: on the CPU their features then stay in a core's cache until they are scored.
 CHUNK = {"cpu": 256, "cuda": 4096}
 
-#: The least in front of fc layers, whose weights are read once for each chunk.
+#: Minimum chunk with fc layers, whose weights are read once for each chunk.
 FC_CHUNK = 512
 
 
 class Seen(Protocol):
-    """What is computed once for an image, and features of its windows then come from."""
+    """The data computed once for an image, from which features of its windows are computed."""
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the image, pixels."""
+        """Height and width of the image in pixels."""
 
     @property
     def device(self) -> torch.device:
-        """Where features of windows are computed."""
+        """Device on which features of windows are computed."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of pooled features."""
+        """Dtype of pooled features."""
 
     def to(self: Maps, dtype: torch.dtype) -> Maps:
-        """The same with pooled features of another precision."""
+        """Convert pooled features to another precision."""
 
 
 Maps = TypeVar("Maps", bound=Seen)
@@ -79,23 +79,23 @@ class FeatureMaps:
         return self.maps[0].dtype
 
     def to(self, dtype: torch.dtype) -> FeatureMaps:
-        """The maps in another precision."""
+        """Convert the maps to another precision."""
         return FeatureMaps(self.image_size, tuple(level.to(dtype) for level in self.maps))
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Windows on the maps, equal ones counted once.
+    """Windows on the maps, without duplicates.
 
     Attributes
     ----------
     scale : int64 array (U,)
-        Index of the scale that each distinct window is pooled from, in ascending order.
+        Index of the scale from which each distinct window is pooled, in ascending order.
     cells : int32 array (U, 4)
-        x0, y0, x1, y1 in cells of that scale's map, inclusive; of windows that are warped, the pixels that are
+        x0, y0, x1, y1 in cells of that scale's map, inclusive; for warped windows, the warped pixels
         (:func:`.warping.frames`).
     inverse : int64 array (N,)
-        The distinct window that each window asked for falls on.
+        Index of the distinct window of each requested window.
     """
 
     scale: Array
@@ -106,19 +106,19 @@ class Cells:
         return len(self.cells)
 
     def __getitem__(self, rows: Array) -> Cells:
-        """Some of the distinct windows, in ascending order, as a set of their own."""
+        """Select some of the distinct windows, in ascending order."""
         return Cells(self.scale[rows], self.cells[rows], np.arange(len(rows)))
 
 
 class Features(ABC, Generic[Maps]):
-    """Features of an image's windows, for one backbone and set of options.
+    """Computes features of an image's windows, for one backbone and one set of options.
 
     Parameters
     ----------
     backbone : Backbone
     options : FeatureOptions
     head : Head, optional
-        The fc layers; needed when ``options.kind`` is one of them.
+        The fc layers; required if ``options.kind`` is one of them.
     """
 
     def __init__(self, backbone: Backbone, options: FeatureOptions, head: Head | None = None):
@@ -129,20 +129,20 @@ class Features(ABC, Generic[Maps]):
 
     @abstractmethod
     def maps(self, image: Array) -> Maps:
-        """What is computed once for an RGB uint8 image (H, W, 3)."""
+        """Compute the data needed once for an RGB uint8 image (H, W, 3)."""
 
     @abstractmethod
     def locate(self, maps: Maps, windows: Array, chosen: Array | None = None) -> Cells:
-        """Where windows lie, and which of them are the same.
+        """Locate windows on the maps, and find which of them are equal.
 
         Parameters
         ----------
         maps
-            What :meth:`maps` gave for the image.
+            The result of :meth:`maps` for the image.
         windows : float array (N, 4)
             x1, y1, x2, y2 in pixels of the image, half-open.
         chosen : int array (N,), optional
-            Index of each window's scale, instead of the one that fits it best.
+            Index of each window's scale, instead of the best one.
         """
 
     @abstractmethod
@@ -151,12 +151,12 @@ class Features(ABC, Generic[Maps]):
 
     @property
     def pooled_width(self) -> int:
-        """Numbers in a window's pooled feature."""
+        """Length of a window's pooled feature."""
         return self.backbone.channels * bins(self.options.levels)
 
     @property
     def width(self) -> int:
-        """Numbers in a window's feature of the kind that ``options`` name."""
+        """Length of a window's feature of the kind in ``options``."""
         if self.options.kind == "pool5":
             return self.pooled_width
         assert self.head is not None
@@ -164,16 +164,16 @@ class Features(ABC, Generic[Maps]):
 
     @property
     def device(self) -> torch.device:
-        """Where the convolutions run."""
+        """Device of the convolutions."""
         return next(self.backbone.parameters()).device
 
     def pool(self, maps: Maps, cells: Cells) -> Tensor:
-        """Pooled features (U, pooled_width) of distinct windows, on the maps' device."""
+        """Compute pooled features (U, pooled_width) of distinct windows, on the maps' device."""
         rows = torch.empty(len(cells), self.pooled_width, dtype=maps.dtype, device=maps.device)
         return self._pool_into(rows, maps, cells)
 
     def rows(self, maps: Maps, cells: Cells) -> Tensor:
-        """Features (U, width) of distinct windows of the kind that ``options`` name, on the maps' device."""
+        """Compute features (U, width) of distinct windows, of the kind in ``options``, on the maps' device."""
         if self.options.kind == "pool5":
             return self.pool(maps, cells)
         rows = torch.empty(len(cells), self.width, device=maps.device)
@@ -182,7 +182,7 @@ class Features(ABC, Generic[Maps]):
         return rows
 
     def chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
-        """Features a few at a time: the slice of ``cells`` and its rows (n, width), which the next ones overwrite."""
+        """Yield features in chunks: the slice of ``cells`` and its rows (n, width), which the next chunk overwrites."""
         for part, pooled in self.pooled_chunks(maps, cells):
             if self._layers is None:
                 yield part, pooled
@@ -191,10 +191,10 @@ class Features(ABC, Generic[Maps]):
                     yield part, self._layers.output(pooled, self.options.kind)
 
     def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
-        """What :meth:`chunks` is made of: pooled rows (n, pooled_width), in the precision of the fc layers, if any."""
+        """Like :meth:`chunks`, with pooled rows (n, pooled_width) in the precision of the fc layers, if any."""
         most = self.chunk
         if self._layers is not None:
-            # Rounding keeps the order, so the maxima of the rounded map are the rounded maxima.
+            # Rounding preserves the order, so the maxima of the rounded map are the rounded maxima.
             maps = maps.to(self._layers.dtype)
         with self._memory(min(most, len(cells)), maps) as rows:
             for start in range(0, len(cells), most):
@@ -204,7 +204,7 @@ class Features(ABC, Generic[Maps]):
 
     @property
     def chunk(self) -> int:
-        """Windows that :meth:`chunks` takes together."""
+        """Number of windows in a chunk of :meth:`chunks`."""
         most = CHUNK[self.device.type]
         return most if self._layers is None else max(most, FC_CHUNK)
 
@@ -215,12 +215,12 @@ class Features(ABC, Generic[Maps]):
 
     @contextmanager
     def _memory(self, count: int, like: Maps) -> Iterator[Tensor]:
-        """Room for ``count`` pooled rows, kept from one image to the next.
+        """Memory for ``count`` pooled rows, reused for the next image.
 
-        Handed out anew for each image, blocks of this size cost page faults and leave the heap in pieces: gigabytes
-        of them after a thousand images.
+        New blocks of this size for each image would cost page faults and fragment the heap: gigabytes after a
+        thousand images.
         """
-        # Whoever comes while it is in use gets room of his own.
+        # A second caller at the same time gets separate memory.
         rows, self._room = self._room, None
         if rows is None or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
             rows = torch.empty(count, self.pooled_width, dtype=like.dtype, device=like.device)
@@ -230,7 +230,7 @@ class Features(ABC, Generic[Maps]):
             self._room = rows
 
     def scores(self, maps: Maps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:
-        """Linear scores float32 (U, classes) of distinct windows: pooled, scored and forgotten, a few at a time.
+        """Compute linear scores float32 (U, classes) of distinct windows, in chunks, without keeping the features.
 
         Parameters
         ----------
@@ -259,21 +259,21 @@ class Planes(NamedTuple):
 
 def linear_scores(rows: Tensor, weights: Tensor, intercepts: Tensor) -> Tensor:
     """``rows @ weights.T + intercepts`` on the CPU, float32 (N, classes)."""
-    # In this order, few by long times long by many, the product is fastest.
+    # The product is fastest in this order: few classes by features, times features by many windows.
     return (weights @ rows.T).T.add_(intercepts).cpu()
 
 
 class WindowFeatures(Features[FeatureMaps]):
-    """Maps of images, one for each scale, and pooled features of windows on them (see :class:`Features`)."""
+    """Computes a map for each scale of an image and pools windows on it (see :class:`Features`)."""
 
     def map_at(self, image: Array, scale: int) -> Tensor:
-        """The map (C, h, w) of an RGB uint8 image (H, W, 3) whose shorter side becomes ``scale``."""
+        """Compute the map (C, h, w) of an RGB uint8 image (H, W, 3), resized to a shorter side of ``scale``."""
         with torch.inference_mode():
             batch = self.backbone.preprocess(resize(image, scale)[0]).to(self.device)
             return self.backbone(batch)[0]
 
     def maps(self, image: Array) -> FeatureMaps:
-        """All maps of an RGB uint8 image (H, W, 3): the convolutions run once for each scale."""
+        """Compute all maps of an RGB uint8 image (H, W, 3); the convolutions run once for each scale."""
         after_image()
         height, width = image.shape[:2]
         return FeatureMaps((height, width), tuple(self.map_at(image, scale) for scale in self.options.scales))

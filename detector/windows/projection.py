@@ -1,8 +1,8 @@
-"""From a window in the image to the cells of the feature map that stand for it (paper: section 4.1, appendix A).
+"""Project windows of the image onto cells of the feature map (paper: section 4.1, appendix A).
 
-The corner formulas are written, as in the paper, for 1-based inclusive pixels:
-the only coordinate that changes on the way from our half-open boxes is the left
-(top) one, ``x1 + 1`` (see :func:`sppnet.data.boxes.to_voc`). Cells are 0-based.
+As in the paper, the formulas use 1-based inclusive pixels. Compared with our half-open
+boxes only the left (top) coordinate changes, to ``x1 + 1`` (see
+:func:`sppnet.data.boxes.to_voc`). Cells are 0-based.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ...data.arrays import Array
 from ...data.boxes import to_voc
 from ..options import CornerRule
 
-# ZF-5's margin in the authors' release: 6.5 pixels at stride 16. Other strides get the same part of a cell.
+# ZF-5's margin in the authors' release: 6.5 pixels at stride 16. Other strides use the same fraction of a cell.
 _MARGIN = 6.5 / 16
 
 
 def default_offset(stride: int) -> float:
-    """The margin in pixels by which the reference pulls corners inwards: 6.5 at stride 16, else in proportion."""
+    """Margin in pixels by which the reference moves corners inwards: 6.5 at stride 16, proportional to the stride."""
     return _MARGIN * stride
 
 
@@ -31,47 +31,47 @@ def project(
     offset: float | None = None,
     rule: CornerRule = "reference",
 ) -> Array:
-    """Cells of the feature map that each window covers.
+    """Compute the cells of the feature map that each window covers.
 
-    With S the stride, offset0 the receptive-field centre of the first cell and x a
-    1-based corner, the 1-based cells are, by the authors' release ("reference"),
+    S is the stride, offset0 the receptive-field centre of the first cell and x a
+    1-based corner. The 1-based cells are, in the authors' release ("reference"),
 
         left, top      floor((x - offset0 + offset) / S + 0.5) + 1
         right, bottom  ceil((x - offset0 - offset) / S - 0.5) + 1
 
-    and by appendix A ("paper", which is the above with offset = S / 2) the cells
-    whose centres lie strictly between the corners:
+    and in appendix A ("paper", the same with offset = S / 2) the cells whose centres
+    are strictly between the corners:
 
         left, top      floor((x - offset0) / S) + 2
         right, bottom  ceil((x - offset0) / S)
 
     (The appendix writes ``floor(x / S) + 1`` and ``ceil(x / S) - 1``: there cell i
-    is centred at ``S i``, that is offset0 = S.) A window too small for any cell,
-    left > right, gets the one in the middle; then everything is clamped to the map.
+    is centred at ``S i``, so offset0 = S.) A window too small for any cell,
+    left > right, gets the cell in the middle; finally all cells are clamped to the map.
 
     Parameters
     ----------
     windows : array (N, 4)
-        x1, y1, x2, y2, 0-based, half-open, in pixels of the scaled image the map was computed from.
+        x1, y1, x2, y2, 0-based, half-open, in pixels of the scaled image from which the map was computed.
     map_size : (h, w)
-        Cells of the map, each at least 1.
+        Rows and columns of the map, each at least 1.
     stride : int
         Pixels from one cell to the next.
     offset0 : float
         Receptive-field centre of the first cell in 1-based pixels.
     offset : float, optional
-        The margin of the reference's rule in pixels; None takes :func:`default_offset`.
+        Margin of the reference's rule in pixels; None is :func:`default_offset`.
     rule : {"reference", "paper"}
 
     Returns
     -------
     int32 array (N, 4)
-        x0, y0, x1, y1 of the first and the last cell, inclusive, 0-based; never empty, never outside the map.
+        x0, y0, x1, y1 of the first and last cell, inclusive, 0-based; never empty, never outside the map.
 
     Raises
     ------
     ValueError
-        For an unknown rule, an offset with the paper's rule, a stride or map without extent.
+        For an unknown rule, an offset with the paper's rule, or a stride or map size below 1.
     """
     if rule not in ("reference", "paper"):
         raise ValueError(f"rule must be 'reference' or 'paper', not {rule!r}")

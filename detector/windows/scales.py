@@ -1,4 +1,4 @@
-"""The image at several sizes, and which size serves which window (the paper's section 4.1)."""
+"""Scale images to several sizes, and choose a scale for each window (paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from ...data.boxes import area, as_boxes, from_voc, to_voc
 from ..options import MIN_SIDE, ScaleRule
 
 MAX_ASPECT = 4.0
-"""The long side is at most this many times ``s``: VOC's photographs stay below, a strip of 1 x 10,000 does not."""
+"""The long side is limited to this multiple of ``s``; it affects a strip of 1 x 10,000 but no photograph of VOC."""
 
 
-# The window sizes that the two rules aim at: the networks' training size, and ZF-5's 13 cells of 16 pixels.
+# Target window sizes of the two rules: the networks' training size, and ZF-5's 13 cells of 16 pixels.
 _CANONICAL = {"area": 224.0, "reference": 208.0}
 
 
 def scaled_size(image_size: tuple[int, int], s: int, max_side: int | None = None) -> tuple[int, int]:
     """Height and width of an image scaled so that its shorter side is ``s``.
 
-    The aspect ratio is kept. An image whose longer side would exceed ``max_side``
-    (default ``MAX_ASPECT * s``) is scaled less, its shorter side then being
-    shorter than ``s``; only one so extreme that its shorter side falls below
-    ``MIN_SIDE`` is stretched to that.
+    The aspect ratio is kept. If the longer side would exceed ``max_side`` (default
+    ``MAX_ASPECT * s``), the image is scaled less, and its shorter side is below ``s``. If
+    the shorter side would then be below ``MIN_SIDE``, it is stretched to ``MIN_SIDE``.
 
     Raises
     ------
@@ -44,17 +43,16 @@ def scaled_size(image_size: tuple[int, int], s: int, max_side: int | None = None
 
 
 def resize(image: Array, s: int, max_side: int | None = None) -> tuple[Array, float, float]:
-    """The image scaled to :func:`scaled_size`, bilinear.
+    """Scale an image to :func:`scaled_size` with bilinear interpolation.
 
-    Below half the size plain bilinear interpolation skips pixels, so there it
-    averages areas instead, which is what the anti-aliased bilinear filters of
-    MATLAB and Pillow come to.
+    Below half the size plain bilinear interpolation skips pixels, so areas are averaged
+    instead, similar to the anti-aliased bilinear filters of MATLAB and Pillow.
 
     Parameters
     ----------
     image : uint8 array (H, W, 3)
     s : int
-        The shorter side wanted.
+        Target length of the shorter side.
     max_side : int, optional
         Limit of the longer side; None is ``MAX_ASPECT * s``.
 
@@ -79,12 +77,12 @@ def resize(image: Array, s: int, max_side: int | None = None) -> tuple[Array, fl
 
 
 def scale_boxes(boxes: ArrayLike, image_size: tuple[int, int], scaled: tuple[int, int]) -> Array:
-    """Boxes (N, 4) of an image of (H, W) pixels in its scaled copy of (h, w) pixels, float64.
+    """Scale boxes (N, 4) of an image of (H, W) pixels to its copy of (h, w) pixels, float64.
 
     The authors' rule on 1-based inclusive corners, ``(b - 1)(s - 1)/(min(H, W) - 1) + 1``,
-    for each axis: the first pixel goes to the first and the last to the last. (Our
-    half-open boxes therefore do not scale by ``h / H`` alone.) An axis of one pixel
-    keeps its boxes at the first.
+    for each axis: the first pixel maps to the first and the last to the last. (So our
+    half-open boxes are not simply scaled by ``h / H``.) On an axis of one pixel boxes stay
+    at that pixel.
     """
     (height, width), (new_height, new_width) = image_size, scaled
     factor_x = (new_width - 1) / max(width - 1, 1)
@@ -101,24 +99,24 @@ def choose_scale(
     canonical: float | None = None,
     max_side: int | None = None,
 ) -> Array:
-    """The scale at which each window is to be pooled.
+    """Choose the scale at which each window is pooled.
 
     "area" (the paper): the scale at which the window's area is closest to 224 x 224.
     "reference" (the authors' release): the scale s closest to
-    ``round(208 min(H, W) / sqrt(area))``. Of equally good scales the first.
+    ``round(208 min(H, W) / sqrt(area))``. Of equally good scales the first is used.
 
     Parameters
     ----------
     boxes : array (N, 4)
-        Windows in pixels of the image, half-open. One without area counts as one pixel.
+        Windows in pixels of the image, half-open. A window without area counts as one pixel.
     image_size : (H, W)
     scales : sequence of int
         Shorter sides, at least one.
     rule : {"area", "reference"}
     canonical : float, optional
-        The window side aimed at, instead of 224 or 208.
+        Target window side, instead of 224 or 208.
     max_side : int, optional
-        As given to :func:`resize`: an image that it limits is judged by its real size.
+        As for :func:`resize`; for a limited image the actual scaled size is used.
 
     Returns
     -------

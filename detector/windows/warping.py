@@ -1,8 +1,8 @@
-"""R-CNN's way to the features of windows, with which SPP-net's is compared: the network runs on every window.
+"""R-CNN's window features, for comparison with SPP-net: the network runs on every window.
 
-Each window is cut out with some context, warped to a square and put through all convolutions (Girshick et al.,
-CVPR 2014, section 2.1 and appendix A). What comes out is pooled by the same pyramid as a window of SPP-net, so that
-everything after the convolutions is the same on both sides.
+Each window is cropped with some context, warped to a square and passed through all convolutions (Girshick et al.,
+CVPR 2014, section 2.1 and appendix A). The same pyramid as in SPP-net pools the output, so everything after the
+convolutions is equal in both methods.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from ..options import FeatureOptions
 from ..pooling.spp import pool_whole_maps
 from .features import Cells, Features
 
-#: Crops that go through the network together. On two cores 4 or 8 are quickest for SqueezeNet and MobileNetV2, which
-#: takes three times as long for each of 64 (what fewer make stays in the cache), and near AlexNet's best, 32; a GPU
-#: wants many. ``sppnet benchmark rcnn`` tries others before it measures.
+#: Number of crops in a batch. On two cores 4 or 8 are fastest for SqueezeNet and MobileNetV2, and close to the best
+#: for AlexNet, 32. With 64 MobileNetV2 takes three times as long for each crop: smaller batches stay in the cache. A
+#: GPU needs many. ``sppnet benchmark rcnn`` tries other sizes before it measures.
 BATCH = {"cpu": 8, "cuda": 128}
 
 
 def frames(windows: Array, crop: int, context: int) -> Array:
-    """The pixels that are warped for each window: the window and its context, also beyond the image's edges.
+    """Compute the pixels to warp for each window: the window and its context, also beyond the image's edges.
 
     Parameters
     ----------
     windows : float array (N, 4)
         x1, y1, x2, y2 in pixels, half-open.
     crop : int
-        Side in pixels of the square that they are warped to.
+        Side of the warped square in pixels.
     context : int
-        Pixels of the square, on each side, around the window (R-CNN's ``rcnn_im_crop``).
+        Context around the window on each side, in pixels of the square (R-CNN's ``rcnn_im_crop``).
 
     Returns
     -------
@@ -56,7 +56,7 @@ def frames(windows: Array, crop: int, context: int) -> Array:
 
 
 def placements(frames: Array, image_size: tuple[int, int], crop: int) -> tuple[Array, Array]:
-    """What part of the image fills which part of each square.
+    """Compute which part of the image fills which part of each square.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def placements(frames: Array, image_size: tuple[int, int], crop: int) -> tuple[A
     Returns
     -------
     source, target : int64 arrays (N, 4)
-        x0, y0, x1, y1, half-open, in the image and in the square; without area where the image has no part in it.
+        x0, y0, x1, y1, half-open, in the image and in the square; empty if the frame is outside the image.
     """
     height, width = image_size
     limits = np.array([width, height, width, height])
@@ -77,7 +77,7 @@ def placements(frames: Array, image_size: tuple[int, int], crop: int) -> tuple[A
     scale = np.tile(crop / (frames[:, 2:] - frames[:, :2]), 2)
     low = np.floor((source - corner)[:, :2] * scale[:, :2] + 0.5)
     size = np.floor((source[:, 2:] - source[:, :2]) * scale[:, 2:] + 0.5)
-    # A strip of the image that is too thin for a pixel of the square still gets one.
+    # A strip of the image thinner than a pixel of the square still gets one pixel.
     low, size = np.minimum(low, crop - 1), np.maximum(size, 1)
     target = np.concatenate([low, np.minimum(low + size, crop)], axis=1).astype(np.int64)
     outside = (source[:, 2:] <= source[:, :2]).any(axis=1)
@@ -86,14 +86,14 @@ def placements(frames: Array, image_size: tuple[int, int], crop: int) -> tuple[A
 
 
 def warp(pixels: Tensor, frames: Array, crop: int) -> Tensor:
-    """Squares that show parts of an image, stretched in each direction as they have to be, bilinear.
+    """Warp parts of an image to squares, bilinear.
 
     Parameters
     ----------
     pixels : float32 tensor (1, 3, H, W)
         A normalised image, channels last in memory.
     frames : int array (N, 4)
-        x0, y0, x1, y1 in pixels, half-open; what lies outside the image becomes 0, the mean.
+        x0, y0, x1, y1 in pixels, half-open; pixels outside the image become 0, the mean.
     crop : int
         Side of the squares.
 
@@ -105,7 +105,7 @@ def warp(pixels: Tensor, frames: Array, crop: int) -> Tensor:
     if pixels.device.type != "cpu":
         return _warp_on_device(pixels, source, target, crop)
     image, squares = pixels[0].permute(1, 2, 0).numpy(), np.empty((len(frames), crop, crop, 3), np.float32)
-    # OpenCV's resize is five times as fast as torch's here.
+    # OpenCV's resize is five times as fast here as torch's.
     for square, (left, top, right, bottom), (x0, y0, x1, y1) in zip(squares, source, target, strict=True):
         width, height = int(x1 - x0), int(y1 - y0)
         if width == crop and height == crop:
@@ -118,7 +118,7 @@ def warp(pixels: Tensor, frames: Array, crop: int) -> Tensor:
 
 
 def _warp_on_device(pixels: Tensor, source: Array, target: Array, crop: int) -> Tensor:
-    """:func:`warp` by torch, which knows the same interpolation."""
+    """:func:`warp` with torch, which has the same interpolation."""
     squares = torch.zeros(len(source), crop, crop, 3, device=pixels.device).permute(0, 3, 1, 2)
     pairs = zip(source.tolist(), target.tolist(), strict=True)
     for square, ((left, top, right, bottom), (x0, y0, x1, y1)) in zip(squares, pairs, strict=True):
@@ -130,15 +130,15 @@ def _warp_on_device(pixels: Tensor, source: Array, target: Array, crop: int) -> 
 
 @dataclass(frozen=True, eq=False)
 class WarpedWindows:
-    """An image and the rows of those windows that went through the network already.
+    """An image and the rows of windows that were already computed.
 
     Attributes
     ----------
     image_size : (height, width) of the image, pixels.
     pixels : tensor (1, 3, H, W) or None
-        The normalised image; None where no other windows will be asked for.
+        The normalised image; None if no other windows will be requested.
     rows : dict from frame (x0, y0, x1, y1) to tensor (pooled_width,)
-    device, dtype : of the rows handed out
+    device, dtype : of the returned rows
     """
 
     image_size: tuple[int, int]
@@ -148,19 +148,19 @@ class WarpedWindows:
     rows: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> WarpedWindows:
-        """The same image with rows of another precision."""
+        """Convert rows to another precision."""
         return replace(self, dtype=dtype)
 
 
 class WarpFeatures(Features[WarpedWindows]):
-    """Features of windows that are cut out, warped and put through the network one by one.
+    """Computes features of windows that are cropped, warped and passed through the network one by one.
 
     Parameters
     ----------
     backbone, options, head
         As in :class:`.features.Features`.
     batch : int, optional
-        Windows that go through the network together; :data:`BATCH` when absent.
+        Number of windows in a batch; by default :data:`BATCH`.
     """
 
     def __init__(self, backbone: Backbone, options: FeatureOptions, head: Head | None = None, batch: int | None = None):
@@ -169,25 +169,25 @@ class WarpFeatures(Features[WarpedWindows]):
         self.batch = batch or BATCH[self.device.type]
 
     def maps(self, image: Array) -> WarpedWindows:
-        """An RGB uint8 image (H, W, 3) of which no window is known yet."""
+        """Prepare an RGB uint8 image (H, W, 3); no window is computed yet."""
         after_image()
         height, width = image.shape[:2]
         return WarpedWindows((height, width), self.backbone.preprocess(image).to(self.device), self.device)
 
     def locate(self, maps: WarpedWindows, windows: Array, chosen: Array | None = None) -> Cells:
-        """The pixels of each window (see :meth:`.features.Features.locate`); there are no scales to choose from."""
+        """The pixels of each window (see :meth:`.features.Features.locate`); there is only one scale."""
         wanted, inverse = np.unique(frames(windows, self.crop, self.options.context), axis=0, return_inverse=True)
         return Cells(np.zeros(len(wanted), np.int64), wanted, inverse.reshape(-1))
 
     def crop_maps(self, pixels: Tensor, wanted: Array) -> Iterator[tuple[slice, Tensor]]:
-        """Maps (n, C, h, w) of warped frames (N, 4) of an image (1, 3, H, W), a batch at a time."""
+        """Yield maps (n, C, h, w) of warped frames (N, 4) of an image (1, 3, H, W), in batches."""
         for start in range(0, len(wanted), self.batch):
             part = slice(start, min(start + self.batch, len(wanted)))
             with torch.inference_mode():
                 yield part, self.backbone(warp(pixels, wanted[part], self.crop))
 
     def _pool_into(self, rows: Tensor, maps: WarpedWindows, cells: Cells) -> Tensor:
-        """Fill ``rows`` with those that are known; the other windows go through the network first, and are then."""
+        """Fill ``rows`` from the known rows; first compute those of the other windows."""
         wanted = [tuple(frame) for frame in cells.cells.tolist()]
         unknown = [number for number, frame in enumerate(wanted) if frame not in maps.rows]
         if unknown:

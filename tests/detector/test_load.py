@@ -51,7 +51,7 @@ def test_convolutions_alone_are_refused_and_explained(tmp_path):
     path = tmp_path / "student.safetensors"
     header = {"kind": "backbone", "backbone": "sppnet_student", "layer": "x", "card": {}}
     write_model(path, header, {"backbone.a": torch.zeros(1)})
-    wanted = f"{path}: convolutions alone .*'sppnet train DATASET --backbone sppnet_student --weights {path}'"
+    wanted = f"{path}: only a backbone .*'sppnet train DATASET --backbone sppnet_student --weights {path}'"
     with pytest.raises(InputError, match=wanted):
         sppnet.load(path)
 

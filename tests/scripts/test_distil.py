@@ -25,7 +25,7 @@ def test_from_a_folder_to_weights_that_train_takes(tmp_path, capsys):
     assert "sizes       80, 64 pixels, one each epoch in turn" in said
     assert "of the variance of the map of 2 held-out images" in said
     assert main(["detect", str(photographs / "0.png"), "--model", str(out)]) == 2
-    assert f"{out}: is convolutions alone, expected a detector" in capsys.readouterr().err
+    assert f"{out}: is a backbone, expected a detector" in capsys.readouterr().err
 
 
 def test_a_student_unlike_its_teacher(tmp_path, capsys):
