@@ -41,7 +41,7 @@ class Product:
             self.weight, self.scale = torch.ops.mkldnn._reorder_linear_weight(self.weight * scale, _ROWS), 1.0
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Multiply rows (N, columns of the whole layer) of any precision; returns (N, outputs) in the weights' dtype."""
+        """Multiply rows (N, columns of the whole layer) of any precision; gives (N, outputs) in the weights' dtype."""
         used = rows[:, self.columns].to(self.weight.dtype)
         if self.by_onednn:
             product: Tensor = torch.ops.mkldnn._linear_pointwise(
