@@ -1,8 +1,8 @@
-"""Whether probabilities are true: of detections with a probability of 0.7, seven in ten should be right.
+"""Calibration error: of the detections with a probability of 0.7, seven in ten should be right.
 
-Only detections with a probability of :data:`AT_LEAST` or more are counted. A detector keeps a hundred boxes of every
-class in every image, and rightly gives nearly all of them a probability near 0: if they counted, any detector would
-have almost no error.
+Only detections with a probability of at least :data:`AT_LEAST` count. A detector keeps a hundred boxes per class and
+image, and correctly gives nearly all of them a probability near 0. If these counted, any detector would have almost no
+error.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from .voc_ap import Judged
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: The least probability of the detections that are counted.
+#: Lowest probability of the detections that count.
 AT_LEAST = 0.05
 
-#: Bins of equal width that probabilities are sorted into.
+#: Number of bins of equal width for the probabilities.
 BINS = 10
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The detections whose probability lies in one range.
+    """Detections with a probability in one range.
 
     Attributes
     ----------
     low, high : float
-        ``low <= p < high``; the last bin holds 1 too.
+        ``low <= p < high``; the last bin includes 1.
     count : int
     mean_probability, share_right : float
-        Their mean probability, and the share that is right; NaN for an empty bin.
+        Mean probability, and share of right detections; NaN for an empty bin.
     """
 
     low: float
@@ -65,7 +65,7 @@ def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) ->
     Raises
     ------
     ValueError
-        When shapes differ, a probability is not from 0 to 1, or there is no bin.
+        When shapes differ, a probability is not from 0 to 1, or ``bins`` is less than 1.
     """
     p, is_right = np.asarray(probabilities, np.float64), np.asarray(right, bool)
     if p.ndim != 1 or p.shape != is_right.shape:
@@ -86,7 +86,7 @@ def reliability(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) ->
 
 
 def expected_calibration_error(probabilities: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance between probability and share of right detections, each bin weighted by its detections.
+    """Mean difference between probability and share of right detections, each bin weighted by its detections.
 
     The expected calibration error of Naeini et al. (AAAI 2015) and Guo et al. (ICML 2017, equation 3).
 
@@ -102,13 +102,13 @@ def expected_calibration_error(probabilities: ArrayLike, right: ArrayLike, bins:
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """Detections with their probabilities, and which of them are right and would be shown.
+    """Probabilities of detections, which of them are right, and which would be shown.
 
     Attributes
     ----------
     probabilities : float64 array (N,)
     right, shown : bool arrays (N,)
-        ``shown`` is None where it is not known.
+        ``shown`` is None if unknown.
     """
 
     probabilities: Array
@@ -116,7 +116,7 @@ class Verdicts:
     shown: Array | None = None
 
     def counted(self) -> tuple[Array, Array]:
-        """Probabilities and verdicts of the detections with a probability of :data:`AT_LEAST` or more."""
+        """Probabilities and verdicts of the detections with a probability of at least :data:`AT_LEAST`."""
         high = self.probabilities >= AT_LEAST
         return self.probabilities[high], self.right[high]
 
@@ -143,11 +143,11 @@ def verdicts(
     Parameters
     ----------
     detections : sequence of Detections
-        With probabilities, where there are any detections.
+        All with probabilities.
     judged : sequence of Judged
-        What :func:`.voc_ap.judge_voc` says of them.
+        Result of :func:`.voc_ap.judge_voc` for them.
     thresholds : sequence of float, optional
-        For each entry of ``judged`` the probability above which detections of the class are shown.
+        For each entry of ``judged``, the probability above which detections of the class are shown.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def verdicts(
 
 
 def reliability_report(made: Verdicts) -> str:
-    """The bins as a table, and the expected calibration errors, as text."""
+    """Table of the bins and the expected calibration errors, as text."""
     rows = [
         [f"{one.low:.1f} to {one.high:.1f}", one.count, one.mean_probability, one.share_right]
         for one in reliability(*made.counted())
@@ -179,7 +179,7 @@ def reliability_report(made: Verdicts) -> str:
 
 
 def error_lines(figures: dict[str, Any]) -> list[str]:
-    """One line on the expected calibration error of each kind of detections in :meth:`Verdicts.to_dict`."""
+    """One line for each expected calibration error in :meth:`Verdicts.to_dict`."""
     kinds = [("detections", "ece", f"with a probability from {figures['at_least']:g} up")]
     if "shown" in figures:
         kinds.append(("shown", "ece_shown", "shown by default"))
@@ -191,7 +191,7 @@ def error_lines(figures: dict[str, Any]) -> list[str]:
 
 
 def reliability_chart(made: Verdicts) -> Figure:
-    """The share of right detections against their probability; calibrated ones lie on the diagonal."""
+    """Chart of the share of right detections by probability; calibrated ones lie on the diagonal."""
     bins = [one for one in reliability(*made.counted()) if one.count]
     error = f"{_error(bins):.3f}" if bins else "-"
     lines = [

@@ -1,8 +1,8 @@
-"""How good a classifier is: accuracy where an image shows one class, average precision where it may show several.
+"""Scores of a classifier: accuracy if each image shows one class, average precision if it may show several.
 
-Ties are decided against the classifier: a class that scores as high as the true one counts as ranked before it, so a
-classifier that gives every class the same score is never right. (scikit-learn's accuracies are the same without ties,
-and decide ties by the order of the classes.) Among images of equal score the earlier image comes first, as in
+Ties count against the classifier: a class with the same score as the true one is ranked before it. So a classifier
+that gives every class the same score is never right. (scikit-learn's accuracies are the same without ties; with ties
+they depend on the order of the classes.) Among images of equal score the earlier image comes first, as in
 :mod:`sppnet.eval.voc_ap`.
 """
 
@@ -20,7 +20,7 @@ from .voc_ap import METRICS, PrecisionRecall, VOCResult
 
 
 def top_k_accuracy(scores: Array, labels: Array, k: int) -> float:
-    """Share of the images whose class is among the ``k`` highest scored.
+    """Share of the images whose class is among the ``k`` highest scores.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def top_k_accuracy(scores: Array, labels: Array, k: int) -> float:
     labels : int array (N,)
         The class of each image, 0 to C - 1.
     k : int
-        At least 1; from C up every image is right.
+        At least 1; with C or more every image is right.
 
     Returns
     -------
@@ -79,13 +79,13 @@ def classification_ap(scores: Array, targets: Array, class_names: Sequence[str])
     ----------
     scores : float array (N, C)
     targets : int array (N, C)
-        1 where the image shows the class, 0 where it does not, -1 where it is left out of that class's curve.
+        1 if the image shows the class, 0 if it does not, -1 if the class's curve ignores the image.
     class_names : sequence of C str
 
     Returns
     -------
     VOCResult
-        What it calls objects and detections are images here.
+        Its objects and detections are images here.
 
     Raises
     ------
@@ -115,17 +115,16 @@ def _curve(scores: Array, targets: Array, name: str) -> PrecisionRecall:
 
 @dataclass(frozen=True, eq=False)
 class SingleLabelResult:
-    """How often a classifier was right about images that show one class each.
+    """Results of a classifier on images that show one class each.
 
     Attributes
     ----------
     class_names : tuple of str
     confusion : int64 array (C, C)
-        Images of each class (rows) by the class that was scored highest (columns); in a tie with the true class
-        the first of the other classes.
+        Images of each class (rows) by the predicted class (columns), the one with the highest score; in a tie with the
+        true class, the first of the other classes.
     top5 : float
-        Share of the images whose class is among the five highest scored, or all where there are fewer classes.
-        NaN without images.
+        Share of the images whose class is among the five highest scores. NaN without images.
     """
 
     class_names: tuple[str, ...]
@@ -139,7 +138,7 @@ class SingleLabelResult:
 
     @property
     def top1(self) -> float:
-        """Share of the images whose class was scored highest; NaN without images."""
+        """Share of the images whose class has the highest score; NaN without images."""
         return float(np.trace(self.confusion)) / self.images if self.images else float("nan")
 
     @property
@@ -203,10 +202,10 @@ def evaluate_single(scores: Array, labels: Array, class_names: Sequence[str]) ->
 
 
 def classification_table(result: SingleLabelResult | VOCResult) -> str:
-    """The figures of each class with their mean below, and a line that names classes without images.
+    """Table of the scores of each class with their mean, and a line that names classes without images.
 
-    A single-label result also has the figures of the whole set and the five most frequent errors; a multi-label result
-    has AP by both of VOC's rules.
+    A single-label result also shows the scores on the whole set and the five most frequent errors. A multi-label
+    result shows AP by both of VOC's rules.
     """
     if isinstance(result, VOCResult):
         counts = [curve.positives for curve in result.curves]
@@ -236,7 +235,7 @@ def _without_images(names: Sequence[str]) -> str:
 
 
 def _rivals(scores: Array, labels: Array) -> Array:
-    """How many other classes score at least as high as the true one, int64 (N,)."""
+    """Number of other classes that score at least as high as the true one, int64 (N,)."""
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"scores and labels must have shapes (N, C) and (N,), got {scores.shape} and {labels.shape}")
@@ -248,7 +247,7 @@ def _rivals(scores: Array, labels: Array) -> Array:
 
 
 def _predicted(scores: Array, labels: Array) -> Array:
-    """The class each image was taken for, int64 (N,): the true one only where it alone is highest."""
+    """Predicted class of each image, int64 (N,): the true one only if no other score is as high."""
     order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")
     others = order[order != np.asarray(labels)[:, None]].reshape(len(scores), max(scores.shape[1] - 1, 0))
     return np.where(_rivals(scores, labels) == 0, labels, others[:, 0] if others.size else labels)

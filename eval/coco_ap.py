@@ -1,9 +1,9 @@
 """COCO's average precision, by COCO's own tool: the mean over IoU thresholds 0.5, 0.55, ..., 0.95.
 
-Samples and detections are handed to pycocotools in memory. Objects marked
-difficult become COCO's ``iscrowd``: a difficult object that is not found does not
-count as missed, and a detection on it does not count as wrong. For these objects COCO
-divides the overlap by the area of the detection, so several detections may fall on one.
+Samples and detections are passed to pycocotools in memory. Difficult objects become
+COCO's ``iscrowd``: one that is not found does not count as missed, and a detection on
+it does not count as wrong. For these objects COCO divides the overlap by the area of
+the detection, so several detections may match one.
 
 Sizes (small < 32 x 32 <= medium <= 96 x 96 < large, in pixels) are those of the
 boxes; COCO's own figures use the areas of masks, which are smaller.
@@ -31,12 +31,12 @@ SUMMARY_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR10
 
 @dataclass(frozen=True)
 class COCOResult:
-    """COCO's figures.
+    """COCO's scores.
 
     Attributes
     ----------
     summary : dict of str to float
-        The twelve numbers of COCO's table, by the names in ``SUMMARY_NAMES``: AP over all
+        The twelve numbers of COCO's table by the names in ``SUMMARY_NAMES``: AP over all
         thresholds, at 0.5, at 0.75, of small, medium, large objects; the recall (AR) with
         1, 10, 100 detections an image, and by size. NaN where there are no such objects.
     ap : dict of str to float
@@ -48,11 +48,11 @@ class COCOResult:
 
     @property
     def unscored(self) -> tuple[str, ...]:
-        """Classes without an object that counts; they have no AP and are not in the mean."""
+        """Classes without objects that count; they have no AP and are not in the mean."""
         return tuple(name for name, ap in self.ap.items() if np.isnan(ap))
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"map": ..., "ap": {class: ...}, "summary": {...}}`` for JSON, which has no NaN: None stands for it."""
+        """``{"map": ..., "ap": {class: ...}, "summary": {...}}`` for JSON, with None for NaN."""
         summary = {name: None if np.isnan(value) else value for name, value in self.summary.items()}
         ap = {name: None if np.isnan(value) else value for name, value in self.ap.items()}
         return {"map": summary["AP"], "ap": ap, "summary": summary}
@@ -69,18 +69,18 @@ def evaluate_coco(
     Parameters
     ----------
     detections : sequence of Detections
-        One for each sample, in the same order; classes are matched by name.
+        One per sample, in the same order; classes are matched by name.
     samples : iterable of Sample
-        Their boxes, labels and difficult flags are used, their images are not read.
+        Only boxes, labels and difficult flags are used; images are not read.
     class_names : sequence of str
-        What the samples' labels index: the dataset's ``class_names``.
+        The dataset's ``class_names``, which the samples' labels index.
     classes : sequence of str, optional
-        Classes to score, default all of ``class_names``.
+        Classes to score; by default all of ``class_names``.
 
     Raises
     ------
     ValueError
-        When there are not as many detections as samples, or ``classes`` holds an unknown name.
+        When the numbers of detections and samples differ, or ``classes`` has an unknown name.
     """
     samples = list(samples)
     classes = tuple(class_names if classes is None else classes)
@@ -125,7 +125,7 @@ def evaluate_coco(
 
 
 def _categories(labels: Any, names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """COCO's category of each label, from 1 up; 0 for classes that are not scored."""
+    """COCO category of each label, from 1 up; 0 for classes that are not scored."""
     category = {name: number for number, name in enumerate(classes, start=1)}
     return [category.get(names[label], 0) for label in labels]
 
@@ -139,7 +139,7 @@ def _annotation(image: int, category: int, box: Any, **more: float) -> dict[str,
 
 
 def _index(annotations: list[dict[str, Any]], images: int, classes: Sequence[str]) -> Any:
-    """A pycocotools ``COCO`` made in memory; unlike its ``loadRes`` it takes an empty list."""
+    """Make a pycocotools ``COCO`` in memory; unlike its ``loadRes`` this accepts an empty list."""
     from pycocotools.coco import COCO
 
     coco = COCO()

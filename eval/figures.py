@@ -1,7 +1,7 @@
-"""The look that all charts share, and their files: the same data give the same bytes on every machine.
+"""Common style of all charts, and their files: the same data give the same bytes on every machine.
 
-Neither pyplot nor a display is used, and the caller's settings of matplotlib stay as they are. Matplotlib is imported
-when something is drawn.
+Neither pyplot nor a display is needed, and the caller's matplotlib settings do not change. Matplotlib is imported when
+a chart is drawn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Endings of the files that :func:`save_figure` writes.
+#: Suffixes of the files that :func:`save_figure` writes.
 SUFFIXES = (".svg", ".png")
 
 PIXEL = 1 / 96  # inches
@@ -32,11 +32,11 @@ _CHARACTER = 7.5 * PIXEL  # its usual width
 _LONGEST = 40  # characters of a name; longer ones are cut
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
-    # Matplotlib brings the first of them: it measures the text with that. A browser takes the first it has.
+    # Matplotlib includes the first font and measures text with it. A browser uses the first one that it has.
     "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
     "font.size": 9.0,
     "text.color": "#333",
-    "text.parse_math": False,  # a class may be called "$x$"
+    "text.parse_math": False,  # a class name may be "$x$"
     "figure.constrained_layout.w_pad": 8 * PIXEL,
     "figure.constrained_layout.h_pad": 8 * PIXEL,
     "axes.edgecolor": "#333",
@@ -52,33 +52,33 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "hatch.color": "white",
     "hatch.linewidth": 0.6,
-    "path.simplify_threshold": 0.4,  # a curve over ten thousand detections stays a small file
-    "svg.fonttype": "none",  # text stays text: small files, which can be searched and read aloud
+    "path.simplify_threshold": 0.4,  # keeps the file of a curve over ten thousand detections small
+    "svg.fonttype": "none",  # text stays text: files are small, searchable and readable by screen readers
     "svg.hashsalt": "sppnet",
     "savefig.dpi": 150.0,
 }
 
 
 def number(value: float) -> str:
-    """A value as short as it can be written, with commas between thousands."""
+    """Shortest text of a value, with commas between thousands."""
     return f"{value:,.10g}"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis is called, what it covers and how.
+    """Label, range and scale of an axis.
 
     Attributes
     ----------
     label : str
     covers : (low, high), optional
-        The axis holds these and all data.
+        The axis includes these values and all data.
     log : bool
-        Logarithmic: it shows positive values alone.
+        Logarithmic; it shows only positive values.
     whole : bool
-        Ticks at whole numbers alone.
+        Ticks only at whole numbers.
     write : function
-        Makes the text of a value.
+        Returns the text of a value.
     """
 
     label: str
@@ -93,14 +93,14 @@ class Axis:
             raise ValueError(f"{kind} low < high, got {self.covers[0]} and {self.covers[1]}")
 
     def shows(self, value: float | None) -> bool:
-        """Whether there is a place for a value: it is finite and, on a logarithmic axis, positive."""
+        """Whether the axis can show a value: it is finite and, on a logarithmic axis, positive."""
         return value is not None and isfinite(value) and (value > 0 or not self.log)
 
 
 def save_figure(path: str | Path, figure: Figure) -> None:
-    """Write a figure as SVG or PNG, as the path's ending says, whole or not at all.
+    """Write a figure as SVG or PNG, by the path's suffix, atomically.
 
-    The file has no date and no version in it: the same figure gives the same bytes.
+    The file contains no date and no version, so the same figure gives the same bytes.
 
     Raises
     ------
@@ -113,18 +113,18 @@ def save_figure(path: str | Path, figure: Figure) -> None:
     nothing: dict[str, Any] = {"Date": None, "Creator": None} if suffix == ".svg" else {"Software": None}
     with house_style(), atomic_path(path) as temporary, warnings.catch_warnings():
         if suffix == ".svg":
-            # Text is written as text: the reader's fonts are what must have the signs.
+            # An SVG stores text as text, so only the viewer's fonts need these glyphs.
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(temporary, format=suffix[1:], metadata=nothing)
 
 
 def check_figure_path(path: Path, option: str) -> None:
-    """Refuse a path that :func:`save_figure` does not write, before long work begins.
+    """Check before long work that :func:`save_figure` can write a path.
 
     Raises
     ------
     InputError
-        It names the option that the path comes from.
+        When it cannot; the message names the option of the path.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{option} writes SVG or PNG; expected a name that ends in .svg or .png, not {path}")
@@ -132,7 +132,7 @@ def check_figure_path(path: Path, option: str) -> None:
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib's settings are ours inside, whatever the user's matplotlibrc says, and the user's again after it."""
+    """Inside the context matplotlib has our settings, whatever the user's matplotlibrc; afterwards the user's again."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -142,7 +142,7 @@ def house_style() -> Iterator[None]:
 
 
 def empty_figure(title: str, names: Sequence[str], height: float) -> tuple[Figure, Axes]:
-    """A figure, wide and high enough for its legend, and its axes."""
+    """Create a figure large enough for its legend, and its axes."""
     from matplotlib.figure import Figure
 
     columns = ceil(len(names) / LEGEND_ROWS)
@@ -156,18 +156,18 @@ def empty_figure(title: str, names: Sequence[str], height: float) -> tuple[Figur
 
 
 def plain(name: str, longest: int = _LONGEST) -> str:
-    """A text in one line, without what an SVG cannot hold, and not too long."""
+    """Text on one line, shortened if it is too long, without characters that SVG does not allow."""
     line = "".join(sign if sign.isprintable() else " " for sign in name)
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def draw_legend(axes: Axes, handles: Sequence[Any], names: Iterable[str]) -> None:
-    """The names in columns beside the axes."""
+    """Draw the legend beside the axes, in columns."""
     if not handles:
         return
     legend = axes.legend(
         handles,
-        # Not yet the names: it leaves out those that begin with an underscore.
+        # Placeholders: matplotlib leaves out names that begin with an underscore.
         ["-"] * len(handles),
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
@@ -181,7 +181,7 @@ def draw_legend(axes: Axes, handles: Sequence[Any], names: Iterable[str]) -> Non
 
 
 def set_up(axes: Axes, across: bool, axis: Axis) -> None:
-    """Scale, range, label and ticks: at 1, 2 and 5 times powers of ten, over several decades at powers alone."""
+    """Set scale, range, label and ticks: at 1, 2 and 5 times powers of ten, over several decades only at powers."""
     from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
     covers = axis.covers
@@ -198,7 +198,7 @@ def set_up(axes: Axes, across: bool, axis: Axis) -> None:
     low, high = drawn.get_view_interval()
 
     def write(value: float, _: int | None = None) -> str:
-        # Added-up steps drift: zero is then next to nothing.
+        # Summed steps accumulate rounding errors, so zero may be a tiny number.
         return plain(axis.write(0.0 if not axis.log and abs(value) < 1e-9 * (high - low) else float(value)))
 
     locator: Locator = MaxNLocator(7, steps=[1, 2, 5, 10], integer=axis.whole, min_n_ticks=1)

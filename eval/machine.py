@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on: a figure without its machine means nothing."""
+"""Description of the machine of a measurement: a time means nothing without it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..data.cores import cpu_count
 
-# OpenCV comes under four names; whichever is installed provides the same cv2.
+# OpenCV has four package names; each provides the same cv2.
 _OPENCV = (
     "opencv-contrib-python-headless",
     "opencv-python-headless",
@@ -20,7 +20,7 @@ _PACKAGES = ("sppnet", "torch", "torchvision", "numpy", "numba", "scikit-learn",
 
 
 def cpu_model() -> str:
-    """The processor's name, where the system knows it."""
+    """Name of the processor, if the system knows it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(errors="replace").splitlines():
@@ -31,7 +31,7 @@ def cpu_model() -> str:
 
 
 def gpu_model() -> str | None:
-    """The name of the first CUDA device; None without one, or as long as this process has not loaded torch."""
+    """Name of the first CUDA device; None without one, or if this process has not imported torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
@@ -39,7 +39,7 @@ def gpu_model() -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide speed and results."""
+    """Installed versions of the packages that affect speed and results."""
     versions = {}
     for package in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Line and bar charts in one look, drawn by matplotlib.
+"""Line and bar charts in a common style, drawn by matplotlib.
 
 Functions return a :class:`matplotlib.figure.Figure`, which :func:`.figures.save_figure` writes.
 """
@@ -19,21 +19,21 @@ from .voc_ap import METRICS, Metric, VOCResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colours, which colour-blind readers can tell apart.
+#: Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-# Without colours, each of the seven has a marker or a hatch of its own; the next seven lines are dashed, and so on.
+# In print without colours, each of the seven has its own marker or hatch; the next seven lines are dashed, and so on.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _HATCHES = ("", "/////", "xxxxx", "\\\\\\\\\\", "|||||", "-----", "")
 
 
 _HEIGHT = 440 * PIXEL
-_BAR, _PITCH, _BETWEEN_GROUPS = 12.0, 15.0, 12.0  # pixels: thickness of a bar, from one to the next, and more
+_BAR, _PITCH, _BETWEEN_GROUPS = 12.0, 15.0, 12.0  # pixels: thickness of a bar, bar pitch, extra space between groups
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: points from left to right; None, or what the axes cannot show, leaves a gap."""
+    """One line of a chart, points from left to right; None, or a value that the axes cannot show, leaves a gap."""
 
     name: str
     x: Sequence[float]
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: bars of the same name look the same in every group."""
+    """One bar; bars of the same name look the same in every group."""
 
     name: str
     value: float
@@ -54,20 +54,20 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars that stand together under one name; it may lack some that other groups have."""
+    """Bars under one name; a group may lack bars that other groups have."""
 
     name: str
     bars: Sequence[Bar]
 
 
 def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> Figure:
-    """Lines with markers and, beside them, a legend.
+    """Draw lines with markers, and a legend beside them.
 
     Parameters
     ----------
     title : str
     lines : sequence of Line
-        Drawn in this order; the legend keeps it.
+        In the order of drawing and of the legend.
     x, y : Axis
 
     Returns
@@ -108,16 +108,16 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> Figure:
 
 
 def bar_chart(title: str, groups: Sequence[Group], x: Axis) -> Figure:
-    """Horizontal bars, group under group, each bar's value at its end, and a legend.
+    """Draw groups of horizontal bars with the value at the end of each bar, and a legend.
 
     Parameters
     ----------
     title : str
     groups : sequence of Group
-        Drawn in this order, from the top; the legend has the bars' names in the order of their first appearance.
+        From top to bottom; the legend has the bars' names in the order of their first appearance.
     x : Axis
-        ``x.write`` makes the text at the bars' ends too. Bars start at zero, on a logarithmic axis at its left end,
-        the power of ten below the smallest value. There is no bar for a value that the axis cannot show.
+        ``x.write`` also makes the text at the bars' ends. Bars start at zero; on a logarithmic axis they start at its
+        left end, the power of ten below the smallest value. A value that the axis cannot show has no bar.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def bar_chart(title: str, groups: Sequence[Group], x: Axis) -> Figure:
         low, high = min([start, *values]), max([10 * start, *values])
         if low == high:
             high = 1.0
-        # Room for the text at the end of the longest bar.
+        # Space for the text at the end of the longest bar.
         axes.set_xlim(low, high * (high / low) ** 0.14 if x.log else high + 0.14 * (high - low))
         set_up(axes, True, x)
         found = [name for name in names if name in handles]
@@ -176,7 +176,7 @@ def bar_chart(title: str, groups: Sequence[Group], x: Axis) -> Figure:
 
 
 def precision_recall_chart(result: VOCResult, metric: Metric) -> Figure:
-    """The precision-recall curve of each class that has objects, with its AP in the legend."""
+    """Draw the precision-recall curve of each class that has objects, with its AP in the legend."""
     lines = [
         Line(f"{curve.name} {curve.ap(metric):.3f}", curve.recall.tolist(), curve.precision.tolist())
         for curve in result.curves
@@ -187,7 +187,7 @@ def precision_recall_chart(result: VOCResult, metric: Metric) -> Figure:
 
 
 def _marked(points: Array) -> list[int]:
-    """Which points (N, 2) of a line get a marker: all of a few, else some from left to right and those left alone."""
+    """Indices of the points (N, 2) of a line that get a marker: all if few, else some of them and isolated ones."""
     shown = np.isfinite(points).all(axis=1)
     (places,) = np.nonzero(shown)
     if len(places) <= LEGEND_ROWS:

@@ -16,7 +16,7 @@ THRESHOLDS = (0.5, 0.7, 0.8)
 
 @dataclass(frozen=True)
 class Coverage:
-    """How well the proposals of a set of images cover its objects.
+    """Coverage of the objects of a set of images by proposals.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class Coverage:
         Mean over the classes of the average best overlap of their objects (Uijlings et al.,
         IJCV 2013, section 5.1); classes without objects do not count. NaN without objects.
     average_best_overlap : dict of int to float
-        Of each class label that has objects.
+        By class label, for classes with objects.
     objects, proposals, images : int
-        Their numbers; difficult objects are not counted.
+        Counts; difficult objects are not counted.
     """
 
     recall: dict[float, float]
@@ -39,7 +39,7 @@ class Coverage:
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON-like values; NaN becomes None."""
+        """Return the figures as JSON-like values; NaN becomes None."""
         return {
             "recall": {f"{threshold:g}": _or_none(share) for threshold, share in self.recall.items()},
             "mabo": _or_none(self.mabo),
@@ -56,16 +56,16 @@ def recall_and_mabo(
     difficult: Sequence[Array] | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Coverage:
-    """Recall at some overlaps and MABO of the proposals of a set of images.
+    """Recall at some IoU thresholds and MABO of the proposals of a set of images.
 
     Parameters
     ----------
     proposals : sequence of arrays (P_i, 4)
-        Of each image; x1, y1, x2, y2, half-open.
+        Proposals of each image; x1, y1, x2, y2, half-open.
     boxes : sequence of arrays (N_i, 4)
-        The objects of each image.
+        Objects of each image.
     labels : sequence of integer arrays (N_i,)
-        Their classes.
+        Classes of the objects.
     difficult : sequence of bool arrays (N_i,), optional
         Objects that do not count.
     thresholds : sequence of float
@@ -74,7 +74,7 @@ def recall_and_mabo(
     Raises
     ------
     ValueError
-        When the sequences are not of one length, or labels and boxes of an image do not match.
+        When the sequences differ in length, or labels and boxes of an image do not match.
     """
     if difficult is None:
         difficult = [np.zeros(len(image_labels), bool) for image_labels in labels]
@@ -102,7 +102,7 @@ def recall_and_mabo(
 
 
 def best_overlaps(proposals: Array, boxes: Array) -> Array:
-    """The largest intersection over union of each box (N, 4) with any proposal (P, 4), float64 (N,); 0 without any."""
+    """Largest IoU of each box (N, 4) with any proposal (P, 4), float64 (N,); 0 without proposals."""
     overlaps = iou(np.asarray(boxes, np.float64), np.asarray(proposals, np.float64))
     return np.asarray(overlaps.max(axis=1, initial=0.0))
 

@@ -1,4 +1,4 @@
-"""Results as text: aligned tables that name their metric, and curves as CSV."""
+"""Results as text: aligned tables with the name of the metric, and curves as CSV."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .voc_ap import METRICS, Metric, VOCResult
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], decimals: int = 3) -> str:
-    """An aligned table: the first column to the left, the others to the right, a rule under the header.
+    """Format an aligned table: first column left-aligned, others right-aligned, a rule under the header.
 
     Parameters
     ----------
     header : sequence of str
     rows : sequence of rows
-        As many cells as the header has. Floats are shown with ``decimals`` digits,
-        NaN and None as ``-``, everything else as ``str`` makes it.
+        As many cells as the header. Floats have ``decimals`` decimal digits, NaN and
+        None become ``-``, everything else is converted by ``str``.
     decimals : int
 
     Raises
@@ -58,7 +58,7 @@ def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def voc_table(result: VOCResult, metrics: Sequence[Metric] = ("voc07", "voc")) -> str:
-    """Objects, detections and AP of each class, the means below them, and a line that names classes without an AP."""
+    """Table of objects, detections and AP of each class, with the means, and a line that names classes without AP."""
     rows: list[list[Any]] = [
         [curve.name, curve.positives, len(curve.scores), *(curve.ap(metric) for metric in metrics)]
         for curve in result.curves
@@ -71,7 +71,7 @@ def voc_table(result: VOCResult, metrics: Sequence[Metric] = ("voc07", "voc")) -
 
 
 def coco_table(result: COCOResult) -> str:
-    """COCO's AP of each class with the mean below, then COCO's own twelve figures."""
+    """Table of COCO's AP of each class with the mean, then COCO's twelve scores."""
     rows: list[list[Any]] = [[name, ap] for name, ap in result.ap.items()]
     rows.append(["mean", result.summary["AP"]])
     classes = text_table(["class", COCO_METRIC], rows) + _without_objects(result.unscored)
@@ -83,7 +83,7 @@ def _without_objects(names: Sequence[str]) -> str:
 
 
 def write_curves_csv(path: str | Path, result: VOCResult) -> None:
-    """The precision-recall curves as ``class,score,recall,precision``, from the highest score down."""
+    """Write the precision-recall curves as ``class,score,recall,precision``, from the highest score down."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "score", "recall", "precision"])

@@ -1,8 +1,8 @@
-"""Reliable timing: warmed up, synchronised, repeated, both sides in one run.
+"""Reliable timing: with warm-up, synchronisation and repeats, both sides in one run.
 
-A single time on a shared machine says little. Here every figure is a median with
-its quartiles, taken after a warm-up (compilation, caches, lazy imports). Two ways
-of doing a job are timed in turns, so that a slow minute of the machine affects both.
+A single time on a shared machine is not reliable. Here every result is a median with
+its quartiles, after a warm-up (compilation, caches, lazy imports). Two implementations
+are timed alternately, so that a slow minute of the machine affects both.
 
 Examples
 --------
@@ -35,7 +35,7 @@ class Times:
     Attributes
     ----------
     seconds : tuple of float
-        One entry for each repeat, in the order they were taken; at least one.
+        One entry per repeat, in order; at least one.
     """
 
     seconds: tuple[float, ...]
@@ -46,22 +46,22 @@ class Times:
 
     @property
     def median(self) -> float:
-        """Seconds that half of the repeats stayed under."""
+        """Median in seconds."""
         return median(self.seconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Seconds that a quarter and three quarters of the repeats stayed under: the spread."""
+        """First and third quartile in seconds, the spread."""
         if len(self.seconds) == 1:
             return self.seconds[0], self.seconds[0]
         first, _, third = quantiles(self.seconds, n=4, method="inclusive")
         return first, third
 
     def percentile(self, q: float) -> float:
-        """Seconds that ``q`` per cent of the repeats stayed under, 0 to 100.
+        """Percentile ``q``, 0 to 100, in seconds.
 
-        It is interpolated linearly between two times, as by :func:`numpy.percentile`. With few repeats a high
-        percentile is hardly more than the longest time.
+        It is interpolated linearly between two times, as in :func:`numpy.percentile`. With few repeats a high
+        percentile is little more than the longest time.
         """
         if not 0 <= q <= 100:
             raise ValueError(f"expected a percentile from 0 to 100, got {q}")
@@ -72,7 +72,7 @@ class Times:
         return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
     def to_dict(self) -> dict[str, Any]:
-        """Median, quartiles and the single times, in seconds, ready for JSON."""
+        """Median, quartiles and all times in seconds, for JSON."""
         low, high = self.quartiles
         return {"median": self.median, "quartiles": [low, high], "seconds": list(self.seconds)}
 
@@ -82,7 +82,7 @@ class Times:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, two digits and a unit.
+    """Readable text of a time: two digits and a unit.
 
     Examples
     --------
@@ -94,10 +94,10 @@ def duration(seconds: float) -> str:
 
 
 def synchroniser(device: str = "cpu") -> Callable[[], None]:
-    """A function that returns once ``device`` has done all the work it was given.
+    """Return a function that waits until ``device`` has finished all its work.
 
-    On a GPU a call returns when its work is queued, not when it is done: without this
-    function a clock measures the queueing. On the CPU there is nothing to wait for.
+    A GPU call returns when its work is queued, not when it is done. Without waiting, a
+    clock measures only the queueing. On the CPU there is nothing to wait for.
     """
     if device.startswith("cuda"):
         import torch
@@ -112,23 +112,23 @@ def interleave(
     warmup: int = 1,
     synchronise: Callable[[], None] = synchroniser("cpu"),  # noqa: B008 - a constant: waits for nothing
 ) -> dict[str, Times]:
-    """Time several functions in turns: every round calls each of them once.
+    """Time several functions alternately: every round calls each of them once.
 
     Parameters
     ----------
     functions : mapping of name to function without arguments
-        What to compare; each call must do the same work as the one before.
+        Functions to compare; each call must do the same work as the one before.
     repeats : int
         Timed rounds, at least 1.
     warmup : int
-        Rounds before them that are not timed.
+        Untimed rounds before them.
     synchronise : function
-        Called before each clock reading; :func:`synchroniser` makes the one for a device.
+        Called before each clock reading; :func:`synchroniser` returns the one for a device.
 
     Returns
     -------
     dict of name to Times
-        In the order of ``functions``; the i-th times of all were taken in the same round.
+        In the order of ``functions``; the i-th times of all are from the same round.
     """
     if repeats < 1 or warmup < 0:
         raise ValueError(f"expected repeats >= 1 and warmup >= 0, got {repeats} and {warmup}")
@@ -145,17 +145,17 @@ def interleave(
 
 
 def fastest(job: Callable[[int], Any], sizes: Sequence[int], repeats: int, synchronise: Callable[[], None]) -> int:
-    """The size, of a batch say, whose ``job(size)`` has the least median time; all take turns after one warm-up."""
+    """Size, e.g. of a batch, whose ``job(size)`` has the lowest median time; timed alternately after a warm-up."""
     jobs = {str(size): partial(job, size) for size in sizes}
     times = interleave(jobs, repeats, warmup=1, synchronise=synchronise)
     return int(min(times, key=lambda name: times[name].median))
 
 
 def ratios(slow: Times, fast: Times) -> Times:
-    """How many times longer ``slow`` took than ``fast``, round by round, for two results of one :func:`interleave`.
+    """Ratio of ``slow`` to ``fast`` in each round, for two results of one :func:`interleave`.
 
-    The median of these is steadier than the ratio of two medians: whatever slowed
-    the machine during a round slowed both sides.
+    The median of the ratios is more stable than the ratio of the medians: anything that
+    slows the machine during a round slows both sides.
     """
     if len(slow.seconds) != len(fast.seconds):
         raise ValueError(f"expected the same rounds on both sides, got {len(slow.seconds)} and {len(fast.seconds)}")
@@ -163,12 +163,12 @@ def ratios(slow: Times, fast: Times) -> Times:
 
 
 class StageTimer:
-    """Collects the times of the stages of a job that is repeated.
+    """Record the times of the stages of a repeated job.
 
     Parameters
     ----------
     device : str
-        Where the stages run; on ``"cuda"`` each stage waits for its own work to end.
+        Device of the stages; on ``"cuda"`` each stage waits until its work is done.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -186,9 +186,9 @@ class StageTimer:
         self._seconds.setdefault(name, []).append(perf_counter() - start)
 
     def reset(self) -> None:
-        """Forget everything so far: call it after the warm-up."""
+        """Drop all times so far; call this after the warm-up."""
         self._seconds.clear()
 
     def times(self) -> dict[str, Times]:
-        """The stages in the order of their first appearance."""
+        """Times by stage, in the order of their first appearance."""
         return {name: Times(tuple(taken)) for name, taken in self._seconds.items()}

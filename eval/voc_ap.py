@@ -2,19 +2,19 @@
 
 The rules of the VOC development kit:
 
-- Detections of a class are taken from the highest score down, over all images.
+- Detections of a class are sorted by score over all images, highest first.
 - Each is compared with one object: the object of its class that it overlaps most in its
-  image. It is right when the IoU is at least 0.5 and the object was not found before;
+  image. It is right if the IoU is at least 0.5 and the object was not found before;
   otherwise it is wrong. So a second box on the same object is wrong.
 - A detection on a "difficult" object counts neither as right nor as wrong.
 
-The kit's areas carry the "+1" of 1-based inclusive corners; areas of our half-open
-boxes are the same numbers (see :mod:`sppnet.data.boxes`).
+The kit adds 1 to widths and heights because its corners are 1-based and inclusive; our
+half-open boxes have the same areas (see :mod:`sppnet.data.boxes`).
 
-What the kit leaves open is fixed here. Among equal scores the earlier image comes
-first, and within it the earlier detection; among equally overlapped objects the
-first counts. The eleven recall levels are exactly 0, 1/10, ..., 1; the floating-point
-steps of the kit and its Python copies miss a recall of exactly 3/10.
+The kit leaves some cases open. Here, among equal scores the earlier image comes first,
+and within an image the earlier detection; among equally overlapped objects the first
+counts. The eleven recall levels are exactly 0, 1/10, ..., 1; the floating-point steps
+of the kit and its Python copies miss a recall of exactly 3/10.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def average_precision(recall: Array, precision: Array, metric: Metric) -> float:
     Parameters
     ----------
     recall : float array (N,)
-        Not decreasing, 0 to 1.
+        Non-decreasing, 0 to 1.
     precision : float array (N,)
-        Precision of all detections down to that recall.
+        Precision of all detections up to that recall.
     metric : {"voc07", "voc"}
         ``voc07``: mean over the recall levels 0, 0.1, ..., 1 of the best precision at
         that recall or a higher one (Everingham et al., IJCV 88, section 4.2).
@@ -60,7 +60,7 @@ def average_precision(recall: Array, precision: Array, metric: Metric) -> float:
         )
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    # The best precision at this recall or a higher one; beyond the last recall reached it is 0.
+    # Best precision at this recall or a higher one; 0 beyond the highest recall reached.
     interpolated = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     if metric == "voc07":
         levels = np.arange(11) / 10
@@ -70,17 +70,17 @@ def average_precision(recall: Array, precision: Array, metric: Metric) -> float:
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecall:
-    """How precision falls as recall rises, for one class.
+    """Precision-recall curve of one class.
 
     Attributes
     ----------
     name : str
         The class.
     positives : int
-        Objects to be found; difficult objects do not count.
+        Objects to find; difficult objects do not count.
     scores, recall, precision : float64 arrays (N,)
-        One entry for each detection that counts as right or wrong, from the highest
-        score down. Without positives ``recall`` is NaN.
+        One entry per detection that is right or wrong, highest score first. Without
+        positives ``recall`` is NaN.
     """
 
     name: str
@@ -90,26 +90,26 @@ class PrecisionRecall:
     precision: Array
 
     def ap(self, metric: Metric) -> float:
-        """Average precision; NaN when there was nothing to find."""
+        """Average precision; NaN without objects to find."""
         return average_precision(self.recall, self.precision, metric) if self.positives else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Whether the detections of one class are right or wrong, from the highest score down.
+    """Detections of one class, judged right or wrong, highest score first.
 
-    Detections on difficult objects are neither, and are left out.
+    Detections on difficult objects are neither and are left out.
 
     Attributes
     ----------
     name : str
         The class.
     objects : int64 array (I,)
-        Objects to be found in each image; difficult objects do not count.
+        Objects to find in each image; difficult objects do not count.
     scores : float64 array (N,)
     right : bool array (N,)
     images, places : int64 arrays (N,)
-        Which detection: the number of its image, and its place among the image's detections.
+        Image index of each detection, and its index among the detections of the image.
     """
 
     name: str
@@ -121,17 +121,17 @@ class Judged:
 
     @property
     def positives(self) -> int:
-        """Objects to be found in all images."""
+        """Objects to find in all images."""
         return int(self.objects.sum())
 
     def among(self, images: Array) -> Judged:
-        """The same for some images only, given by a mask (I,); images keep their numbers."""
+        """Restrict to some images, given by a mask (I,); image indices do not change."""
         here = images[self.images]
         found = (self.scores[here], self.right[here], self.images[here], self.places[here])
         return Judged(self.name, np.where(images, self.objects, 0), *found)
 
     def curve(self) -> PrecisionRecall:
-        """The precision and recall of the first detection, the first two, and so on."""
+        """Precision and recall of the first detection, the first two, and so on."""
         found, positives = np.cumsum(self.right), self.positives
         recall = found / positives if positives else np.full(len(found), np.nan)
         return PrecisionRecall(self.name, positives, self.scores, recall, found / np.arange(1, len(found) + 1))
@@ -139,13 +139,13 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class VOCResult:
-    """The curves of all classes that were scored, with their average precisions."""
+    """Curves and average precisions of all scored classes."""
 
     curves: tuple[PrecisionRecall, ...]
 
     @property
     def unscored(self) -> tuple[str, ...]:
-        """Classes without an object that counts; they have no AP and are not in the mean."""
+        """Classes without objects that count; they have no AP and are not in the mean."""
         return tuple(curve.name for curve in self.curves if curve.positives == 0)
 
     def ap(self, metric: Metric) -> dict[str, float]:
@@ -158,7 +158,7 @@ class VOCResult:
         return float(np.mean(scored)) if scored else float("nan")
 
     def to_dict(self, metric: Metric) -> dict[str, Any]:
-        """``{"map": ..., "ap": {class: ...}}`` for JSON, which has no NaN: None stands for it."""
+        """``{"map": ..., "ap": {class: ...}}`` for JSON, with None for NaN."""
         values = {name: None if np.isnan(ap) else ap for name, ap in self.ap(metric).items()}
         mean = self.mean_ap(metric)
         return {"map": None if np.isnan(mean) else mean, "ap": values}
@@ -172,7 +172,7 @@ def precision_recall(
     min_iou: float = 0.5,
     name: str = "",
 ) -> PrecisionRecall:
-    """The precision-recall curve of one class over a set of images.
+    """Precision-recall curve of one class over a set of images.
 
     Parameters and errors are those of :func:`judge`.
     """
@@ -187,31 +187,31 @@ def judge(
     min_iou: float = 0.5,
     name: str = "",
 ) -> Judged:
-    """Which of one class's detections over a set of images are right.
+    """Judge which detections of one class over a set of images are right.
 
     Parameters
     ----------
     boxes, scores : sequences of float arrays (N_i, 4) and (N_i,)
-        The class's detections in each image, in any order.
+        Detections of the class in each image, in any order.
     truths, difficult : sequences of a float array (M_i, 4) and a bool array (M_i,)
-        The class's objects in each image.
+        Objects of the class in each image.
     min_iou : float
-        Overlap from which a detection is a find.
+        Lowest IoU of a right detection.
     name : str
-        The class, for the result.
+        Name of the class, for the result.
 
     Raises
     ------
     ValueError
-        When the sequences differ in length or a score is not a number.
+        When the sequences differ in length or a score is NaN.
     """
     if not len(boxes) == len(scores) == len(truths) == len(difficult):
         raise ValueError(
             "expected one entry for each image, got "
             f"{len(boxes)} boxes, {len(scores)} scores, {len(truths)} truths, {len(difficult)} difficult"
         )
-    # Which object a detection is compared with does not depend on the other detections: find it image by image, number
-    # the objects of all images, then judge all images at once.
+    # The object that a detection is compared with does not depend on the other detections. So find it image by image,
+    # number the objects of all images, then judge all images at once.
     is_difficult = np.concatenate([np.zeros(0, bool), *difficult])
     target = np.concatenate([np.zeros(0, np.int64), *_targets(boxes, truths, min_iou)])
     score = np.concatenate([np.zeros(0), *scores]).astype(np.float64)
@@ -236,13 +236,13 @@ def judge(
 
 
 def _targets(boxes: Sequence[Array], truths: Sequence[Array], min_iou: float) -> list[Array]:
-    """For each image the number of the object that each detection overlaps most; -1 where the overlap is too small."""
+    """For each image, the index of the object that each detection overlaps most; -1 if the IoU is too small."""
     targets = []
     first_number = 0
     for found, truth in zip(boxes, truths, strict=True):
         target = np.full(len(found), -1, np.int64)
         if len(found) and len(truth):
-            # In float64: an IoU of exactly one half must not be lost to rounding.
+            # In float64, because rounding must not change an IoU of exactly one half.
             overlap = iou(found.astype(np.float64), truth.astype(np.float64))
             best = overlap.argmax(axis=1)
             enough = overlap[np.arange(len(found)), best] >= min_iou
@@ -274,32 +274,32 @@ def judge_voc(
     classes: Sequence[str] | None = None,
     min_iou: float = 0.5,
 ) -> list[Judged]:
-    """Which detections on labelled images are right, class by class.
+    """Judge which detections on labelled images are right, class by class.
 
     Parameters
     ----------
     detections : sequence of Detections
-        One for each sample, in the same order. Classes are matched by name, so a
-        detector may know them in another order, know more of them, or fewer.
+        One per sample, in the same order. Classes are matched by name, so a detector may
+        have them in another order, or have more or fewer classes.
     samples : iterable of Sample
-        Their boxes, labels and difficult flags are used, their images are not read.
+        Only boxes, labels and difficult flags are used; images are not read.
     class_names : sequence of str
-        What the samples' labels index: the dataset's ``class_names``.
+        The dataset's ``class_names``, which the samples' labels index.
     classes : sequence of str, optional
-        Classes to score, default all of ``class_names``. A class that the detector does not
-        know has an AP of 0: all its objects are missed.
+        Classes to score; by default all of ``class_names``. A class that the detector does
+        not have has an AP of 0: all its objects are missed.
     min_iou : float
-        Overlap from which a detection is a find.
+        Lowest IoU of a right detection.
 
     Returns
     -------
     list of Judged
-        One for each class; their ``places`` are those in ``detections``.
+        One per class; their ``places`` are indices into each image's ``detections``.
 
     Raises
     ------
     ValueError
-        When there are not as many detections as samples, or ``classes`` holds an unknown name.
+        When the numbers of detections and samples differ, or ``classes`` has an unknown name.
     """
     samples = list(samples)
     if len(detections) != len(samples):
@@ -319,7 +319,7 @@ def judge_voc(
             min_iou,
             name,
         )
-        # From places among the class's detections in an image to those among all.
+        # Convert indices among the class's detections of an image to indices among all of them.
         first = np.cumsum([0, *map(len, rows)])[of_class.images]
         places = np.concatenate([np.zeros(0, np.int64), *rows])[first + of_class.places]
         judged.append(replace(of_class, places=places))

@@ -1,1 +1,1 @@
-"""The SPP classification network for whole photographs, and linear SVMs on its features."""
+"""SPP classification network for whole photographs, and linear SVMs on its features."""

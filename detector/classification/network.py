@@ -1,4 +1,4 @@
-"""The SPP classification network: photographs of any size to class scores (paper, sections 2.2 and 3.1)."""
+"""SPP classification network: class scores for photographs of any size (paper, sections 2.2 and 3.1)."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from .views import named_views, predict_views
 
 
 class SPPClassifier(nn.Module):
-    """Convolutions, spatial pyramid pooling of the whole map, and fc layers, which are trained together.
+    """Convolutions, spatial pyramid pooling of the whole map, and fc layers, trained together.
 
-    It takes images of any size and aspect ratio from one cell up, unless ``options.fit`` asks for the network without
-    SPP. A new network is an ordinary module in training mode; :mod:`.train` trains it, :mod:`.views` classifies
-    photographs from several views, and :meth:`load` reads a trained network.
+    The network takes images of any size and aspect ratio whose map has at least one cell, unless ``options.fit``
+    selects the network without SPP. A new network is an ordinary module in training mode. :mod:`.train` trains it,
+    :mod:`.views` classifies photographs from several views, and :meth:`load` reads a trained network.
 
     Parameters
     ----------
     class_names : sequence of str
     backbone : str
-        As in :class:`.backbone.Backbone`: one of torchvision's networks or of ours.
+        As in :class:`.backbone.Backbone`: one of torchvision's networks or ours.
     weights : str, Path or mapping of tensors
-        The first weights of the convolutions; "none" is random. For AlexNet and VGG fc6 and fc7 are taken as well,
-        unless ``weights`` is a mapping.
+        Initial weights of the convolutions; "none" means random. For AlexNet and VGG fc6 and fc7 are loaded too, unless
+        ``weights`` is a mapping.
     layer : str, optional
-        The node whose map is pooled; by default the last one of stride 16.
+        Node whose map is pooled; by default the last one of stride 16.
     options : ClassifierOptions
     seed : int
-        For random weights; the global generator is not used.
+        Seed of random weights; the global generator is not used.
 
     Attributes
     ----------
@@ -57,15 +57,15 @@ class SPPClassifier(nn.Module):
     pretrained : bool
         Whether the convolutions start from given weights.
     new_layers : bool
-        Whether the fc layers start at random; those of AlexNet and VGG may be pretrained.
+        Whether the fc layers start from random weights; those of AlexNet and VGG may be pretrained.
     stride, channels : int
     card : dict
-        How the network was made and its scores, JSON-like; kept in its file.
+        Origin and scores of the network, JSON-like; stored in its file.
 
     Raises
     ------
     InputError
-        For a network, layer or weights that are unknown or do not fit, or without a class.
+        When the network, layer or weights are unknown or do not fit, or there are no classes.
 
     Examples
     --------
@@ -113,12 +113,12 @@ class SPPClassifier(nn.Module):
 
     @property
     def input_fit(self) -> Fit:
-        """What images the network takes: of any size ("any"), or squares, cut out ("crop") or warped ("warp")."""
+        """Input of the network: images of any size ("any"), or squares that are cropped ("crop") or warped ("warp")."""
         return self.options.fit
 
     @property
     def size(self) -> int:
-        """Side in pixels of the squares it was trained on, the largest one."""
+        """Side in pixels of the training squares, the largest if there are several."""
         return self.options.size
 
     @property
@@ -127,12 +127,12 @@ class SPPClassifier(nn.Module):
         return self.options.multi_label
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to pooled rows (B, M * C).
+        """Pooled rows (B, M * C) of normalised images (B, 3, H, W).
 
         Raises
         ------
         ValueError
-            For images of another shape or too small for one cell; without SPP, of another size than ``size``.
+            When images have another shape, are too small for one cell or, without SPP, are not of side ``size``.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have shape (B, 3, H, W), not {tuple(images.shape)}")
@@ -150,32 +150,32 @@ class SPPClassifier(nn.Module):
         return cast(Tensor, self.pooling(maps))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W), of one size in a batch, to logits (B, classes)."""
+        """Logits (B, classes) of normalised images (B, 3, H, W)."""
         return cast(Tensor, self.layers(self.pooled(images)))
 
     @torch.no_grad()
     def logits(self, rows: Tensor) -> Tensor:
-        """Pooled rows (N, M * C) of whole images or of windows of a map to float32 logits (N, classes)."""
+        """Logits, float32 (N, classes), of pooled rows (N, M * C) of whole images or of windows of a map."""
         return cast(Tensor, self.head.fc8(self.head.output(rows, "fc7")))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits (N, classes) to probabilities; each row sums to 1, unless photographs may have several labels."""
+        """Probabilities of logits (N, classes); each row sums to 1, unless the network is multi-label."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
     def predict(self, image: Any, views: str = "one") -> dict[str, float]:
-        """The classes with their probabilities, the most probable first.
+        """Probabilities by class, the most probable first.
 
         Parameters
         ----------
         image : str, Path, PIL image or uint8 array
             As in :func:`sppnet.data.image.as_image`.
         views : str
-            A name of :func:`.views.named_views`: "one", "full", "ten", "96" and others.
+            Name for :func:`.views.named_views`: "one", "full", "ten", "96" and others.
 
         Raises
         ------
         RuntimeError
-            In training mode, in which batch norms and dropout behave differently.
+            In training mode, where batch norms and dropout behave differently.
         """
         if self.training:
             raise RuntimeError("the network is in training mode; call eval() before predict()")
@@ -185,22 +185,22 @@ class SPPClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the network."""
         return next(self.parameters()).device
 
     @property
     def backbone(self) -> Backbone:
-        """The convolutions as they are now, frozen and with batch norms folded, on the same device."""
+        """Current convolutions, frozen and with folded batch norms, on the same device."""
         return self._finish()[0]
 
     @property
     def head(self) -> Head:
-        """The fc layers as they are now, without batch norms."""
+        """Current fc layers, without batch norms."""
         return self._finish()[1]
 
     def _finish(self) -> tuple[Backbone, Head]:
         if not self._finished or self.training:
-            # Copies: training goes on in place.
+            # Copies: training changes the tensors in place.
             state = {name: value.clone() for name, value in self.convolutions.state_dict().items()}
             backbone = Backbone.from_state(self.name, self.layer, state).to(self.device)
             self._finished = (backbone, finished_head(self.layers))
@@ -210,10 +210,10 @@ class SPPClassifier(nn.Module):
     _finished: tuple[Backbone, Head] | tuple[()] = ()
 
     def train(self, mode: bool = True) -> SPPClassifier:
-        """Set the mode, as any module; weights may have changed, so derived layers are made again.
+        """Set the mode, as in any module; derived layers are made again because weights may have changed.
 
-        Pretrained convolutions keep the means and variances of their batch norms. Those of a small batch are worse, and
-        where a file has its batch norms folded into the weights they would change the function.
+        Pretrained convolutions keep the means and variances of their batch norms. Statistics of a small batch are
+        worse, and for a file with folded batch norms they would change the function.
         """
         self._finished = ()
         super().train(mode)
@@ -234,7 +234,7 @@ class SPPClassifier(nn.Module):
         return super().load_state_dict(*args, **options)
 
     def save(self, path: str | Path) -> None:
-        """Write the network to one file (:mod:`sppnet.detector.modelfile`), whole or not at all."""
+        """Write the network to one file (:mod:`sppnet.detector.modelfile`) atomically."""
         header = {
             "kind": "classifier",
             "backbone": self.name,
@@ -249,7 +249,7 @@ class SPPClassifier(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> SPPClassifier:
-        """A trained network, in eval mode.
+        """Load a trained network, in eval mode.
 
         Parameters
         ----------
@@ -260,7 +260,7 @@ class SPPClassifier(nn.Module):
         Raises
         ------
         InputError
-            When the file is missing or is no classification network of ours, or there is no such device.
+            When the file is missing or is no sppnet classification network, or the device does not exist.
         """
         place = usable_device(device)
         header, tensors = read_model(path, "classifier")

@@ -1,4 +1,4 @@
-"""The options of a classification network, frozen and light to import."""
+"""Options of a classification network, frozen and fast to import."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from ...data.errors import InputError
 from ..descent.options import FITS, Fit
 from ..options import MIN_SIDE, BaseOptions, FeatureOptions, check_levels
 
-#: The default network of a classifier, and where its weights come from.
+#: Default network of a classifier, and the source of its weights.
 BACKBONE, WEIGHTS = "sppnet_small", "none"
 
 
 @dataclass(frozen=True)
 class ClassifierOptions(BaseOptions):
-    """From photograph to class scores (paper, section 2.2).
+    """Structure of a classification network (paper, section 2.2).
 
     Attributes
     ----------
     levels : tuple of int
         Pyramid levels; level n pools n x n bins of the whole map.
     width : int
-        Numbers in fc6 and in fc7; pretrained fc layers keep their own width.
+        Outputs of fc6 and of fc7; pretrained fc layers keep their own width.
     dropout : float
-        Part of the outputs of fc6 and fc7 that is dropped in training; the paper's is 0.5, with far more photographs.
+        Share of the outputs of fc6 and fc7 that is dropped in training. The paper uses 0.5, with far more photographs.
     size : int
-        Side in pixels of the square crops it is trained on; the largest where there are several.
+        Side in pixels of the square training crops, the largest if there are several.
     fit : {"any", "crop", "warp"}
         "any" is the SPP network, which takes images of any size. The others are the same network without SPP, for
-        comparison: it pools the finest level only, and takes images of ``size`` x ``size`` pixels only, which are
-        cut out of the photograph ("crop") or the whole photograph warped ("warp").
+        comparison. It pools only the finest level, and takes only images of ``size`` x ``size`` pixels: crops of the
+        photograph ("crop") or the whole photograph, warped ("warp").
     multi_label : bool
-        A photograph may show any number of the classes: a sigmoid for each class instead of one softmax.
+        A photograph may show any number of the classes: one sigmoid per class instead of one softmax.
 
     Examples
     --------
@@ -62,5 +62,5 @@ class ClassifierOptions(BaseOptions):
 
     @property
     def pooled_levels(self) -> tuple[int, ...]:
-        """The levels in use; without SPP only the finest."""
+        """Levels in use; without SPP only the finest."""
         return self.levels if self.fit == "any" else (max(self.levels),)

@@ -1,4 +1,4 @@
-"""The views of an image that are classified: their scales, places, and cells of the map (paper, section 3.1.4).
+"""Views of an image for classification: scales, places, and cells of the map (paper, section 3.1.4).
 
 :mod:`.views` classifies them.
 """
@@ -18,12 +18,12 @@ from ..options import MIN_SIDE
 Places = Literal["full", "centre", "corners", "grid"]
 
 NAMES = ("one", "ten", "96", "full", "98")
-"""The names of :func:`named_views`."""
+"""Names for :func:`named_views`."""
 
-#: The side of a view, the scale of views at one scale, and the six scales of the 96 views, all of the paper.
+#: The paper's side of a view, its single scale, and its six scales of the 96 views.
 _SIDE, _SCALE, _SCALES = 224, 256, (224, 256, 300, 360, 448, 560)
 
-#: Upper left corners of views, as parts of the free room in y and x, in the order of :func:`view_windows`.
+#: Upper left corners of views, as shares of the free space in y and x, in the order of :func:`view_windows`.
 _STARTS = {
     "centre": ((0.5, 0.5),),
     "corners": ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)),
@@ -40,16 +40,16 @@ class Views:
     scales : tuple of int
         Shorter sides of the scaled image, pixels.
     places : {"full", "centre", "corners", "grid"}
-        The whole image; the square in its centre; the centre and the four corners; these and the middles of the four
-        sides. Places that coincide count once: where the scale is the side of a view, an image has three places, a
-        square image one.
+        The whole image; the centre square; the centre and the four corners; these and the middles of the four sides.
+        Places that coincide count once: if the scale equals the side of a view, an image has three places, a square
+        image one.
     mirror : bool
-        Whether the mirror images of the views are added.
+        Whether to add the mirror images of the views.
 
     Raises
     ------
     ValueError
-        Without scales, for a scale below ``pyramid.MIN_SIDE``, or for unknown places.
+        When there are no scales, a scale is below ``pyramid.MIN_SIDE``, or places are unknown.
     """
 
     scales: tuple[int, ...]
@@ -64,7 +64,7 @@ class Views:
 
 
 def named_views(name: str, size: int, scales: Sequence[int] | None = None) -> tuple[Views, ...]:
-    """The views of a name, for a network trained on squares of ``size`` pixels.
+    """Return the views with a name, for a network trained on squares of ``size`` pixels.
 
     The scales are the paper's, which are for 224 pixels, in proportion to ``size``.
 
@@ -76,13 +76,13 @@ def named_views(name: str, size: int, scales: Sequence[int] | None = None) -> tu
     98        96, and the whole image and its mirror image at 256
     ========  ==========================================================================================
 
-    Square images have 92 of the 96, since at 224 all of their places coincide.
-    Where two sets share a scale, as the two of 98 do, its map is computed once.
+    Square images have 92 of the 96, because at 224 all of their places coincide.
+    If two sets share a scale, as those of 98 do, its map is computed once.
 
     Parameters
     ----------
     name : str
-        One of these names, or several with "+" between them: "96+full". A view that is in two of them counts twice.
+        One of these names, or several joined with "+": "96+full". A view that is in two of them counts twice.
     size : int
     scales : sequence of int, optional
         Shorter sides in pixels, instead of those in the table.
@@ -90,7 +90,7 @@ def named_views(name: str, size: int, scales: Sequence[int] | None = None) -> tu
     Raises
     ------
     InputError
-        For an unknown name, or a scale below ``pyramid.MIN_SIDE``.
+        When a name is unknown, or a scale is below ``pyramid.MIN_SIDE``.
     """
     one, six = (_in_proportion(_SCALE, size),), tuple(_in_proportion(scale, size) for scale in _SCALES)
     whole = Views((size,), "full", mirror=True)
@@ -114,26 +114,26 @@ def named_views(name: str, size: int, scales: Sequence[int] | None = None) -> tu
 
 
 def _in_proportion(length: int, size: int) -> int:
-    """A length of the paper, scaled to another side of views."""
+    """Scale a length of the paper to another side of views."""
     return max(MIN_SIDE, round(length * size / _SIDE))
 
 
 def view_windows(scaled_size: tuple[int, int], side: int, places: Places) -> Array:
-    """The windows of an image's views.
+    """Windows of an image's views.
 
     Parameters
     ----------
     scaled_size : (h, w)
-        Of the scaled image, pixels.
+        Size of the scaled image, pixels.
     side : int
-        Of a view, pixels. Where the image is narrower, the view ends at its edge.
+        Side of a view, pixels. If the image is narrower, the view ends at its edge.
     places : {"full", "centre", "corners", "grid"}
         See :class:`Views`.
 
     Returns
     -------
     int64 array (V, 4)
-        x1, y1, x2, y2 in pixels of the scaled image, half-open, no two equal.
+        x1, y1, x2, y2 in pixels of the scaled image, half-open, all different.
 
     Raises
     ------
@@ -153,26 +153,26 @@ def view_windows(scaled_size: tuple[int, int], side: int, places: Places) -> Arr
 def view_cells(
     windows: Array, scaled_size: tuple[int, int], map_size: tuple[int, int], stride: int, square: tuple[int, int]
 ) -> Array:
-    """The cells of an image's map that stand for its views.
+    """Cells of an image's map that belong to its views.
 
-    A view has as many cells as the map of a crop of its size, since the network was trained on such maps. Of all such
-    blocks of cells it is the nearest, which begins ``x1 / stride`` cells from the left.
+    A view has as many cells as the map of a crop of its size, because the network was trained on such maps. It is the
+    nearest block of that size, ``x1 / stride`` cells from the left, rounded.
 
-    The rules of :func:`.projection.project`, made for windows of any size, give one cell more or less
-    at some places. With ImageNet weights their rows differ more from those of crops. In ten views of a photograph
-    the mean cosine was 0.95 and 0.92 (SqueezeNet), 0.96 and 0.93 (MobileNetV2) with the rule used here, 0.85 and 0.86,
-    0.93 and 0.91 with the authors' rule, 0.95 and 0.91, 0.91 and 0.88 with the paper's.
+    The rules of :func:`.projection.project`, made for windows of any size, give one cell more or less at some places.
+    With ImageNet weights their rows differ more from those of crops. In ten views of a photograph the mean cosine was
+    0.95 and 0.92 (SqueezeNet), 0.96 and 0.93 (MobileNetV2) with the rule used here, 0.85 and 0.86, 0.93 and 0.91 with
+    the authors' rule, 0.95 and 0.91, 0.91 and 0.88 with the paper's.
 
     Parameters
     ----------
     windows : int array (V, 4)
-        Of :func:`view_windows`.
+        Result of :func:`view_windows`.
     scaled_size, map_size : (h, w)
-        Of the scaled image in pixels, and of its map in cells.
+        Size of the scaled image in pixels, and of its map in cells.
     stride : int
         Pixels from one cell to the next.
     square : (h, w)
-        Cells of a view that is not cut short.
+        Cells of a full-sized view.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def view_cells(
     for axis in (0, 1):
         pixels, all_cells = scaled_size[1 - axis], map_size[1 - axis]
         start, end = windows[:, axis], windows[:, axis + 2]
-        # A view from edge to edge is the whole map, even where it was cut short.
+        # A view from edge to edge is the whole map, even if it is smaller than a full view.
         count = np.where(end - start == pixels, all_cells, min(square[1 - axis], all_cells))
         cells[:, axis] = np.minimum(np.floor(start / stride + 0.5), all_cells - count)
         cells[:, axis + 2] = cells[:, axis] + count - 1

@@ -1,4 +1,4 @@
-"""Predictions for many photographs, one after the other; the next one is read in the background."""
+"""Predictions for many photographs; the next one is read in the background."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .views import Views, from_crops, predict_views
 
 
 class Photograph(Protocol):
-    """A labelled image, or anything else that reads one."""
+    """Interface of a photograph, for example a labelled image."""
 
     @property
     def image(self) -> Array:
-        """RGB uint8 (H, W, 3); ImageError when the file cannot be read."""
+        """RGB uint8 (H, W, 3); raises ImageError if the file cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The prediction for one photograph.
+    """Prediction for one photograph.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Prediction:
 def predict_all(
     classifier: SPPClassifier, images: Iterable[Photograph], views: Sequence[Views], crops: bool = False
 ) -> Generator[Prediction | ImageError, None, None]:
-    """The prediction for each photograph, in order, or the error of a file that cannot be read.
+    """Yield the prediction for each photograph, in order, or the error of a file that cannot be read.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def predict_all(
     images : iterable of photographs
     views : sequence of Views
     crops : bool
-        Run the network on each view, instead of pooling it from the map of the whole image; for comparison.
+        For comparison: run the network on each view instead of pooling it from the map of the whole image.
     """
     run = from_crops if crops else predict_views
     with closing(ahead(_read, images)) as read:

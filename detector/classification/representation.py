@@ -1,4 +1,4 @@
-"""Whole photographs as rows of numbers, for linear SVMs on new classes (paper, section 3.2)."""
+"""Feature rows of whole photographs, for linear SVMs on new classes (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ VIEWS: tuple[str, ...] = get_args(View)
 
 @dataclass(frozen=True)
 class Representation(BaseOptions):
-    """Which features describe a photograph.
+    """Options of the features of a photograph.
 
     Attributes
     ----------
     kind : {"spp", "fc6", "fc7"}
-        The pooled pyramid, or the fc layer whose output is taken.
+        The pooled pyramid, or the output of an fc layer.
     levels : tuple of int
         Pyramid levels; level n pools n x n bins of the whole map.
     view : {"full", "crop", "warp"}
-        What the network sees: the whole photograph with its aspect ratio, the square in its centre, or the whole
-        photograph warped to a square.
+        Input of the network: the whole photograph with its aspect ratio, the centre square, or the whole photograph
+        warped to a square.
     scale : int
-        Pixels of the shorter side of the photograph (full, crop) and of the square's sides (crop, warp).
+        Shorter side of the photograph (full, crop) and side of the square (crop, warp), pixels.
     """
 
     kind: RepresentationKind = "spp"
@@ -65,7 +65,7 @@ class Representation(BaseOptions):
 
 
 def seen(options: Representation, image: Array) -> Array:
-    """What the network sees of an RGB uint8 image (H, W, 3), as an RGB uint8 image.
+    """Network input, RGB uint8, for an RGB uint8 image (H, W, 3).
 
     Raises
     ------
@@ -78,14 +78,14 @@ def seen(options: Representation, image: Array) -> Array:
 
 
 def width(backbone: Backbone, options: Representation, head: Head | None = None) -> int:
-    """Numbers in a row."""
+    """Length of a feature row."""
     if options.kind == "spp":
         return backbone.channels * bins(options.levels)
     return _needed(options, head).width(options.kind)
 
 
 def represent(backbone: Backbone, options: Representation, image: Array, head: Head | None = None) -> Array:
-    """The row of one image, of L2 norm 1.
+    """Feature row of one image, with L2 norm 1.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def represent(backbone: Backbone, options: Representation, image: Array, head: H
     image : uint8 array (H, W, 3)
         RGB.
     head : Head, optional
-        The fc layers, on the backbone's device; needed when ``options.kind`` is an fc layer.
+        The fc layers, on the backbone's device; required if ``options.kind`` is an fc layer.
 
     Returns
     -------
     float32 array (width,)
-        All zeros where the layer gives only zeros.
+        All zeros if the layer's output is all zeros.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def represent_all(
     head: Head | None = None,
     quiet: bool = False,
 ) -> tuple[Array, dict[str, str]]:
-    """The rows of many images; the next images are read and resized in the background.
+    """Feature rows of many images; the next images are read and resized in the background.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def represent_all(
     Returns
     -------
     rows : float16 array (N, width)
-        Of the images that could be read, in their order. In half precision, because the 9,000 photographs of
-        Caltech101 with the 25,600 numbers of a pyramid of 512 channels take 460 MB even so.
+        Rows of the readable images, in order. Half precision, because even so the 9,000 photographs of Caltech101 with
+        25,600 features (a pyramid of 512 channels) take 460 MB.
     failed : dict from str to str
         Names of the images that could not be read, with the messages.
 
@@ -164,7 +164,7 @@ def represent_all(
 
 @torch.no_grad()
 def _row(backbone: Backbone, options: Representation, pixels: Array, head: Head | None) -> Array:
-    """The row of what the network sees, an RGB uint8 image (h, w, 3)."""
+    """Feature row of a network input, RGB uint8 (h, w, 3)."""
     rows = pool_whole_maps(backbone.feature_map(pixels)[None], options.levels)
     if options.kind != "spp":
         rows = _needed(options, head).output(rows, options.kind)

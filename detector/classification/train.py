@@ -1,4 +1,4 @@
-"""Training of a classification network from labelled photographs to one file; a stopped run goes on where it was."""
+"""Training of a classification network on labelled photographs; an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..descent.photographs import Batch, Photographs, normalised
 from .network import SPPClassifier
 from .options import BACKBONE, WEIGHTS, ClassifierOptions
 
-#: Raised when a checkpoint of an earlier version would be understood wrongly.
+#: Increase this when older checkpoints would be misread.
 _VERSION = 1
 
 
@@ -51,20 +51,20 @@ def train_classifier(
     Parameters
     ----------
     images : LabelledImages
-        With one class each, which gives a softmax, or any number, which gives a sigmoid for each class.
+        With one label each (softmax), or any number of labels (one sigmoid per class).
     out : str or Path
-        The model file to write.
+        Model file to write.
     backbone, weights, layer
         As in :class:`.network.SPPClassifier`.
     network : ClassifierOptions, optional
         ``size`` and ``multi_label`` in it are set from ``learn`` and ``images``.
     learn : LearnOptions, optional
     augmentation : Augmentation, optional
-        The paper's when absent.
+        By default the paper's.
     validation : LabelledImages, optional
-        Scored after each epoch; when absent a part of ``images`` is held out for that.
+        Held-out set, scored after each epoch; by default a share of ``images``.
     work : str or Path, optional
-        Where the state after each epoch and the curves are kept; the model file's name with ``.work`` by default.
+        Folder of checkpoints and curves; by default the model file's name with ``.work``.
     device : str
     quiet : bool
         No progress bars, and only warnings to the logger ``sppnet``.
@@ -72,7 +72,7 @@ def train_classifier(
     Raises
     ------
     InputError
-        When options do not fit each other or the photographs, or the training diverges.
+        When options do not fit each other or the photographs, or training diverges.
     """
     learn = learn or LearnOptions()
     augmentation = augmentation or Augmentation()
@@ -87,7 +87,7 @@ def train_classifier(
     else:
         if validation.multi_label != images.multi_label:
             kinds = ["any number of labels" if part.multi_label else "one label" for part in (images, validation)]
-            raise InputError(f"photographs to learn from have {kinds[0]} each, those to score on {kinds[1]}")
+            raise InputError(f"training photographs have {kinds[0]} each, held-out photographs {kinds[1]}")
         validation = validation.renamed(images.class_names)
 
     work = Path(f"{out}.work") if work is None else Path(work)
@@ -132,20 +132,21 @@ def _held_out(last: Epoch, images: int, multi_label: bool) -> dict[str, Any] | N
 
 
 #: Factor on the rate of pretrained convolutions. MobileNetV2, 540 photographs of 20 classes, two epochs at 128 pixels:
-#: top-1 accuracy 0.78 with fc layers at 0.1; at 0.05 and with convolutions at 0.01 0.65, at 0.001 0.72, at 0 0.70.
+#: top-1 accuracy 0.78 with the fc layers at rate 0.1. With the fc layers at 0.05 it was 0.65, 0.72 and 0.70 with the
+#: convolutions at 0.01, 0.001 and 0.
 _PRETRAINED = 0.03
 
 
 class Training(Descent):
-    """Learns the labels of photographs by the cross-entropy.
+    """Train a classification network by cross-entropy.
 
     Parameters
     ----------
     network : SPPClassifier
-        Changed in place. Pretrained convolutions below new fc layers have a small part of the learning rate.
+        Changed in place. Pretrained convolutions below new fc layers have a small share of the learning rate.
     photographs, held_out, options, augmentation, report
-        As in :class:`.descent.Descent`. The held-out score is the top-1 accuracy or, with several labels, VOC07's mean
-        AP; None where no held-out photograph shows a class.
+        As in :class:`.descent.Descent`. The held-out score is the top-1 accuracy or, with several labels, VOC07's mAP;
+        None if no held-out photograph shows a class.
     """
 
     network: SPPClassifier
@@ -202,7 +203,7 @@ def classification_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0)
     ----------
     logits : tensor (N, classes)
     targets : tensor
-        int64 (N,) for one softmax; int8 (N, classes) in {1, 0, -1 = left out} for a sigmoid each.
+        int64 (N,) for a softmax; int8 (N, classes) with 1, 0 and -1 (ignored) for one sigmoid per class.
     smoothing : float
         Share of the target probability that is spread over the classes.
     """
@@ -218,7 +219,7 @@ def classification_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0)
 def one_view(
     network: SPPClassifier, photographs: Photographs, batch: int = 64, mixed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Float32 logits (N, classes) of the centre of each photograph, and the targets, both on the CPU."""
+    """Logits, float32 (N, classes), of the single test view of each photograph, and the targets, both on the CPU."""
     logits, targets = [torch.zeros(0, len(network.class_names))], []
     with closing(photographs.centres(network.input_fit, batch)) as batches:
         for part in batches:

@@ -1,4 +1,4 @@
-"""SVMs on a network's features of other photographs, by the protocols of VOC07 and Caltech101 (paper, section 3.2)."""
+"""SVMs on a network's features of a new data set, by the protocols of VOC07 and Caltech101 (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROTOCOLS: dict[Protocol, str] = {"caltech101": "mean class accuracy", "voc07": 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scale and a C, and their score on the held-out photographs."""
+    """A scale and a C, with their held-out score."""
 
     scale: int
     C: float
@@ -37,12 +37,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """The scores of a representation.
+    """Scores of a representation.
 
     Attributes
     ----------
     chosen : Candidate
-        The best one; of equally good ones the first.
+        Best candidate; the first of equally good ones.
     candidates : tuple of Candidate
     test : float or None
         Score on the test photographs; NaN when none could be read, None when there are none.
@@ -69,46 +69,46 @@ class TransferResult:
         return float(np.std(self.splits)) if self.splits else None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-like; None stands for NaN."""
+        """Return a JSON-like dict, with None for NaN."""
         test = None if self.test is None or isnan(self.test) else self.test
         return {**asdict(self), "test": test, "mean": self.mean, "deviation": self.deviation}
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows (N, width) of the photographs that could be read, and what they show (N, classes)."""
+    """Rows (N, width) of the readable photographs, and their targets (N, classes)."""
 
     rows: Array
     targets: Array
 
 
 class Transfer:
-    """SVMs on representations of a set of photographs; scale and C are chosen on a held-out part of it.
+    """SVMs on representations of a set of photographs; scale and C are chosen on a held-out set.
 
     Parameters
     ----------
     backbone, head
         As in :func:`.representation.represent`.
     images : LabelledImages
-        The photographs to train on.
+        Photographs to train on.
     protocol : {"caltech101", "voc07"}
-        The score: mean class accuracy, or the mean of the 11-point average precision.
+        Score: mean class accuracy, or the mean 11-point average precision.
     held_out : float
-        The part that scale and C are chosen on, more than 0 and less than 1.
+        Share of the photographs on which scale and C are chosen, more than 0 and less than 1.
     seed : int
-        For the held-out part and the random splits.
+        Seed of the held-out set and the random splits.
     quiet : bool
         No progress and no table of candidates on stderr.
 
     Attributes
     ----------
     failed : dict from str to str
-        Names of the photographs that could not be read so far, with the messages. They are left out.
+        Error message of each photograph that could not be read so far, by name. They are left out.
 
     Raises
     ------
     InputError
-        For photographs with several labels and the protocol "caltech101", or too few to hold some out.
+        When photographs have several labels and the protocol is "caltech101", or there are too few for a held-out set.
     """
 
     def __init__(
@@ -145,21 +145,21 @@ class Transfer:
         Parameters
         ----------
         options : sequence of Representation
-            The candidates, which differ in their scale.
+            Candidates, which differ in scale.
         costs : sequence of float
-            The candidates for C.
+            Candidates for C.
         test : LabelledImages, optional
-            The photographs to score, with the same classes; they are read after the choice.
+            Test set, with the same classes; it is read after the choice.
         splits : int
             Number of random splits (:func:`.random_splits`) of all photographs, including ``test``; each is trained
             and scored with the chosen scale and C.
         per_class : (train, test)
-            Photographs of a class in each part of such a split.
+            Photographs of a class in each part of a split.
 
         Raises
         ------
         InputError
-            When the held-out photographs give no score, or for splits of photographs with several labels.
+            When the held-out photographs give no score, or splits are asked for and photographs have several labels.
         ValueError
             When ``test`` has other classes.
         """
@@ -182,7 +182,7 @@ class Transfer:
     def _choose(
         self, options: Sequence[Representation], costs: Sequence[float]
     ) -> tuple[Candidate, _Rows, Array | None, tuple[Candidate, ...]]:
-        """The best candidate, all rows at its scale, their inner products if they fit, and all candidates."""
+        """Return the best candidate, all rows at its scale, their inner products if they fit, and all candidates."""
         images = [*self._learnt, *self._held_out]
         targets = np.concatenate([self._learnt.targets, self._held_out.targets])
         candidates: list[Candidate] = []
@@ -221,7 +221,7 @@ class Transfer:
     def _of_splits(
         self, known: _Rows, gram: Array | None, cost: float, splits: int, per_class: tuple[int, int]
     ) -> tuple[float, ...]:
-        """The scores of random splits, for which the inner products are computed once."""
+        """Scores of random splits; the inner products are computed once for all."""
         if gram is None and len(known.rows) <= MAX_GRAM_ROWS:
             gram = gram_matrix(known.rows)
         scores = []
@@ -234,7 +234,7 @@ class Transfer:
     def _represent(
         self, options: Representation, images: Sequence[LabelledImage], targets: Array
     ) -> tuple[_Rows, Array]:
-        """The rows of the photographs that could be read, and their indices, int64 (N,)."""
+        """Rows of the readable photographs, and their indices, int64 (N,)."""
         rows, failed = represent_all(self.backbone, options, images, self.head, self.quiet)
         for name, message in failed.items():
             if name not in self.failed:

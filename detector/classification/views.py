@@ -1,12 +1,12 @@
 """Many views of an image, pooled from maps of the whole image (paper, section 3.1.4).
 
-A view is a square of the size that the network was trained on, somewhere in the image at some scale, or the whole
-image. To classify, the probabilities of all views are averaged. :func:`from_crops` runs the network on each view, as
-networks without SPP do; :func:`from_maps` runs the convolutions once for each scale and mirror image, and pools each
-view from its cells of the map, as a detector pools its windows.
+A view is a square of the training size, somewhere in the image at some scale, or the whole image. The result is the
+mean of the probabilities of all views. :func:`from_crops` runs the network on each view, as networks without SPP must.
+:func:`from_maps` runs the convolutions once for each scale and mirror image, and pools each view from its cells of the
+map, as a detector pools its windows.
 
-The two differ in two ways. At its edges a crop is padded with zeros, while in a map the image goes on; and a view is
-shifted by up to half a cell, since it takes the nearest cells of the map.
+The results differ for two reasons. A crop is padded with zeros at its edges, while in a map the image continues. And
+pooling from the nearest cells shifts a view by up to half a cell.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _cells_of_squares: WeakKeyDictionary[nn.Module, dict[int, tuple[int, int]]] = We
 
 
 class Classifier(Protocol):
-    """What views need of a network; the attributes are those of :class:`.network.SPPClassifier`."""
+    """Interface of a network for views; the attributes are those of :class:`.network.SPPClassifier`."""
 
     @property
     def backbone(self) -> Backbone: ...
@@ -55,7 +55,7 @@ class Classifier(Protocol):
 
 
 def predict_views(classifier: Classifier, image: Array, views: Sequence[Views]) -> Array:
-    """Mean probabilities of the views by :func:`from_maps`, or by :func:`from_crops` where the network has no SPP.
+    """Mean probabilities of the views by :func:`from_maps`, or by :func:`from_crops` if the network has no SPP.
 
     Parameters, result and errors are those of the two functions.
     """
@@ -68,7 +68,7 @@ def from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> A
     Parameters
     ----------
     classifier : SPPClassifier
-        It must take images of any size.
+        A network that takes images of any size.
     image : uint8 array (H, W, 3)
         RGB.
     views : sequence of Views
@@ -81,16 +81,16 @@ def from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> A
     Raises
     ------
     ValueError
-        Without views, for an image of another form, or for a classifier that takes only one size.
+        When there are no views, the image has another shape or dtype, or the classifier takes only one size.
     """
     return _mean(classifier, rows_from_maps(classifier, image, views))
 
 
 def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views]) -> Tensor:
-    """The pooled rows (V, channels * bins) that :func:`from_maps` puts through the fc layers.
+    """Pooled rows (V, channels * bins) that are the fc input in :func:`from_maps`.
 
-    The order: scales as ``views`` first name them; at a scale the order of ``views``; in each the views of the image,
-    then those of its mirror image, place by place.
+    They are sorted by scale in the order of first appearance in ``views``, then in the order of ``views``, then the
+    image before its mirror image, then by place.
     """
     if classifier.input_fit != "any":
         raise ValueError(f"maps of whole images need a classifier that fits any size, not {classifier.input_fit!r}")
@@ -103,12 +103,12 @@ def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views])
             scaled = resize(image, scale)[0]
             size = scaled.shape[:2]
             pixels = backbone.preprocess(scaled).to(device)
-            # One after the other: a batch of two took 1.05 to 1.6 times as long on a CPU (three networks).
+            # One at a time: a batch of two took 1.05 to 1.6 times as long on a CPU (three networks).
             sides = [pixels, pixels.flip(3)] if any(one.mirror for one in group) else [pixels]
             maps = [backbone(side)[0] for side in sides]
             for one in group:
                 windows = view_windows(size, classifier.size, one.places)
-                # Views without mirror images need only the first map, even where others have both.
+                # Views without mirror images need only the first map, even if others need both.
                 for level, there in zip(maps, _mirrored(windows, size[1], one.mirror), strict=False):
                     cells = view_cells(there, size, (level.shape[1], level.shape[2]), backbone.stride, square)
                     rows.append(spp_pool(level, cells, classifier.levels))
@@ -116,17 +116,17 @@ def rows_from_maps(classifier: Classifier, image: Array, views: Sequence[Views])
 
 
 def from_crops(classifier: Classifier, image: Array, views: Sequence[Views], batch: int = 32) -> Array:
-    """Mean probabilities of the views, each cut out of the scaled image and put through the whole network.
+    """Mean probabilities of the views; each is cut out of the scaled image and run through the whole network.
 
-    A network that takes only one size ("crop", "warp") gets views that the edge of the image cut short stretched to
-    its square; a network that warps gets the whole image so as well.
+    For a network that takes only one size ("crop", "warp"), views that are smaller at the edge of the image are
+    stretched to its square; for "warp" the whole image is too.
 
     Parameters
     ----------
     classifier, image, views
         As in :func:`from_maps`, of any ``input_fit``.
     batch : int
-        Number of views that go through the convolutions together.
+        Views per batch of the convolutions.
 
     Returns
     -------
@@ -135,15 +135,15 @@ def from_crops(classifier: Classifier, image: Array, views: Sequence[Views], bat
     Raises
     ------
     InputError
-        For views of the whole image, where the classifier takes only squares cut from it.
+        When a view is the whole image and the classifier takes only crops.
     ValueError
-        Without views, or for an image of another form.
+        When there are no views, or the image has another shape or dtype.
     """
     return _mean(classifier, rows_from_crops(classifier, image, views, batch))
 
 
 def rows_from_crops(classifier: Classifier, image: Array, views: Sequence[Views], batch: int = 32) -> Tensor:
-    """The pooled rows (V, channels * bins) that :func:`from_crops` puts through the fc layers.
+    """Pooled rows (V, channels * bins) that are the fc input in :func:`from_crops`.
 
     The order is that of :func:`rows_from_maps`.
     """
@@ -170,7 +170,7 @@ def rows_from_crops(classifier: Classifier, image: Array, views: Sequence[Views]
 
 
 def _crops(classifier: Classifier, backbone: Backbone, image: Array, views: Sequence[Views]) -> Iterator[Tensor]:
-    """The views (1, 3, h, w) of an image, normalised."""
+    """Yield the normalised views (1, 3, h, w) of an image."""
     for scale, group in _by_scale(views):
         scaled = resize(image, scale)[0]
         pixels = backbone.preprocess(scaled)
@@ -184,7 +184,7 @@ def _crops(classifier: Classifier, backbone: Backbone, image: Array, views: Sequ
 
 
 def _fitted(crop: Tensor, classifier: Classifier) -> Tensor:
-    """A view (1, 3, h, w) as the classifier takes it."""
+    """Stretch a view (1, 3, h, w) to the classifier's size, unless it takes any size."""
     size = classifier.size
     height, width = crop.shape[2:]
     if classifier.input_fit == "any" or (height, width) == (size, size):
@@ -201,7 +201,7 @@ def _mean(classifier: Classifier, rows: Tensor) -> Array:
 
 
 def _by_scale(views: Sequence[Views]) -> list[tuple[int, list[Views]]]:
-    """The scales in the order in which they are first named, each with its views: they share one map."""
+    """Scales in the order of first appearance, each with its views, which share one map."""
     if not views:
         raise ValueError("there must be at least one view, got none")
     groups: dict[int, list[Views]] = {}
@@ -212,12 +212,12 @@ def _by_scale(views: Sequence[Views]) -> list[tuple[int, list[Views]]]:
 
 
 def _mirrored(windows: Array, width: int, mirror: bool) -> list[Array]:
-    """Windows (V, 4), and the same on the mirror image where ``mirror`` is set."""
+    """Windows (V, 4) and, with ``mirror``, the same windows on the mirror image."""
     return [windows, flip(windows, width)] if mirror else [windows]
 
 
 def _square_cells(backbone: nn.Module, side: int) -> tuple[int, int]:
-    """Cells (h, w) of the map of a square of ``side`` pixels; computed once for each network and side."""
+    """Cells (h, w) of the map of a square of ``side`` pixels; cached for each network and side."""
     known = _cells_of_squares.setdefault(backbone, {})
     if side not in known:
         like = next(backbone.parameters())
