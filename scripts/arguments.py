@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and the kinds of values that options take."""
+"""Arguments shared by several commands, and parsers of option values."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CLASSIFIER_HELP = "a model file of 'sppnet classify train'"
 def comma_list(
     kind: Callable[[str], T], expected: str, good: Callable[[tuple[T, ...]], bool]
 ) -> Callable[[str], tuple[T, ...]]:
-    """What reads a list of values from a text with commas between them.
+    """Return a parser of comma-separated values.
 
     Parameters
     ----------
     kind : function
-        Reads one value; a ``ValueError`` refuses it.
+        Parses one value; raises ``ValueError`` for a wrong one.
     expected : str
-        What the error says that the list should have been.
+        Description of a valid list, for the error message.
     good : function
-        Whether all values together will do.
+        Whether all values together are valid.
     """
 
     def read(text: str) -> tuple[T, ...]:
@@ -63,14 +63,14 @@ positive_numbers = comma_list(
 
 
 def some_of(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    """What reads a list of some of ``known`` names; they come back once each, in the order of ``known``."""
+    """Return a parser of a list of names from ``known``; the result has each once, in the order of ``known``."""
     known = tuple(known)
     read = comma_list(str, f"any of {','.join(known)}", lambda parts: set(parts) <= set(known))
     return lambda text: tuple(sorted(set(read(text)), key=known.index))
 
 
 def compression(text: str) -> Compression:
-    """What ``--compress`` says."""
+    """Parse the value of ``--compress``."""
     try:
         return Compression.parse(text)
     except InputError as error:
@@ -78,7 +78,7 @@ def compression(text: str) -> Compression:
 
 
 def add_images_argument(parser: CommandParser, nargs: str, dest: str = "images") -> None:
-    """IMAGES, photographs without labels."""
+    """Add IMAGES, photographs without labels."""
     parser.groups["data"].add_argument(dest, nargs=nargs, metavar="IMAGES", help="image files, folders or globs")
 
 
@@ -90,7 +90,7 @@ def add_dataset_arguments(
     images: bool = True,
     **options: Any,
 ) -> None:
-    """DATASET, or the option of that ``name``, ``--set`` and, unless its images lie beside it, ``--images``."""
+    """Add DATASET, or the option ``name`` instead, ``--set`` and, if ``images`` is true, ``--images``."""
     data = parser.groups["data"]
     data.add_argument(
         *(name or ["dataset"]),
@@ -103,7 +103,7 @@ def add_dataset_arguments(
 
 
 def add_labelled_arguments(parser: CommandParser, default_set: str) -> None:
-    """FOLDERs of photographs that are labelled as a whole, ``--set``, ``--images``, ``--classes`` and ``--crops``."""
+    """Add FOLDERs of photographs with image labels, ``--set``, ``--images``, ``--classes`` and ``--crops``."""
     data = parser.groups["data"]
     data.add_argument(
         "folders",
@@ -128,14 +128,14 @@ def _add_set_arguments(
 
 
 def add_classes_argument(parser: CommandParser) -> None:
-    """``--classes``."""
+    """Add ``--classes``."""
     parser.groups["data"].add_argument(
         "--classes", type=names, metavar="A,B", help="use these classes only (default: all that are labelled)"
     )
 
 
 def add_model_arguments(parser: CommandParser) -> None:
-    """``--model``, which may be given several times, and what takes the place of a model's own options."""
+    """Add ``--model``, which may be repeated, and the options that override the model's own."""
     network = parser.groups["network"]
     network.add_argument(
         "--model",
@@ -155,23 +155,23 @@ def add_model_arguments(parser: CommandParser) -> None:
 
 
 def add_compress_argument(parser: CommandParser, start: str, **options: Any) -> None:
-    """``--compress``, whose help has this start."""
+    """Add ``--compress``; ``start`` is the beginning of its help."""
     options = {"type": compression, "metavar": "svd[=E|R],bfloat16", **options}
     parser.groups["network"].add_argument("--compress", help=f"{start}bfloat16 halves the bytes", **options)
 
 
 def detector_help() -> str:
-    """What may stand for a detector on the command line."""
+    """Help text: how to name a detector on the command line."""
     return f"a model file of 'sppnet train' or {bundled_help()}"
 
 
 def bundled_help() -> str:
-    """The models that come with the package."""
+    """Help text: the bundled models."""
     return f"a bundled model ({', '.join(embedded_models()) or 'here none'})"
 
 
 def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path, layer: bool = True) -> None:
-    """``--backbone``, ``--weights``, ``--pyramid`` and, unless it cannot be chosen, ``--layer``."""
+    """Add ``--backbone``, ``--weights``, ``--pyramid`` and, with ``layer``, ``--layer``."""
     network = parser.groups["network"]
     network.add_argument(
         "--backbone",
@@ -194,7 +194,7 @@ def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | 
 
 
 def add_pyramid_argument(parser: CommandParser) -> None:
-    """``--pyramid``."""
+    """Add ``--pyramid``."""
     parser.groups["network"].add_argument(
         "--pyramid",
         type=integers,
@@ -205,7 +205,7 @@ def add_pyramid_argument(parser: CommandParser) -> None:
 
 
 def add_features_argument(parser: CommandParser, default: str) -> None:
-    """``--features`` of windows."""
+    """Add ``--features`` of windows."""
     parser.groups["network"].add_argument(
         "--features",
         choices=FEATURE_KINDS,
@@ -215,31 +215,31 @@ def add_features_argument(parser: CommandParser, default: str) -> None:
 
 
 def add_fc_width_argument(parser: CommandParser, default: int) -> None:
-    """``--fc-width``."""
+    """Add ``--fc-width``."""
     add_count(parser.groups["network"], "--fc-width", default, "outputs of fc6 and fc7 where they start at random")
 
 
 def add_count(
     group: argparse._ArgumentGroup, name: str, default: int | None, what: str, least: int = 1, **options: Any
 ) -> None:
-    """An option that is a whole number from ``least`` up."""
+    """Add an option with a whole number of at least ``least``."""
     group.add_argument(name, type=whole_number(least), default=default, metavar="N", help=what, **options)
 
 
 def add_held_out_argument(
     parser: CommandParser, default: float, what: str = "part of the photographs to score on, without learning from them"
 ) -> None:
-    """``--held-out``."""
+    """Add ``--held-out``."""
     parser.groups["data"].add_argument("--held-out", type=float, default=default, metavar="PART", help=what)
 
 
 def add_json_argument(parser: CommandParser, what: str) -> None:
-    """``--json``."""
+    """Add ``--json``."""
     parser.groups["output"].add_argument("--json", type=Path, metavar="FILE", help=what)
 
 
 def add_file_output(parser: CommandParser, what: str = "model file to write") -> None:
-    """``--out`` for a file that takes long to make, and ``--work``."""
+    """Add ``--out`` for a file that takes a long time to make, and ``--work``."""
     output = parser.groups["output"]
     output.add_argument("--out", "-o", required=True, type=Path, metavar="FILE", help=what)
     output.add_argument(
@@ -251,7 +251,7 @@ def add_file_output(parser: CommandParser, what: str = "model file to write") ->
 
 
 def add_folder_output(parser: CommandParser, default: str) -> None:
-    """``--out`` for a folder."""
+    """Add ``--out`` for a folder."""
     parser.groups["output"].add_argument(
         "-o", "--out", type=Path, default=Path(default), metavar="DIR", help="output folder"
     )

@@ -1,7 +1,7 @@
-"""The program ``sppnet``: picks the command, runs it, turns its end into an exit status.
+"""The program ``sppnet``: select the command, run it and return an exit status.
 
-0: all done. 1: finished, but some inputs failed. 2: the call was wrong, and one
-line on stderr says what was expected. 130: interrupted.
+0: success. 1: finished, but some inputs failed. 2: wrong call; one line on stderr says
+what was expected. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def build_parser() -> CommandParser:
-    """The parser of the whole program; commands load their options when they are called."""
+    """Create the parser of the program; a command's options are loaded when it is called."""
     parser = CommandParser(
         prog="sppnet",
         description="SPP-net object detection (He et al., ECCV 2014): train on labelled photographs,\n"
@@ -57,19 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("sppnet: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output, `head` say, has left. Python flushes stdout once more at exit: give it a sink.
+        # The reader of our output, such as `head`, has closed it. Python flushes stdout again at exit: give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a folder that cannot be written, a full disk, a failed download: no fault of the code
+    except OSError as error:  # an unwritable folder, a full disk, a failed download: not a bug
         return _complain(str(error))
 
 
 def share_cores(environment: MutableMapping[str, str]) -> None:
-    """Make torch's idle threads give up their cores soon, unless the user has said how they are to wait.
+    """Make torch's idle threads release their cores soon, unless the user has set how they wait.
 
-    OpenMP keeps them spinning for milliseconds after each operation (300,000 turns), while proposals and pooling, which
-    have threads of their own, want to work. With 10,000 turns a photograph on two cores took 118 ms for 143, and
-    operations that follow each other at once lost nothing. It works when it comes before torch is loaded.
+    OpenMP threads spin for milliseconds after each operation (300,000 turns), while proposals and pooling, which have
+    their own threads, need the cores. With 10,000 turns a photograph on two cores took 118 ms instead of 143, and
+    operations that directly follow each other lost nothing. Call this before torch is imported.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "10000")
@@ -78,7 +78,7 @@ def share_cores(environment: MutableMapping[str, str]) -> None:
 def _run(argv: list[str]) -> int:
     try:
         args = build_parser().parse_args(argv)
-    except SystemExit as end:  # argparse has answered: --help, --version, or a wrong call
+    except SystemExit as end:  # from argparse: --help, --version, or a wrong call
         return end.code if isinstance(end.code, int) else 2
     args.command_line = shlex.join(["sppnet", *argv])
     with messages_on_stderr(args.quiet):

@@ -1,4 +1,4 @@
-"""What the commands share once their arguments are read."""
+"""Helpers of several commands, for use after parsing the arguments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from ..data.embedded import DEFAULT_MODEL
 from ..data.errors import InputError
 
-#: What commands call the arguments that name files, folders or patterns that they read.
+#: Names of arguments with input files, folders or patterns.
 _READ = (
     *("images", "inputs", "folders", "dataset", "test", "test_dataset", "test_images", "val", "val_images", "accuracy"),
     *("model", "models", "weights"),
@@ -19,23 +19,23 @@ _READ = (
 
 
 def model_names(args: argparse.Namespace) -> list[str]:
-    """The names and files of ``--model``, as they were given, or the default's name."""
-    # Not argparse's default: to a list that is one, what is given would be added.
+    """Names and files of ``--model`` as given, or the default's name."""
+    # Not argparse's default: "append" would add the given models to a default list.
     return args.model or [DEFAULT_MODEL]
 
 
 def model_name(args: argparse.Namespace) -> str:
-    """What results call the models of ``--model``."""
+    """Name of the models of ``--model`` in results."""
     return " + ".join(model_names(args))
 
 
 def resolve_device(args: argparse.Namespace) -> str:
-    """The torch device, ``"cpu"`` or ``"cuda"``, that ``--device`` asks for.
+    """Torch device for ``--device``, ``"cpu"`` or ``"cuda"``.
 
     Raises
     ------
     InputError
-        When ``--device cuda`` is given and torch sees no CUDA device.
+        When ``--device cuda`` is given and torch finds no CUDA device.
     """
     if args.device == "cpu":
         return "cpu"
@@ -49,7 +49,7 @@ def resolve_device(args: argparse.Namespace) -> str:
 
 
 def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
-    """Refuse to write over what the arguments name, or over ``inputs``; called before anything is computed.
+    """Refuse to overwrite input files of the arguments, or ``inputs``; call this before any computation.
 
     Raises
     ------
@@ -66,10 +66,10 @@ def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: It
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Keep Python's garbage collector from searching what is made in here: modules, models, compiled loops.
+    """Keep Python's garbage collector from scanning the objects created inside: modules, models, compiled loops.
 
-    While torch is imported it looks for cycles again and again among hundreds of thousands of objects, and once more at
-    the program's end, which takes a third of the time of the import. All of them stay in use.
+    During the import of torch it would scan hundreds of thousands of objects for cycles many times, and once more at
+    exit. This takes a third of the import time, and all these objects stay in use.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -82,7 +82,7 @@ def loading() -> Iterator[None]:
 
 
 def compile_kernels(quiet: bool) -> None:
-    """Load the compiled loops, or compile them, which is said: once on a machine, or each time where none are kept."""
+    """Load the compiled loops, or compile them with a message: once per machine, or each time without a cache."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""The datasets that command lines name."""
+"""Datasets from command-line arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = None) -> SampleList:
-    """The dataset that the arguments name; what was tolerated in reading it is said on stderr.
+    """Open the dataset of the arguments; problems that were tolerated go to stderr.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
 
 
 def labelled_from(args: argparse.Namespace) -> LabelledImages:
-    """The labelled photographs that the arguments name; what was tolerated in reading them is said on stderr.
+    """Open the labelled photographs of the arguments; problems that were tolerated go to stderr.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def open_and_warn(
     args: argparse.Namespace,
     classes: Sequence[str] | None = None,
 ) -> LabelledImages:
-    """Folders as one set, whole or cut as ``--crops`` says; what was tolerated is said on stderr."""
+    """Open folders as one set, with ``--crops`` as object crops; problems that were tolerated go to stderr."""
     from ..data.labelled_sources import open_labelled
     from ..data.progress import log
 
@@ -59,17 +59,17 @@ def open_and_warn(
 
 
 def listed_folders(args: argparse.Namespace) -> str:
-    """The folders of the command line, for messages."""
+    """Folders of the command line, for messages."""
     return ", ".join(map(str, args.folders))
 
 
 def known_only(
     images: LabelledImages, source: str, class_names: Sequence[str], multi_label: bool, owner: str, quiet: bool
 ) -> LabelledImages:
-    """The images with labels that index the classes of ``owner``, a model or the photographs that it learns from.
+    """Relabel images with the classes of ``owner``, a model or a training set.
 
-    Other classes are left out, with a line on stderr that counts them, unless ``quiet``. ``source`` is what messages
-    call the images.
+    Other classes are left out; a line on stderr counts them, unless ``quiet``. ``source`` is the name of the images in
+    messages.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``sppnet detect``: boxes in photographs, as files and drawn."""
+"""``sppnet detect``: find objects in photographs, write the boxes and draw them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ HELP = """Find objects in photographs: files, folders (searched through) or glob
 Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn. A file that
 cannot be read, or not be drawn, is named and skipped there; the exit status is then 1."""
 
-#: The longest file name of most file systems, in bytes.
+#: Longest file name on most file systems, bytes.
 _NAME_BYTES = 255
 
 FORMATS = ("json", "coco", "voc", "csv")
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet detect``."""
+    """Add the options of ``sppnet detect``."""
     add_images_argument(parser, "*")
     parser.groups["data"].add_argument(
         "--samples", action="store_true", help="detect in the photographs that come with scikit-image, without IMAGES"
@@ -61,12 +61,12 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def formats(text: str) -> tuple[str, ...]:
-    """A list of result formats; JSON is always among them."""
+    """Parse a list of result formats; JSON is always included."""
     return tuple(dict.fromkeys(("json", *some_of(FORMATS)(text))))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect in every image; 1 when some could not be read or drawn."""
+    """Detect in every image; return 1 if some could not be read or drawn."""
     from ..data.outputs import make_writable
     from ..data.progress import log
 
@@ -92,12 +92,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def photographs(args: argparse.Namespace) -> list[Path]:
-    """The files of IMAGES, or the samples.
+    """List the files of IMAGES, or the samples.
 
     Raises
     ------
     InputError
-        When neither or both are asked for, or there are none.
+        When neither or both are given, or there are no files.
     """
     from ..data.errors import InputError
     from ..data.folder import find_images
@@ -110,12 +110,12 @@ def photographs(args: argparse.Namespace) -> list[Path]:
 
 
 def check_replaced(drawings: Iterable[Path]) -> None:
-    """Refuse to draw into files that are there and are no drawings of ours: they may be somebody's photographs.
+    """Refuse to overwrite existing files that are not our drawings: they may be the user's photographs.
 
     Raises
     ------
     InputError
-        It names the first.
+        When there is such a file; the message names the first.
     """
     from ..data.errors import InputError
     from ..data.image import is_drawing
@@ -126,7 +126,7 @@ def check_replaced(drawings: Iterable[Path]) -> None:
 
 
 def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
-    """The detector of ``--model``, or the combination of several."""
+    """Load the detector of ``--model``, or a combination of several."""
     detectors = [load_model(model, args) for model in model_names(args)]
     if len(detectors) == 1:
         return detectors[0]
@@ -136,12 +136,12 @@ def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
 
 
 def check_threshold(args: argparse.Namespace, detector: Detector | CombinedDetector) -> None:
-    """Refuse a ``--threshold`` that is no probability; name the models that have none to compare it with.
+    """Check that ``--threshold`` is a probability, and report models without probabilities.
 
     Raises
     ------
     InputError
-        When a model gives probabilities and the threshold is not from 0 to 1.
+        When a model has probabilities and the threshold is not from 0 to 1.
     """
     from ..data.errors import InputError
     from ..data.progress import log
@@ -161,7 +161,7 @@ def check_threshold(args: argparse.Namespace, detector: Detector | CombinedDetec
 
 
 def load_model(model: str, args: argparse.Namespace) -> Detector:
-    """The detector of a model, name or file, with ``--scales``, ``--max-windows`` and ``--compress`` applied to it."""
+    """Load a model, name or file, and apply ``--scales``, ``--max-windows`` and ``--compress``."""
     from dataclasses import replace
 
     from ..data.errors import InputError
@@ -186,7 +186,7 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
 def detect_all(
     detector: ImageDetector, paths: list[Path], threshold: float | None, quiet: bool, finish: Finish | None = None
 ) -> tuple[list[ImageDetections], dict[str, str]]:
-    """What is found in the files, in their order, and the errors of those that cannot be read, named on stderr.
+    """Detections in the files, in order, and the errors of unreadable files, which are also named on stderr.
 
     The arguments are those of :func:`.stream.detect_files`.
     """
@@ -203,7 +203,7 @@ def gathered(
     quiet: bool,
     named: Collection[str] = (),
 ) -> tuple[list[ImageDetections], dict[str, str]]:
-    """Results of files and, by their paths, the errors of others, named on stderr unless they are among ``named``."""
+    """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``."""
     from ..data.errors import ImageError
     from ..data.progress import track, warn
 
@@ -220,10 +220,10 @@ def gathered(
 
 
 def drawing(drawn: dict[Path, Path], undrawn: dict[str, str]) -> Finish:
-    """What draws the detections of any of these files into the picture that belongs to it.
+    """Return a function that draws the detections of a file into its output picture.
 
-    When that fails, the photograph is named on stderr and put into ``undrawn`` with the error. Nothing is raised, on a
-    full disk either: what was found is worth more than its pictures, and there may be room again at the end.
+    If drawing fails, even on a full disk, nothing is raised: the photograph is named on stderr and put into ``undrawn``
+    with the error. The detections matter more than the pictures, and there may be space again at the end.
     """
     from ..data.errors import InputError
     from ..data.image import DRAWING, write_image
@@ -240,9 +240,9 @@ def drawing(drawn: dict[Path, Path], undrawn: dict[str, str]) -> Finish:
 
 
 def drawn_names(paths: list[Path]) -> dict[Path, str]:
-    """A file name of its own, ``NAME.jpg``, for each path; the second of two equal stems becomes ``NAME-2.jpg``.
+    """A unique file name ``NAME.jpg`` for each path; the second of two equal stems becomes ``NAME-2.jpg``.
 
-    A name that would be longer than file systems allow is shortened.
+    Names that are too long for file systems are shortened.
     """
     return dict(zip(paths, _distinct(path.stem for path in paths), strict=True))
 
@@ -259,14 +259,14 @@ def _distinct(stems: Iterator[str]) -> Iterator[str]:
 
 
 def _fitting(stem: str, end: str = "") -> str:
-    """A stem with an end, shortened before it where a file of that name could not be made."""
+    """Stem with an end; the stem is shortened if the file name would be too long."""
     room = _NAME_BYTES - len(end) - len(".jpg")
     encoded = os.fsencode(stem)
     return (stem if len(encoded) <= room else encoded[:room].decode(errors="ignore")) + end
 
 
 def results_files(folder: Path, wanted: tuple[str, ...] = ("json",)) -> list[Path]:
-    """The files of :func:`write_results`; of VOC's, whose names are the model's classes, those that are there."""
+    """Files that :func:`write_results` writes; of VOC's, which are named after the model's classes, existing ones."""
     files = {"json": "detections.json", "csv": "detections.csv", "coco": "coco.json"}
     voc = (folder / "voc").glob("comp4_det_test_*.txt") if "voc" in wanted else ()
     return [*(folder / name for kind, name in files.items() if kind in wanted), *voc]

@@ -1,4 +1,4 @@
-"""``sppnet distil``: from photographs without labels to a backbone's weights."""
+"""``sppnet distil``: train a backbone on photographs without labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ named and skipped; the exit status is then 1."""
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet distil``."""
+    """Add the options of ``sppnet distil``."""
     network, learning = parser.groups["network"], parser.groups["learning"]
     add_images_argument(parser, "+")
     add_held_out_argument(parser, DISTIL_LEARN.held_out)
@@ -57,7 +57,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and save; 1 when a photograph could not be read."""
+    """Train and save; return 1 if a photograph could not be read."""
     from dataclasses import replace
 
     from ..data.folder import find_images

@@ -23,14 +23,14 @@ HELP = """Detect in every image of a labelled set and measure the average precis
 Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; prints the tables. For a model with
 probabilities it also measures their calibration error and draws DIR/reliability.svg."""
 
-#: What is written besides the detections.
+#: Files written besides the detections.
 FILES = ("metrics.json", "curves.csv", "curves.svg", "reliability.svg")
 
 METRICS = ("voc07", "voc", "coco")
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet evaluate``."""
+    """Add the options of ``sppnet evaluate``."""
     add_dataset_arguments(parser, "test")
     add_model_arguments(parser)
     parser.groups["output"].add_argument(
@@ -44,7 +44,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect, score, write; 1 when some images could not be read (they count as images without detections)."""
+    """Detect, score, write; return 1 if some images could not be read (they count as images without detections)."""
     import numpy as np
 
     from ..data.errors import InputError
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def in_all(dataset: SampleList, images: list[ImageDetections]) -> list[Detections]:
-    """What was found in each image of a set: nothing in those that could not be read."""
+    """Detections in each image of a set; none in unreadable images."""
     from ..data.detections import Detections
 
     found = {image.file: image.detections for image in images}
@@ -81,7 +81,7 @@ def in_all(dataset: SampleList, images: list[ImageDetections]) -> list[Detection
 
 
 def shown_above(detector: Detector | CombinedDetector) -> dict[str, float] | None:
-    """The probability above which each class is shown; None for a combination, whose detectors have their own."""
+    """Default threshold of each class; None for a combination, whose detectors have their own."""
     from ..detector.detection.combination import CombinedDetector
 
     if isinstance(detector, CombinedDetector) or detector.bundle.calibration is None:
@@ -92,7 +92,7 @@ def shown_above(detector: Detector | CombinedDetector) -> dict[str, float] | Non
 def calibration(
     found: list[Detections], dataset: SampleList, thresholds: dict[str, float] | None, folder: Path
 ) -> tuple[dict[str, Any], str]:
-    """Figures for ``metrics.json`` and a table on how true the probabilities are; the plot is written to ``folder``."""
+    """Calibration figures for ``metrics.json`` and a table; the chart is written to ``folder``."""
     from ..eval.calibration import reliability_chart, reliability_report, verdicts
     from ..eval.figures import save_figure
     from ..eval.voc_ap import judge_voc
@@ -107,7 +107,7 @@ def calibration(
 def score(
     found: list[Detections], dataset: SampleList, wanted: tuple[str, ...], folder: Path
 ) -> tuple[dict[str, Any], str]:
-    """Figures for ``metrics.json`` and tables; the curves are written to ``folder``."""
+    """AP figures for ``metrics.json`` and tables; the curves are written to ``folder``."""
     from ..eval.coco_ap import evaluate_coco
     from ..eval.figures import save_figure
     from ..eval.plots import precision_recall_chart

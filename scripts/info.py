@@ -1,4 +1,4 @@
-"""``sppnet info``: what is in a model file."""
+"""``sppnet info``: show what a model file contains."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .parser import CommandParser
 HELP = """Show what is in a model file: classes, backbone, pyramid, scales, training data, scores, versions; and the
 origin of a bundled model: data, their licence, the command that made it, its limits."""
 
-# Keys of a card's "about" whose own name is taken by another line.
+# Other labels for keys of a card's "about" whose names are used by other lines.
 _LABELS = {"scores": "measured"}
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet info``."""
+    """Add the options of ``sppnet info``."""
     parser.groups["data"].add_argument("model", metavar="M", help=f"any model file, or {bundled_help()}")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the card; only the file's header is read."""
+    """Print the card; only the header of the file is read."""
     from ..detector.modelfile import read_header
 
     header = read_header(args.model)
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def classifier_lines(header: dict[str, Any]) -> list[str]:
-    """The header of a classification network as text."""
+    """Header of a classification network as text."""
     options, card = header["options"], header["card"]
     levels = ", ".join(f"{n} x {n}" for n in options["levels"])
     side, learn = options["size"], card.get("training", {})
@@ -52,7 +52,7 @@ def classifier_lines(header: dict[str, Any]) -> list[str]:
 
 
 def backbone_lines(header: dict[str, Any]) -> list[str]:
-    """The header of convolutions that were trained by another network's example."""
+    """Header of a distilled backbone as text."""
     card = header["card"]
     learn, held_out = card["training"], card["held_out"]
     rows = {
@@ -70,7 +70,7 @@ def backbone_lines(header: dict[str, Any]) -> list[str]:
 
 
 def _sizes(sizes: list[int], rule: str) -> str:
-    """At which sizes a classification network learnt."""
+    """Training sizes of a classification network."""
     if len(sizes) == 1:
         return f"{sizes[0]} pixels"
     if rule == "range":
@@ -79,7 +79,7 @@ def _sizes(sizes: list[int], rule: str) -> str:
 
 
 def classifier_scores(card: dict[str, Any]) -> list[str]:
-    """A line on the held-out photographs, or nothing when none were held out."""
+    """Line with the held-out scores; empty without held-out photographs."""
     held_out = card.get("held_out")
     if not held_out:
         return []
@@ -90,7 +90,7 @@ def classifier_scores(card: dict[str, Any]) -> list[str]:
 
 
 def card_lines(header: dict[str, Any]) -> list[str]:
-    """A model's header as text."""
+    """Header of a detector as text."""
     features, card = header["features"], header["card"]
     rows = {
         "classes": ", ".join(header["classes"]),
@@ -109,14 +109,14 @@ def card_lines(header: dict[str, Any]) -> list[str]:
 
 
 def _proposals(detection: dict[str, Any]) -> str:
-    """How many windows are scored, and what becomes of those that are kept."""
+    """Proposal method, number of windows and box-regression passes."""
     times = detection.get("regressions", 1)
     moved = "" if times == 1 else f", boxes regressed {times} times"
     return f"{detection['proposals']}, {detection['max_windows']} windows{moved}"
 
 
 def _method(features: dict[str, Any]) -> dict[str, str]:
-    """At which size windows are seen."""
+    """Scales of the image, or size of warped windows."""
     if features.get("method", "spp") == "spp":
         return {"scales": ", ".join(str(scale) for scale in features["scales"])}
     side = features["crop"]
@@ -124,7 +124,7 @@ def _method(features: dict[str, Any]) -> dict[str, str]:
 
 
 def score_lines(card: dict[str, Any]) -> list[str]:
-    """The table of AP on held-out images, or nothing when none were held out."""
+    """Table of AP on held-out images; empty without held-out images."""
     held_out = card.get("held_out")
     if not held_out:
         return []
@@ -138,7 +138,7 @@ def score_lines(card: dict[str, Any]) -> list[str]:
 
 
 def about_lines(card: dict[str, Any]) -> list[str]:
-    """Where a model comes from, in its author's words, or nothing when its card does not say."""
+    """Origin of a model, from the "about" of its card; empty without one."""
     width = max(40, min(get_terminal_size().columns - 2, 100))
     lines = []
     for key, value in card.get("about", {}).items():
@@ -146,7 +146,7 @@ def about_lines(card: dict[str, Any]) -> list[str]:
         parts = [f"{name}: {_figure(of)}" for name, of in value.items()] if scores else str(value).splitlines()
         for number, part in enumerate(parts):
             label = f"{'' if number else _LABELS.get(key, key):<11} "
-            # A command stays in one piece, to be copied, and so do addresses.
+            # Do not break commands and addresses, so that they can be copied.
             lines.append(label + part if key == "command" else _wrapped(label, part, width))
     return lines
 
@@ -163,13 +163,13 @@ def _figure(value: Any) -> str:
 def calibration_lines(
     class_names: Sequence[str], calibration: dict[str, Any] | None, card: dict[str, Any]
 ) -> list[str]:
-    """From which probability each class is shown and how true probabilities are, or nothing when there are none.
+    """Threshold of each class and calibration error; empty for a model without probabilities.
 
     Parameters
     ----------
     class_names : sequence of str
     calibration : dict or None
-        As :class:`.calibration.Calibration` writes it.
+        As written by :class:`.calibration.Calibration`.
     card : dict
     """
     if calibration is None:
@@ -183,7 +183,7 @@ def calibration_lines(
 
 
 def compression_lines(card: dict[str, Any]) -> list[str]:
-    """What the fc layers were made of their compression, and what it cost, where they were compressed."""
+    """Compression of the fc layers and its accuracy cost; empty for a model without compression."""
     compression = card.get("compression")
     if not compression:
         return []

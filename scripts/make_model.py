@@ -1,4 +1,4 @@
-"""``sppnet make-model``: bundled models, rebuilt from photographs."""
+"""``sppnet make-model``: rebuild a bundled model from photographs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ on. The folder --work keeps intermediate results: a stopped run goes on where it
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet make-model``."""
+    """Add the options of ``sppnet make-model``."""
     data = parser.groups["data"]
     data.add_argument("name", choices=tuple(RECIPES), metavar="NAME", help=" or ".join(RECIPES))
     data.add_argument(
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     student = distilled(recipe, args, work)
     bundle = trained(recipe, args, student, work)
     metrics, table = scored(recipe, args, bundle, work)
-    # The file's name alone: where it lay says nothing to anybody else.
+    # Only the file's name: its folder means nothing on another machine.
     teacher = Path(args.weights).name
     about = {
         "data": recipe.data,
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
-    """The student's weights, by MobileNetV2's example, on the photographs of the training set."""
+    """Distil the student from MobileNetV2 on the photographs of the training set; return its weights file."""
     from dataclasses import replace
 
     from ..data.open import open_dataset
@@ -102,7 +102,7 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
 
 
 def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path) -> Bundle:
-    """The detector on the student's map, in half precision."""
+    """Train the detector on the student's map; return it in half precision."""
     from dataclasses import replace
 
     from ..data.open import open_dataset
@@ -118,12 +118,12 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
         device=resolve_device(args),
         quiet=args.quiet,
     )
-    # A path of the machine that it was made on says nothing to anybody else.
+    # A path means nothing on another machine.
     return with_card(detector.bundle.halved(), {"weights": "distilled from mobilenet_v2's ImageNet weights"})
 
 
 def scored(recipe: Recipe, args: argparse.Namespace, bundle: Bundle, work: Path) -> tuple[dict[str, Any], str]:
-    """What ``sppnet evaluate`` writes and prints of the saved model on the test set."""
+    """Run ``sppnet evaluate`` on the test set; return the metrics and the printed text."""
     import json
     from contextlib import redirect_stdout
     from io import StringIO
@@ -140,27 +140,27 @@ def scored(recipe: Recipe, args: argparse.Namespace, bundle: Bundle, work: Path)
 
 
 def summary(recipe: Recipe, metrics: dict[str, Any]) -> dict[str, float]:
-    """The scores in words, for the card."""
+    """Scores with descriptions, for the card."""
     found = metrics["metric"]["voc07"]
     whole = f"VOC07 mAP on {metrics['images']} photographs ({recipe.test_set}) that nothing was trained or chosen on"
     return {whole: round(found["map"], 3), **{name: round(ap, 3) for name, ap in found["ap"].items()}}
 
 
 def with_card(bundle: Bundle, entries: dict[str, Any]) -> Bundle:
-    """The model with more in its card."""
+    """Return the model with more entries in its card."""
     from dataclasses import replace
 
     return replace(bundle, card={**bundle.card, **entries})
 
 
 def curves(work: Path) -> dict[str, Path]:
-    """The plots and numbers that a finished run has made by what they are called among the results."""
-    # Without held-out photographs there are no probabilities, and nothing says how true they are.
+    """Charts and tables of a finished run, by their names in the results folder."""
+    # Without held-out photographs there are no probabilities and no reliability chart.
     return {name: path for name, path in curve_files(work).items() if path.is_file()}
 
 
 def curve_files(work: Path) -> dict[str, Path]:
-    """The plots and numbers of a run by what they are called among the results."""
+    """Possible charts and tables of a run, by their names in the results folder."""
     return {
         "distillation.svg": work / "distillation" / "loss.svg",
         "distillation.csv": work / "distillation" / "history.csv",

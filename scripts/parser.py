@@ -1,13 +1,13 @@
-"""Command lines with lazily loaded sub-commands, one-line errors and the options that all commands share.
+"""Command-line parser with lazily loaded sub-commands, one-line errors and the options of all commands.
 
 A command is a module of this package with
 
-- ``HELP``: what ``--help`` says first,
-- ``add_arguments(parser)``: its own options, each in one of the parser's ``groups``; their help does not say a
-  default, which ``--help`` adds,
+- ``HELP``: the first text of ``--help``,
+- ``add_arguments(parser)``: adds its own options, each to one of the parser's ``groups``; their help does not mention
+  the default, because ``--help`` adds it,
 
 and, for those the program runs itself, ``run(args) -> int``. The module is imported
-when its command is called, so that ``sppnet --help`` loads none of them.
+when its command is called, so ``sppnet --help`` imports none of them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any, NoReturn
 
-#: Titles of the groups of options, in the order of ``--help``.
+#: Titles of the option groups, in the order of ``--help``.
 GROUPS = ("data", "windows", "network", "learning", "measurement", "output")
 
 Shared = Callable[["CommandParser"], None]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Ends the help of an option that has a default with "(default: ...)"."""
+    """Help formatter that adds "(default: ...)" to the help of options with a default."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         default = action.default
@@ -37,28 +37,28 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def as_typed(value: Any) -> str:
-    """A value as a user types it: ``(1, 2)`` is ``1,2`` and ``1.0`` is ``1``."""
+    """Text of a value as a user types it: ``(1, 2)`` is ``1,2`` and ``1.0`` is ``1``."""
     if isinstance(value, tuple):
         return ",".join(map(as_typed, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser whose arguments may come from a command's module, on first use.
+    """Argument parser that loads its arguments from a command's module on first use.
 
     Parameters
     ----------
     command_module : str, optional
-        Name of a module of this package that describes the command.
+        Name of the module of this package that describes the command.
     shared : function, optional
-        Adds the arguments that this command has in common with its neighbours.
+        Adds the arguments that this command shares with others of its group.
     **options
-        Passed on to :class:`argparse.ArgumentParser`.
+        Passed to :class:`argparse.ArgumentParser`.
 
     Attributes
     ----------
     groups : dict of str to argument group
-        The groups of options by their titles, :data:`GROUPS`; ``--help`` leaves out empty ones.
+        Option groups by their titles, :data:`GROUPS`; ``--help`` leaves out empty ones.
     """
 
     def __init__(self, *, command_module: str | None = None, shared: Shared | None = None, **options: Any) -> None:
@@ -74,18 +74,18 @@ class CommandParser(argparse.ArgumentParser):
     def add_commands(
         self, commands: Mapping[str, str], dest: str, module_prefix: str = "", shared: Shared | None = None
     ) -> None:
-        """Make this parser choose between commands.
+        """Add sub-commands.
 
         Parameters
         ----------
         commands : mapping of str to str
-            Command names with the line that the list of commands shows.
+            Command names with their lines in the list of commands.
         dest : str
-            Where the chosen name is stored; in capitals, what the usage calls it.
+            Attribute for the chosen name; in capitals, its name in the usage.
         module_prefix : str
-            The command ``x-y`` lives in the module ``<module_prefix>x_y``.
+            The command ``x-y`` is in the module ``<module_prefix>x_y``.
         shared : function, optional
-            Adds the arguments that all these commands have in common.
+            Adds the arguments that all these commands share.
         """
         self._commands = commands
         self._kind = dest
@@ -97,14 +97,14 @@ class CommandParser(argparse.ArgumentParser):
             parser_class=CommandParser,
             title=f"{dest}s",
             description="\n".join(f"{name:<{width}}  {line}" for name, line in commands.items()),
-            help=argparse.SUPPRESS,  # argparse's own list would break the line after a long name
+            help=argparse.SUPPRESS,  # argparse's own list breaks the line after a long name
         )
         self.usage = f"%(prog)s [-h] {dest.upper()} ..."
         for name in commands:
             group.add_parser(name, command_module=module_prefix + name.replace("-", "_"), shared=shared)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse like argparse, after loading the command's module; what a command does not know is an error."""
+        """Parse like argparse, after loading the command's module; unknown arguments are an error."""
         self._load()
         if self._commands is not None and args is not None:
             self._check_command(args)
@@ -114,7 +114,7 @@ class CommandParser(argparse.ArgumentParser):
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Print one line on stderr and leave with status 2."""
+        """Print one line on stderr and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
 
     def _load(self) -> None:
@@ -130,7 +130,7 @@ class CommandParser(argparse.ArgumentParser):
             self._add_common_arguments()
 
     def _add_common_arguments(self) -> None:
-        """``--device``, ``--seed`` and ``--quiet``, which every command takes, last in its help and with ``-h``."""
+        """Add ``-h``, ``--device``, ``--seed`` and ``--quiet``, last in the help of every command."""
         common = self._optionals
         common.title = "common options"
         self._action_groups.remove(common)
@@ -145,7 +145,7 @@ class CommandParser(argparse.ArgumentParser):
         common.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
 
     def _check_command(self, args: Sequence[str]) -> None:
-        """Refuse an unknown command with the nearest known one; a parser with commands has no options with values."""
+        """Refuse an unknown command and suggest the nearest; a parser with commands has no options with values."""
         assert self._commands is not None
         given = next((argument for argument in args if not argument.startswith("-")), None)
         if given is None or given in self._commands:
@@ -156,13 +156,13 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def _fill(text: str) -> str:
-    """Text with its paragraphs broken to the width of the terminal."""
+    """Wrap the paragraphs of a text to the width of the terminal."""
     width = min(get_terminal_size().columns - 2, 100)
     return "\n\n".join(fill(paragraph, width) for paragraph in text.split("\n\n"))
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """What reads a whole number from ``least`` up."""
+    """Return a parser of whole numbers of at least ``least``."""
 
     def read(text: str) -> int:
         try:

@@ -1,4 +1,4 @@
-"""``sppnet propose``: boxes that could hold an object, without a detector."""
+"""``sppnet propose``: propose boxes that may contain an object, without a detector."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METHODS = ("fast", "quality", "dense", "opencv", "selectivesearch")
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet propose``."""
+    """Add the options of ``sppnet propose``."""
     add_images_argument(parser, "*", "inputs")
     add_dataset_arguments(parser, None, "--dataset")
     windows = parser.groups["windows"]
@@ -42,7 +42,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Find boxes in every image; 1 when some could not be read."""
+    """Propose boxes in every image; return 1 if some could not be read."""
     import numpy as np
 
     from ..data.errors import ImageError, InputError
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def coverage_table(coverage: Coverage, class_names: tuple[str, ...]) -> str:
-    """Average best overlap of each class, MABO and recall, as lines of text."""
+    """Table of the average best overlap of each class, MABO and recall."""
     rows = [(class_names[label], overlap) for label, overlap in coverage.average_best_overlap.items()]
     rows.append(("MABO", coverage.mabo))
     rows.extend((f"recall at {threshold:g}", share) for threshold, share in coverage.recall.items())

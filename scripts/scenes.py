@@ -1,4 +1,4 @@
-"""``sppnet scenes``: a labelled data set of generated scenes, to try everything else on."""
+"""``sppnet scenes``: write a labelled data set of generated scenes, to try the other commands on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HELP = "Write a labelled data set of generated scenes."
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """The options of ``sppnet scenes``."""
+    """Add the options of ``sppnet scenes``."""
     parser.groups["output"].add_argument("folder", metavar="DIR", help="folder to write, in VOC layout")
     data = parser.groups["data"]
     add_count(data, "--train", 60, "scenes to train on", least=0)
@@ -20,7 +20,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the scenes; 0 when all is written."""
+    """Write the scenes; return 0."""
     from ..data.scenes import CLASSES, make_scenes
 
     make_scenes(args.folder, {"train": args.train, "val": args.val}, seed=args.seed)

@@ -1,4 +1,4 @@
-"""``sppnet train``: from labelled photographs to a model file."""
+"""``sppnet train``: train a detector on labelled photographs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ part."""
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet train``."""
+    """Add the options of ``sppnet train``."""
     data, windows, learning = (parser.groups[title] for title in ("data", "windows", "learning"))
     add_dataset_arguments(parser, "trainval")
     add_classes_argument(parser)
@@ -81,7 +81,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def add_network_arguments(parser: CommandParser) -> None:
-    """What the model computes."""
+    """Add the options of the network."""
     network = parser.groups["network"]
     add_backbone_arguments(parser, TrainPlan.backbone, TrainPlan.weights)
     network.add_argument(
@@ -114,7 +114,7 @@ def add_network_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the model's path and its held-out scores go to stdout."""
+    """Train; print the model's path and its held-out scores to stdout."""
     from ..data.errors import InputError
     from ..data.progress import log
     from ..detector.training.train import train

@@ -1,9 +1,9 @@
-"""``sppnet benchmark``: timings and comparisons, both sides in one run, with the machine they were made on.
+"""``sppnet benchmark``: timings and comparisons, both sides in one run, with a description of the machine.
 
 A benchmark is a module ``<name>`` of this package with ``HELP``,
-``add_arguments(parser)``, ``measure(args)`` that returns a JSON-like dict, and
-``table(result)`` that makes the text of it. The files in the dict's "failed", if
-there are any, could not be read.
+``add_arguments(parser)``, ``measure(args)``, which returns a JSON-like dict, and
+``table(result)``, which formats it as text. "failed" in the dict lists unreadable
+files, if any.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BENCHMARKS = {
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """One sub-command for each benchmark; :func:`run` finds its name in ``args.benchmark``."""
+    """Add the sub-commands; :func:`run` finds the chosen name in ``args.benchmark``."""
     parser.add_commands(BENCHMARKS, dest="benchmark", module_prefix="benchmark.", shared=_add_shared_arguments)
 
 
@@ -38,7 +38,7 @@ def _add_shared_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, write the JSON file if one was asked for; 1 when some inputs could not be read."""
+    """Measure, print the table, write the JSON file if requested; return 1 if some inputs could not be read."""
     from ...data.store import write_json
     from ...eval.machine import describe_machine
     from .growth import chart_files

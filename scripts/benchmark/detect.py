@@ -1,4 +1,4 @@
-"""``sppnet benchmark detect``: whole detections: their stages, a folder of them, and how their time grows."""
+"""``sppnet benchmark detect``: time whole detections by stage, over a folder, and by number of windows and size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WARM_UP = 3
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet benchmark detect``."""
+    """Add the options of ``sppnet benchmark detect``."""
     measurement = parser.groups["measurement"]
     parser.groups["network"].add_argument("--model", default=DEFAULT_MODEL, metavar="M", help=detector_help())
     parser.groups["data"].add_argument(
@@ -47,7 +47,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Times in seconds by stage, of the whole and of the folder, memory in bytes, and the points of the growth."""
+    """Times in seconds by stage, in total and over the folder, memory in bytes, and the growth curves."""
     from ...data.folder import find_images
     from ...detector.detection.bundle import Bundle
     from ...detector.detection.detector import detector_of
@@ -61,7 +61,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "model": args.model,
         **measure_stages(detector, paths, args.count, device),
         "overlapped_per_second": overlapped_rate(detector, paths[: args.count]),
-        # Before the growth, whose largest images are no measure of what detection needs.
+        # Before the growth curves, whose largest images need more memory than usual detection.
         "peak_memory": peak_memory(device),
     }
     if not args.no_growth:
@@ -72,12 +72,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse options that make no sense, before anything is measured.
+    """Check the options before measuring.
 
     Raises
     ------
     InputError
-        It names the option.
+        When options do not make sense; the message names them.
     """
     from ...data.errors import InputError
     from ...eval.figures import check_figure_path
@@ -89,7 +89,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def measure_stages(detector: Detector, paths: list[Path], count: int, device: str) -> dict[str, Any]:
-    """Times by stage and of the whole over the first ``count`` photographs, one after the other."""
+    """Times by stage and in total over the first ``count`` photographs, one after the other."""
     import tempfile
     from statistics import fmean, median
     from time import perf_counter
@@ -129,7 +129,7 @@ def measure_stages(detector: Detector, paths: list[Path], count: int, device: st
 
 
 def overlapped_rate(detector: Detector, paths: list[Path]) -> float:
-    """Photographs a second when the next are read and proposed, and the last drawn, beside the network's work."""
+    """Photographs per second when reading, proposals and drawing run in parallel with the network."""
     import tempfile
     from time import perf_counter
 
@@ -153,11 +153,11 @@ def draw(path: Path, image: NDArray[np.uint8], found: Detections) -> None:
 
 
 def peak_memory(device: str) -> dict[str, int | None]:
-    """The most bytes that this process has had in memory so far, and torch's tensors on the GPU."""
+    """Peak memory of this process so far, and of torch's tensors on the GPU, bytes."""
     import sys
 
     process = gpu = None
-    if sys.platform != "win32":  # which does not have the module
+    if sys.platform != "win32":  # Windows has no such module
         import resource
 
         # Kilobytes, but bytes on macOS.
@@ -170,7 +170,7 @@ def peak_memory(device: str) -> dict[str, int | None]:
 
 
 def measure_growth(detector: Detector, path: Path, args: argparse.Namespace, device: str) -> dict[str, Any]:
-    """The two curves for one photograph."""
+    """Growth curves for one photograph."""
     import numpy as np
 
     from ...data.image import read_image
@@ -188,7 +188,7 @@ def measure_growth(detector: Detector, path: Path, args: argparse.Namespace, dev
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text."""
+    """Result as text."""
     from .growth import growth_table
 
     parts = [_stages(result), _folder(result)]

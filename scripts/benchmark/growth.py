@@ -1,4 +1,4 @@
-"""How the time of a detection grows with the number of windows and with the size of the image."""
+"""Growth of the detection time with the number of windows and the size of the image."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 WINDOWS = (100, 200, 500, 1000, 2000, 5000, 10_000)
 MEGAPIXELS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 12.0)
 
-#: What is done once for an image, and what for its windows.
+#: Stages by method: per image, and per window.
 STAGES = {
     "spp": ("convolutions", "pooling, SVMs, NMS, boxes"),
     "warp": ("preparation", "warping, convolutions, SVMs, NMS, boxes"),
 }
 
-#: The last stage of every point: the others together.
+#: Last stage of every point: the sum of the others.
 WHOLE = "whole"
 
 
 def detect_in_stages(
     detector: Detector, image: NDArray[np.uint8], windows: NDArray[Any], timer: StageTimer
 ) -> Detections:
-    """Objects among the windows of an image, the two stages timed.
+    """Detect objects among the windows of an image and time the two stages.
 
-    Nothing of the image is kept for the next call: a detector may remember the windows it has seen.
+    Nothing of the image is reused in the next call, because a detector may cache windows it has seen.
     """
     for_image, for_windows = STAGES[detector.bundle.features.method]
     with timer.stage(for_image):
@@ -45,7 +45,7 @@ def detect_in_stages(
 def against_windows(
     detector: Detector, image: NDArray[np.uint8], rng: np.random.Generator, repeats: int, device: str
 ) -> list[dict[str, Any]]:
-    """Times with the first of a photograph's proposals as windows, random ones after them; proposing is left out.
+    """Times with a photograph's best proposals as windows, filled up with random ones; without the proposal time.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def against_windows(
 
 
 def against_size(detector: Detector, image: NDArray[np.uint8], repeats: int, device: str) -> list[dict[str, Any]]:
-    """Times with the photograph enlarged or made smaller; decoding is left out, since enlarged ones decode faster.
+    """Times with the photograph scaled up or down; without decoding, because enlarged photographs decode faster.
 
     Returns
     -------
@@ -81,11 +81,11 @@ def against_size(detector: Detector, image: NDArray[np.uint8], repeats: int, dev
 def _curve(
     measure: str, points: Sequence[float], detect: Callable[[float, StageTimer], None], repeats: int, device: str
 ) -> list[dict[str, Any]]:
-    """Times of ``detect`` at every point, in turns: a slow minute of the machine falls on all of them."""
+    """Times of ``detect`` at every point, alternately: a slow minute of the machine affects all of them."""
     from ...eval.timing import StageTimer, Times
 
     for point in points:
-        detect(point, StageTimer(device))  # memory, and plans for maps of this size
+        detect(point, StageTimer(device))  # warm-up: memory, and plans for maps of this size
     timers = {point: StageTimer(device) for point in points}
     for _ in range(repeats):
         for point, timer in timers.items():
@@ -102,9 +102,9 @@ def _curve(
 def top_up(
     windows: NDArray[Any], count: int, image_size: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The first ``count`` windows, followed by random ones in the image (height, width) where there are too few.
+    """The first ``count`` windows; if there are too few, add random ones in the image (height, width).
 
-    The sides of random ones are at least 16 pixels, or as long as the image's.
+    Sides of random windows are at least 16 pixels, or as long as those of a smaller image.
     """
     import numpy as np
 
@@ -117,7 +117,7 @@ def top_up(
 
 
 def resized(image: NDArray[np.uint8], megapixels: float) -> NDArray[np.uint8]:
-    """The image in the same proportions with about so many million pixels."""
+    """Resize the image to about ``megapixels`` million pixels with the same aspect ratio."""
     import cv2
     import numpy as np
 
@@ -128,7 +128,7 @@ def resized(image: NDArray[np.uint8], megapixels: float) -> NDArray[np.uint8]:
 
 
 def growth_table(curve: Sequence[dict[str, Any]]) -> str:
-    """Medians by point and stage as text, milliseconds."""
+    """Table of medians by point and stage, milliseconds."""
     from ...eval.report import text_table
 
     measure, stages = _names(curve)
@@ -140,7 +140,7 @@ def growth_table(curve: Sequence[dict[str, Any]]) -> str:
 
 
 def growth_chart(title: str, curve: Sequence[dict[str, Any]]) -> Figure:
-    """Medians by point and stage, both axes logarithmic."""
+    """Chart of medians by point and stage, both axes logarithmic."""
     from ...eval.figures import Axis
     from ...eval.plots import Line, line_chart
     from ...eval.timing import duration
@@ -161,11 +161,11 @@ def write_growth_charts(path: Path, growth: dict[str, Any]) -> None:
 
 
 def chart_files(path: Path) -> dict[str, Path]:
-    """The files that the charts of a path ``NAME.svg`` or ``NAME.png`` go to."""
+    """Files of the charts for a path ``NAME.svg`` or ``NAME.png``."""
     return {name: path.with_name(f"{path.stem}-{name}{path.suffix}") for name in ("windows", "size")}
 
 
 def _names(curve: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:
-    """What a curve runs along, and its stages."""
+    """Name of the varied quantity ("windows" or "megapixels"), and of the stages of a curve."""
     measure = next(name for name in curve[0] if name != "stages")
     return measure, list(curve[0]["stages"])

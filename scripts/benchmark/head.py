@@ -1,4 +1,4 @@
-"""``sppnet benchmark head``: fc6 and fc7 of many windows, whole and compressed."""
+"""``sppnet benchmark head``: time fc6 and fc7 on many windows, whole and compressed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ truncated SVD, and by both.
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet benchmark head``."""
+    """Add the options of ``sppnet benchmark head``."""
     network = parser.groups["network"]
     add_count(parser.groups["windows"], "--windows", DetectOptions.max_windows, "windows of an image")
     add_count(network, "--inputs", 12800, "numbers in a pooled window")
@@ -39,7 +39,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     rows = torch.from_numpy(np.random.default_rng(args.seed).random((args.windows, args.inputs), np.float32)).to(device)
     plain = Head(args.inputs, args.width, 20, seed=args.seed).eval()
     half, truncated = Compression(bfloat16=True), Compression(args.rank)
-    # Decomposing layers of the default size takes minutes: once is enough for both precisions.
+    # Decomposing layers of the default size takes minutes, so do it once for both precisions.
     factored = compress(plain, truncated)
     heads = {
         "float32": plain,
@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The times and ratios as text."""
+    """Times and ratios as text."""
     from ...eval.report import text_table
 
     rows = [

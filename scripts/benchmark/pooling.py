@@ -1,4 +1,4 @@
-"""``sppnet benchmark pooling``: SPP pooling of windows against torchvision's roi_pool."""
+"""``sppnet benchmark pooling``: time SPP pooling of windows against torchvision's roi_pool."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANNELS, HEIGHT, WIDTH = 256, 50, 60
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet benchmark pooling``."""
+    """Add the options of ``sppnet benchmark pooling``."""
     add_count(parser.groups["windows"], "--windows", DetectOptions.max_windows, "windows to pool")
     add_count(parser.groups["measurement"], "--repeats", 10, "timed rounds")
 
@@ -73,7 +73,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def random_windows(rng: Any, count: int) -> Any:
-    """Windows as proposals make them: sides from two cells to the whole map, small ones more often, int32 (N, 4)."""
+    """Random windows like proposals, int32 (N, 4): sides from two cells to the whole map, small ones more often."""
     import numpy as np
 
     extent = np.array([WIDTH, HEIGHT])
@@ -83,7 +83,7 @@ def random_windows(rng: Any, count: int) -> Any:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The times and ratios as text."""
+    """Times and ratios as text."""
     from ...eval.report import text_table
 
     rows = [

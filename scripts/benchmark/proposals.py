@@ -1,4 +1,4 @@
-"""``sppnet benchmark proposals``: our selective search against OpenCV's."""
+"""``sppnet benchmark proposals``: compare our selective search with OpenCV's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOXES = DetectOptions.max_windows
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet benchmark proposals``."""
+    """Add the options of ``sppnet benchmark proposals``."""
     add_dataset_arguments(parser, None, "--dataset", images=False)
     add_count(parser.groups["measurement"], "--images", 50, "images, drawn from the set by --seed")
 
@@ -40,7 +40,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in proposers}
     found: dict[str, list[NDArray[Any]]] = {name: [] for name in proposers}
     for proposer in proposers.values():
-        proposer(images[0]())  # compilation and memory
+        proposer(images[0]())  # warm-up: compilation and memory
     for image in track(images, "comparing", quiet=args.quiet):
         pixels = image()
         for name, proposer in proposers.items():
@@ -61,7 +61,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _labelled_images(args: argparse.Namespace) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
-    """Functions that read the images, and their objects' boxes, labels and difficult flags."""
+    """Functions that read the images, and the boxes, labels and difficult flags of their objects."""
     import numpy as np
 
     rng = np.random.default_rng(args.seed)
@@ -88,7 +88,7 @@ def _labels(samples: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as lines of text."""
+    """Result as text."""
     thresholds = list(result["sppnet"]["recall"])
     head = ["", "median s", "boxes", "MABO", *(f"recall {threshold}" for threshold in thresholds)]
     lines = [head]

@@ -1,4 +1,4 @@
-"""``sppnet benchmark rcnn``: one pass over the image against the network on every window."""
+"""``sppnet benchmark rcnn``: time SPP-net's single pass over the image against R-CNN's pass on every window."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ are random, and so is the network unless --weights are given: the times do not d
 
 SCALES = {"1": FeatureOptions.scales, "5": FIVE_SCALES}
 
-#: What sides are called; with compressed fc layers :data:`COMPRESSED` comes after it.
+#: Names of the sides; :data:`COMPRESSED` is appended for compressed fc layers.
 SPP = {"1": "SPP-net, 1 scale", "5": "SPP-net, 5 scales"}
 RCNN = "R-CNN"
 COMPRESSED = ", compressed fc"
 
-#: Seconds for an image on a GPU, and times faster than R-CNN (paper, section 4.3: AlexNet's shape for R-CNN, ZF-5 for
-#: SPP-net; and R-CNN with ZF-5 too).
+#: Seconds per image on a GPU, and speed-up over R-CNN (paper, section 4.3: R-CNN with AlexNet's shape and with ZF-5,
+#: SPP-net with ZF-5).
 PAPER = {
     SPP["1"]: {"convolutions": 0.053, "fc": 0.089, "times faster": 64, "than with ZF-5": 102},
     SPP["5"]: {"convolutions": 0.293, "fc": 0.089, "times faster": 24, "than with ZF-5": 38},
@@ -54,7 +54,7 @@ LEAST_SAMPLE = 200
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet benchmark rcnn``."""
+    """Add the options of ``sppnet benchmark rcnn``."""
     data, windows, network, measurement = (
         parser.groups[title] for title in ("data", "windows", "network", "measurement")
     )
@@ -105,12 +105,12 @@ def _compression_or_none(text: str) -> Compression | None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse options that make no sense, before anything is measured.
+    """Check the options before measuring.
 
     Raises
     ------
     InputError
-        It names the option.
+        When options do not make sense; the message names them.
     """
     from ...data.errors import InputError
     from ...eval.figures import check_figure_path
@@ -122,7 +122,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Times in seconds by side and stage, ratios, the paper's figures, and scores if asked for."""
+    """Times in seconds by side and stage, ratios, the paper's figures, and scores if requested."""
     import torch
 
     from ...data.folder import find_images
@@ -137,7 +137,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     check(args)
     device = resolve_device(args)
-    # What is wrong with the models or their set is said before the long part begins.
+    # Load these first, so that errors in the models or their set appear before the long part.
     accuracy = None if args.accuracy is None else Accuracy(args, device)
     paths = (sample_photographs() if args.images is None else find_images([args.images]))[: args.count]
     compile_kernels(args.quiet)
@@ -174,7 +174,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device: str) -> list[Side]:
-    """SPP-net at each number of scales and R-CNN, with the fc layers as they are and, if there are any, compressed."""
+    """SPP-net at each number of scales and R-CNN, with fc layers whole and, if there are any, compressed."""
     from dataclasses import replace
 
     import torch
@@ -211,7 +211,7 @@ def make_sides(args: argparse.Namespace, backbone: Backbone, batch: int, device:
 
 
 def summary(seconds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Times by side, stage and total, and how many times faster than R-CNN with the same fc layers each SPP-net is."""
+    """Times by side, stage and total, and the speed-up of each SPP-net over R-CNN with the same fc layers."""
     from ...eval.timing import Times, ratios
     from .rcnn_sides import TOTALS
 
@@ -237,12 +237,12 @@ def summary(seconds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 def rival_of(side: str) -> str:
-    """R-CNN with the same fc layers."""
+    """Name of R-CNN with the same fc layers."""
     return RCNN + (COMPRESSED if side.endswith(COMPRESSED) else "")
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text."""
+    """Result as text."""
     from .rcnn_accuracy import accuracy_table
 
     accuracy = [accuracy_table(result["accuracy"])] if "accuracy" in result else []
@@ -250,7 +250,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def times_table(result: dict[str, Any]) -> str:
-    """Times by side and stage, how many times faster, and the paper's figures."""
+    """Table of times by side and stage, speed-ups, and the paper's figures."""
     sampled = result["sample"] < result["windows"]
     lines = [
         f"{result['backbone']}, weights {result['weights']}, features {result['features']}, {result['dtype']}, "
@@ -274,7 +274,7 @@ def times_table(result: dict[str, Any]) -> str:
 
 
 def _table_of(result: dict[str, Any], sides: Sequence[str]) -> str:
-    """Some sides as columns: stages, totals and ratios as rows."""
+    """Table with some sides as columns and stages, totals and ratios as rows."""
     from ...eval.report import text_table
     from .rcnn_sides import AFTER, BEFORE, FEATURES, TOTALS
 
@@ -304,7 +304,7 @@ def _paper_table(paper: dict[str, dict[str, float]]) -> str:
 
 
 def chart(result: dict[str, Any]) -> Figure:
-    """The stages as bars on a logarithmic axis."""
+    """Chart of the stages as bars on a logarithmic axis."""
     from ...eval.figures import Axis
     from ...eval.plots import Bar, Group, bar_chart
     from ...eval.timing import duration

@@ -1,4 +1,4 @@
-"""What warping every window gains in accuracy over one pass: two trained models on the same images and windows."""
+"""Accuracy of R-CNN's warping against SPP-net's single pass: two trained models on the same images and windows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ METHODS = {"spp": "SPP-net", "warp": "R-CNN"}
 
 
 class Accuracy:
-    """Two models and the labelled images they are scored on.
+    """Two models and the labelled images for scoring them.
 
     Raises
     ------
     InputError
-        When the models are not one of each method with the same classes, or the set has nothing to find.
+        When the models are not one of each method with the same classes, or the set has no objects to find.
     """
 
     def __init__(self, args: argparse.Namespace, device: str) -> None:
@@ -51,7 +51,7 @@ class Accuracy:
         self.detectors: dict[str, Detector] = {name: detector_of(b, device) for name, b in self.bundles.items()}
 
     def measure(self) -> dict[str, Any]:
-        """Scores of both, and what they were trained on; images that cannot be read are named and left out."""
+        """Scores and training sets of both models; unreadable images are named and left out."""
         import numpy as np
 
         from ...data.errors import ImageError
@@ -88,7 +88,7 @@ class Accuracy:
 
 
 def accuracy_table(result: dict[str, Any]) -> str:
-    """AP of each class and the means, side by side."""
+    """Table of AP of each class and the means, side by side."""
     from ...eval.report import text_table
     from ...eval.voc_ap import METRICS
 

@@ -1,4 +1,4 @@
-"""The two ways from a photograph to detections, stage by stage: what ``sppnet benchmark rcnn`` compares."""
+"""The two methods that ``sppnet benchmark rcnn`` compares, from a photograph to detections, stage by stage."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from ...detector.windows.warping import WarpFeatures
     from ...eval.timing import StageTimer
 
-#: What both sides begin with.
+#: First stages of both sides.
 BEFORE = ("decoding", "proposals")
 
-#: The way to features of windows, and what is done with them. Warping belongs to R-CNN alone.
+#: Stages that compute window features, and those that follow. Only R-CNN has warping.
 FEATURES = ("warping", "convolutions", "pooling", "fc")
 AFTER = ("SVMs", "NMS")
 
-#: Sums of stages by the name that tables have for them.
+#: Sums of stages, by their names in tables.
 TOTALS = {
     "features": FEATURES,
     "all without proposals": (BEFORE[0], *FEATURES, *AFTER),
     "all": (*BEFORE, *FEATURES, *AFTER),
 }
 
-#: Classes that are scored, as many as VOC has.
+#: Number of scored classes, as in VOC.
 CLASSES = 20
 
-#: Crops for which a batch size is measured.
+#: Number of crops for choosing the batch size.
 _TRIED_CROPS = {"cpu": 192, "cuda": 1024}
 _BATCHES = {"cpu": (2, 4, 8, 16, 32, 64), "cuda": (32, 64, 128, 256, 512)}
 
 
 def random_planes(width: int, seed: int, device: str) -> Planes:
-    """Random linear classifiers of :data:`CLASSES` classes, of features of so many numbers."""
+    """Random linear classifiers of :data:`CLASSES` classes, for ``width`` features."""
     import torch
 
     from ...detector.windows.features import Planes
@@ -50,14 +50,14 @@ def random_planes(width: int, seed: int, device: str) -> Planes:
 
 @dataclass(frozen=True, eq=False)
 class SPPSide:
-    """SPP-net: the convolutions of the whole image, then pooling, fc layers and SVMs of all windows."""
+    """SPP-net: convolutions on the whole image, then pooling, fc layers and SVMs for all windows."""
 
     name: str
     features: WindowFeatures
     planes: Planes
 
     def score(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Windows (N, 4) and their scores (N, classes); each stage is timed."""
+        """Return the windows (N, 4) and their scores (N, classes), and time each stage."""
         import torch
 
         from ...detector.windows.features import linear_scores
@@ -81,9 +81,9 @@ class SPPSide:
 
 @dataclass(frozen=True, eq=False)
 class RCNNSide:
-    """R-CNN: warping and convolutions of every window, then the same.
+    """R-CNN: warping and convolutions of every window, then the same stages.
 
-    At most ``sample`` windows are computed, drawn at random: the best proposals are larger than the rest.
+    At most ``sample`` windows are computed. They are drawn at random, because the best proposals are larger.
     """
 
     name: str
@@ -92,7 +92,7 @@ class RCNNSide:
     sample: int
 
     def score(self, image: NDArray[Any], windows: NDArray[Any], timer: StageTimer) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A sample (n, 4) of the windows and its scores (n, classes); each stage is timed."""
+        """Return a sample (n, 4) of the windows and its scores (n, classes), and time each stage."""
         import numpy as np
         import torch
 
@@ -106,7 +106,7 @@ class RCNNSide:
             pixels = features.backbone.preprocess(image).to(features.device)
             wanted = frames(windows[chosen], features.crop, features.options.context)
         scores = torch.empty(len(chosen), CLASSES)
-        # In whole batches, and as many rows for the fc layers as SPP-net hands to them.
+        # Whole batches, with about as many rows for the fc layers as in SPP-net.
         chunk = -(-features.chunk // features.batch) * features.batch
         for start in range(0, len(wanted), chunk):
             part = slice(start, min(start + chunk, len(wanted)))
@@ -130,7 +130,7 @@ Side = SPPSide | RCNNSide
 
 
 def through_fc(features: WindowFeatures | WarpFeatures, rows: Tensor, timer: StageTimer) -> Tensor:
-    """Pooled rows after the fc layers, where there are any."""
+    """Run the fc layers, if any, on pooled rows."""
     import torch
 
     if features.options.kind == "pool5" or features.head is None:
@@ -142,7 +142,7 @@ def through_fc(features: WindowFeatures | WarpFeatures, rows: Tensor, timer: Sta
 def time_side(side: Side, image: NDArray[Any], windows: NDArray[Any], device: str) -> dict[str, float]:
     """Seconds of each stage from an image and its windows to detections.
 
-    Those of a sample are scaled to all windows, but for NMS, whose time does not grow in proportion.
+    Times of a sample are scaled to all windows, except for NMS, whose time does not grow in proportion.
     """
     from ...detector.detection.postprocess import select
     from ...detector.options import DetectOptions
@@ -160,14 +160,14 @@ def time_side(side: Side, image: NDArray[Any], windows: NDArray[Any], device: st
 
 
 def _realistic(scores: NDArray[Any], keep_above: float) -> NDArray[Any]:
-    """The scores moved so that a tenth of the windows of each class is worth looking at, as with trained SVMs."""
+    """Shift the scores so that a tenth of the windows of each class passes the threshold, as with trained SVMs."""
     import numpy as np
 
     return np.asarray(scores - np.quantile(scores, 0.9, axis=0) + keep_above)
 
 
 def best_batch(features: WarpFeatures) -> int:
-    """The number of crops that are quickest through convolutions and pooling together, measured."""
+    """Measure the fastest batch size for convolutions and pooling of crops."""
     import torch
 
     from ...detector.pooling.spp import pool_whole_maps
@@ -191,10 +191,10 @@ def time_sides(
     rounds: int,
     device: str,
 ) -> dict[str, list[dict[str, float]]]:
-    """Seconds of every stage by side, for each photograph in each round; the first, untimed round warms up.
+    """Seconds of every stage by side, for each photograph in each round, after an untimed warm-up round.
 
-    The sides take turns at each photograph: a slow minute of the machine falls on all of them. Decoding and proposals
-    are timed once for all.
+    The sides alternate on each photograph, so a slow minute of the machine affects all of them. Decoding and proposals
+    are timed once for all sides.
     """
     from ...data.image import read_image
 

@@ -1,4 +1,4 @@
-"""``sppnet benchmark table``: the paper's table of detection results, for any labelled data and backbone."""
+"""``sppnet benchmark table``: reproduce the paper's table of detection results on any labelled data and backbone."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ COLUMNS = ("1", "5")
 
 @dataclass(frozen=True)
 class Row:
-    """How the detector of a row of the table is made.
+    """Configuration of the detector in a row of the table.
 
     Attributes
     ----------
     model : str
-        The row whose model it is; two rows may share one.
+        Row that provides the model; two rows may share one.
     kind : {"pool5", "fc6", "fc7"}
-        Which features of the windows are scored.
+        Features of the windows.
     tuned : bool
         With fine-tuned fc layers.
     boxes : bool
@@ -88,7 +88,7 @@ ROWS = {
 
 #: The paper's mAP in per cent at one scale (688) and at five (He, Zhang, Ren, Sun: Spatial Pyramid Pooling in Deep
 #: Convolutional Networks for Visual Recognition, TPAMI 37(9), 2015, arXiv 1406.4729, section 4): VOC 2007 test,
-#: 11-point AP, ZF-5. It gives none of fc7 before fine-tuning and of the softmax.
+#: 11-point AP, ZF-5. It gives no figure for fc7 before fine-tuning or for the softmax.
 PAPER = {
     "pool5": {"1": 43.0, "5": 44.9},
     "fc6": {"1": 42.5, "5": 44.8},
@@ -97,12 +97,12 @@ PAPER = {
     "ftfc7+bbox": {"1": 58.0, "5": 59.2},
 }
 
-#: Part of every key; raised when what a kept model or score means changes.
+#: Part of every key; increase it when the meaning of a stored model or score changes.
 VERSION = 2
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet benchmark table``."""
+    """Add the options of ``sppnet benchmark table``."""
     data, network, output = (parser.groups[title] for title in ("data", "network", "output"))
     add_dataset_arguments(parser, "trainval", "--dataset", set_help="image set to train on", required=True)
     data.add_argument("--test-set", default="test", metavar="SET", help="image set to score on")
@@ -146,7 +146,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The scores of every row and column asked for; trains what is missing."""
+    """Scores of every chosen row and column; missing models are trained."""
     from ...data.progress import log
     from ...eval.voc_ap import METRICS as METRIC_NAMES
 
@@ -190,25 +190,25 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _test_arguments(args: argparse.Namespace) -> argparse.Namespace:
-    """The arguments with the test set in the place of the training set."""
+    """Arguments with the test set instead of the training set."""
     dataset = args.test_dataset or args.dataset
-    # A folder in VOC layout has its images inside.
+    # A folder in VOC layout contains its images.
     images = args.test_images or (None if dataset.is_dir() else args.images)
     return argparse.Namespace(**{**vars(args), "dataset": dataset, "set": args.test_set, "images": images})
 
 
 def _name(args: argparse.Namespace) -> str:
-    """What a set is called; a COCO file is one set by itself."""
+    """Name of a set; a COCO file is a single set."""
     return f"{args.dataset} {args.set}" if args.dataset.is_dir() else str(args.dataset)
 
 
 def _sets(args: argparse.Namespace) -> tuple[SampleList, SampleList]:
-    """The images to learn from and those to score on, which have none in common.
+    """Training set and test set, which must have no images in common.
 
     Raises
     ------
     InputError
-        When they have, or one of them cannot serve.
+        When they share images, or one of them cannot be used.
     """
     from ...data.errors import InputError
     from ...detector.training.train import check_classes
@@ -230,7 +230,7 @@ def _sets(args: argparse.Namespace) -> tuple[SampleList, SampleList]:
 
 
 class _Bench:
-    """The two image sets, what all rows share, and what is kept under the work folder."""
+    """The two image sets, the work shared by all rows, and the results stored in the work folder."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         from ...detector.convolutions.backbone import Backbone
@@ -254,12 +254,12 @@ class _Bench:
         self._named: set[str] = set()
 
     def random_layers(self) -> list[str]:
-        """The rows without fine-tuning whose fc layers are random, where there are no pretrained ones.
+        """Rows without fine-tuning whose fc layers are random because there are no pretrained ones.
 
         Raises
         ------
         InputError
-            When pretrained ones do not go with the pyramid.
+            When pretrained fc layers do not fit the pyramid.
         """
         from ...detector.head.pretrained import start_from_classifier
 
@@ -275,12 +275,12 @@ class _Bench:
 
     @cached_property
     def _test_key(self) -> str:
-        """What a score depends on besides the model."""
+        """Key of everything that a score depends on except the model."""
         return _labels_key(self.test_set, self._test_keys)
 
     @cached_property
     def _train_key(self) -> str:
-        """What every model depends on besides its plan."""
+        """Key of everything that a model depends on except its plan."""
         from ... import __version__
         from ...data.store import content_key, file_key
         from ...detector.modelfile import FORMAT
@@ -297,7 +297,7 @@ class _Bench:
         )
 
     def plan(self, row: Row, column: str) -> TrainPlan:
-        """How the model of a row is trained."""
+        """Training plan of a row's model."""
         finetune = self.common.finetune
         return replace(
             self.common,
@@ -307,7 +307,7 @@ class _Bench:
         )
 
     def cell(self, name: str, column: str) -> tuple[dict[str, Any], float]:
-        """The scores of a row in a column, and how long a training that they needed took, seconds."""
+        """Scores of a row in a column, and the seconds of training if it was needed."""
         from ...data.store import content_key, write_json
         from ...detector.detection.bundle import Bundle
         from ...detector.training.train import train
@@ -315,7 +315,7 @@ class _Bench:
         row = ROWS[name]
         plan = self.plan(row, column)
         scales = plan.features.scales
-        # The weights count by what they are, not by where they lie.
+        # The training key contains the content of the weights; their path must not matter.
         key = content_key(self._train_key, {**plan.to_dict(), "weights": None})
         scores = self.args.work / "scores" / f"{content_key(key, row.boxes, self._test_key)}.json"
         seconds = 0.0
@@ -341,7 +341,7 @@ class _Bench:
         return json.loads(scores.read_text(encoding="utf-8")), seconds
 
     def _score(self, bundle: Bundle, column: str, label: str) -> dict[str, Any]:
-        """AP on the test set by both metrics, and the numbers of the images that could not be read."""
+        """AP on the test set by both metrics, and the indices of unreadable images."""
         from ...eval.voc_ap import evaluate_voc
         from ..detect import gathered
         from ..evaluate import in_all
@@ -354,7 +354,7 @@ class _Bench:
         return {"voc07": result.to_dict("voc07"), "voc": result.to_dict("voc"), "unreadable": unreadable}
 
     def _results(self, bundle: Bundle, column: str) -> Iterator[ImageDetections | ImageError]:
-        """What a model finds in each test image, on proposals and maps that are kept for all rows of a column."""
+        """Detections in each test image, with proposals and maps that all rows of a column share."""
         import numpy as np
 
         from ...data.errors import ImageError
@@ -379,7 +379,7 @@ class _Bench:
 
     @cached_property
     def _maps(self) -> dict[str, MapCache]:
-        """The maps of the images, by columns."""
+        """Feature maps of the images, by column."""
         from ...detector.training.cache import MapCache
         from ...detector.windows.features import WindowFeatures
 
@@ -388,14 +388,14 @@ class _Bench:
 
 
 def _content(samples: SampleList) -> list[str]:
-    """Keys of the image files."""
+    """Content keys of the image files."""
     from ...data.store import file_key
 
     return [file_key(sample.path) for sample in samples]
 
 
 def _labels_key(samples: SampleList, image_keys: list[str]) -> str:
-    """A key of images and what is labelled in them."""
+    """Key of images and their labels."""
     from ...data.store import content_key
 
     labels = [[sample.boxes.tolist(), sample.labels.tolist(), sample.difficult.tolist()] for sample in samples]
@@ -407,7 +407,7 @@ def _count(scales: Sequence[int]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as the paper's table, in per cent, with its figures beside ours and what to know about both."""
+    """Result as the paper's table, in per cent, with the paper's figures beside ours and notes on both."""
     from ...eval.report import text_table
     from ...eval.voc_ap import METRICS as METRIC_NAMES
 

@@ -1,4 +1,4 @@
-"""``sppnet benchmark views``: many views pooled from maps of the whole image, against the network on every crop."""
+"""``sppnet benchmark views``: time many views pooled from maps of the whole image against the network on each crop."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ the decoded photograph to mean probabilities; the table also shows how far these
 Without --model the network is random: the times are those of a trained network, the differences say little.
 """
 
-#: What the sides are called.
+#: Names of the sides.
 MAPS, CROPS, SINGLY = "maps of the whole image", "crops in batches", "crops one at a time"
 
-#: Parts of them, timed beside them: all up to the fc layers, and these, which are the same on both sides.
+#: Parts that are timed too: everything before the fc layers, and the fc layers, which are the same on both sides.
 MAPS_PART, CROPS_PART, FC_PART = "maps and pooling", "crops in batches and pooling", "fc layers"
 
 _BATCHES = {"cpu": (4, 8, 16, 32, 96), "cuda": (16, 32, 96)}
@@ -63,7 +63,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Times in seconds by side, for each photograph in each round; ratios; and how far the sides' results differ."""
+    """Times in seconds by side, for each photograph in each round; ratios; and differences between the results."""
     import torch
 
     from ...data.errors import ImageError, InputError
@@ -112,12 +112,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_classifier(args: argparse.Namespace, device: str) -> SPPClassifier:
-    """The model of ``--model``, or a random network.
+    """Load the model of ``--model``, or create a random network.
 
     Raises
     ------
     InputError
-        When the model takes images of one size only, or as the network raises it.
+        When the model takes only one image size, or the network cannot be created.
     """
     from ...data.errors import InputError
     from ...detector.classification.network import SPPClassifier
@@ -135,7 +135,7 @@ def make_classifier(args: argparse.Namespace, device: str) -> SPPClassifier:
 def measure_one(
     classifier: SPPClassifier, image: NDArray[np.uint8], views: Sequence[Views], batch: int, args: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Times by side of one photograph, and what the sides' results have in common."""
+    """Times by side of one photograph, and a comparison of the results."""
     import numpy as np
 
     from ...detector.classification.views import from_crops, from_maps, rows_from_crops, rows_from_maps
@@ -143,7 +143,7 @@ def measure_one(
 
     ours, theirs = from_maps(classifier, image, views), from_crops(classifier, image, views, batch)
     rows = rows_from_maps(classifier, image, views)
-    # Cut out beforehand: a few milliseconds in favour of the crops.
+    # Cropped before timing, which favours the crops by a few milliseconds.
     crops = single_crops(classifier, image, views)
     sample = crops[:: -(-len(crops) // (args.sample or len(crops)))]
     jobs: dict[str, Callable[[], Any]] = {
@@ -172,7 +172,7 @@ def measure_one(
 def single_crops(
     classifier: SPPClassifier, image: NDArray[np.uint8], views: Sequence[Views]
 ) -> list[NDArray[np.uint8]]:
-    """The views cut out of the scaled images, uint8 (h, w, 3)."""
+    """Views cropped from the scaled images, uint8 (h, w, 3)."""
     import numpy as np
 
     from ...detector.classification.places import view_windows
@@ -189,7 +189,7 @@ def single_crops(
 
 
 def one_at_a_time(classifier: SPPClassifier, crops: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Mean probabilities (classes,) of crops (h, w, 3), each through the whole network by itself."""
+    """Mean probabilities (classes,) of crops (h, w, 3), run through the network one at a time."""
     import torch
 
     backbone, device = classifier.backbone, next(classifier.backbone.parameters()).device
@@ -202,7 +202,7 @@ def one_at_a_time(classifier: SPPClassifier, crops: Sequence[NDArray[np.uint8]])
 
 
 def best_batch(classifier: SPPClassifier, image: NDArray[np.uint8], views: Sequence[Views]) -> int:
-    """The number of crops that are quickest through the convolutions together, measured."""
+    """Measure the fastest batch size for the convolutions of crops."""
     from ...detector.classification.views import rows_from_crops
     from ...eval.timing import fastest, synchroniser
 
@@ -213,7 +213,7 @@ def best_batch(classifier: SPPClassifier, image: NDArray[np.uint8], views: Seque
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text."""
+    """Result as text."""
     from ...eval.report import text_table
 
     times, faster = result["times"], result["times_faster"]

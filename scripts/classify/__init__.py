@@ -1,6 +1,6 @@
 """``sppnet classify``: the SPP classification network, and linear SVMs on features of whole photographs.
 
-A job is a module ``<name>`` of this package with ``HELP``, ``add_arguments(parser)`` and ``run(args)``.
+Each sub-command is a module ``<name>`` of this package with ``HELP``, ``add_arguments(parser)`` and ``run(args)``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ JOBS = {
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """One sub-command for each job; :func:`run` finds its name in ``args.job``."""
+    """Add the sub-commands; :func:`run` finds the chosen name in ``args.job``."""
     parser.add_commands(JOBS, dest="job", module_prefix="classify.")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the job; its exit status."""
+    """Run the sub-command; return its exit status."""
     return int(import_module(f".{args.job}", __package__).run(args))

@@ -1,4 +1,4 @@
-"""``sppnet classify evaluate``: how often a classification network is right."""
+"""``sppnet classify evaluate``: measure the accuracy of a classification network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ photograph that cannot be read is named and skipped; the exit status is then 1."
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet classify evaluate``."""
+    """Add the options of ``sppnet classify evaluate``."""
     add_labelled_arguments(parser, "test")
     add_classifier_arguments(parser)
     parser.groups["network"].add_argument(
@@ -42,7 +42,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def add_classifier_arguments(parser: CommandParser) -> None:
-    """``--model``, ``--views`` and ``--scales``."""
+    """Add ``--model``, ``--views`` and ``--scales``."""
     network = parser.groups["network"]
     network.add_argument("--model", required=True, type=Path, metavar="M", help=CLASSIFIER_HELP)
     network.add_argument(
@@ -63,12 +63,12 @@ def add_classifier_arguments(parser: CommandParser) -> None:
 
 
 def views_from(args: argparse.Namespace, classifier: SPPClassifier) -> Sequence[Views]:
-    """The views that the arguments name.
+    """Views of the arguments.
 
     Raises
     ------
     InputError
-        For unknown views, scales too small, or whole photographs for a network that only takes squares cut from them.
+        When views are unknown, scales are too small, or a network that takes only crops should see whole photographs.
     """
     from ...data.errors import InputError
     from ...detector.classification.views import named_views
@@ -84,7 +84,7 @@ def views_from(args: argparse.Namespace, classifier: SPPClassifier) -> Sequence[
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label, score, write; 1 when some photographs could not be read (they are left out)."""
+    """Label, score, write; return 1 if some photographs could not be read (they are left out)."""
     from time import perf_counter
 
     import numpy as np
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_predictions(path: Path, images: LabelledImages, scores: NDArray[Any]) -> None:
-    """``image,class,probability,shown``: each class of each image, 1 where it is shown, 0 where not, -1 if ignored."""
+    """Write ``image,class,probability,shown`` for each image and class: 1 if shown, 0 if not, -1 if ignored."""
     import csv
 
     from ...data.store import atomic_path

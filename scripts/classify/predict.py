@@ -1,4 +1,4 @@
-"""``sppnet classify predict``: what photographs show, as a table and as JSON."""
+"""``sppnet classify predict``: label photographs; a table and JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HELP = """Label photographs: files, folders (searched through) or globs.
 Prints a table of the most probable labels and writes a JSON file with the probability of every class. A file that
 cannot be read is named and skipped; the exit status is then 1."""
 
-#: Labels of a photograph in the table, where it has one label.
+#: Labels per photograph in the table for single-label models.
 TOP = 3
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet classify predict``."""
+    """Add the options of ``sppnet classify predict``."""
     add_images_argument(parser, "+")
     add_classifier_arguments(parser)
     output = parser.groups["output"]
@@ -40,7 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label every photograph; 1 when some could not be read."""
+    """Label every photograph; return 1 if some could not be read."""
     import numpy as np
 
     from ... import __version__
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def shown(labels: Sequence[tuple[str, float]], top: int | None, multi_label: bool) -> int:
-    """How many of a photograph's labels, the most probable first, the table has; the rules are in ``--help``."""
+    """Number of a photograph's labels in the table, most probable first; ``--help`` states the rules."""
     if top is not None:
         return top
     return max(1, sum(probability > 0.5 for _, probability in labels)) if multi_label else TOP

@@ -36,7 +36,7 @@ VIEWS = ("full", "crop", "warp")
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet classify svm``."""
+    """Add the options of ``sppnet classify svm``."""
     data, network, learning = (parser.groups[title] for title in ("data", "network", "learning"))
     add_labelled_arguments(parser, "trainval")
     add_held_out_argument(parser, 0.2, "part of FOLDER on which the scale and C are chosen")
@@ -107,7 +107,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Choose, learn, score; the table goes to stdout. 1 when some photographs could not be read."""
+    """Choose, train, score; print the table to stdout. Return 1 if some photographs could not be read."""
     from ...data.errors import InputError
     from ...data.progress import warn
     from ...data.store import write_json
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _test_images(args: argparse.Namespace, train: LabelledImages) -> LabelledImages | None:
-    """The photographs to score on, none of which is learnt from, with the classes of those that are."""
+    """Test photographs, none of them a training photograph, with the classes of the training set."""
     from ...data.errors import InputError
     from ...data.labelled_sources import open_labelled
 
@@ -189,7 +189,7 @@ def _test_images(args: argparse.Namespace, train: LabelledImages) -> LabelledIma
 
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """What computes features: convolutions, fc layers where there are some, the pyramid, and the usual size."""
+    """Parts that compute features: convolutions, fc layers if any, the pyramid, and the default size."""
 
     backbone: Backbone
     head: Head | None
@@ -199,7 +199,7 @@ class _Network:
 
 
 def _network(args: argparse.Namespace) -> _Network:
-    """The network that ``--model`` or ``--backbone`` names, on the device asked for."""
+    """Load the network of ``--model`` or ``--backbone`` on the chosen device."""
     from ...data.errors import InputError
     from ...detector.classification.network import SPPClassifier
     from ...detector.convolutions.backbone import Backbone

@@ -1,4 +1,4 @@
-"""``sppnet classify train``: from labelled photographs to a classification network in one file."""
+"""``sppnet classify train``: train a classification network on labelled photographs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ then 1."""
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Options of ``sppnet classify train``."""
+    """Add the options of ``sppnet classify train``."""
     add_labelled_arguments(parser, "trainval")
     data = parser.groups["data"]
     add_held_out_argument(parser, LearnOptions.held_out)
@@ -128,7 +128,7 @@ def _add_learning_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the path and the held-out scores go to stdout. 1 when some photographs could not be read."""
+    """Train; print the path and the held-out scores to stdout. Return 1 if some photographs could not be read."""
     from ...data.errors import InputError
     from ...data.progress import log
     from ...detector.classification.train import train_classifier
