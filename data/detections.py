@@ -383,7 +383,7 @@ class Detections:
             names, labels = (), None
         if labels is None:
             if len(found):
-                raise ValueError("classes cannot be told: expected class_names and class_id, or data['class_name']")
+                raise ValueError("unknown classes: expected class_names and class_id, or data['class_name']")
             labels = np.zeros(0, np.int64)
         confidence = np.ones(len(found), np.float32) if found.confidence is None else found.confidence
         if "score" in found.data:

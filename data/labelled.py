@@ -156,7 +156,7 @@ class LabelledImages:
             When the set is multi-label.
         """
         if self.multi_label:
-            raise ValueError("labels are those of a single-label set, and this one is multi-label; use targets")
+            raise ValueError("only a single-label set has labels, and this one is multi-label; use targets")
         return np.concatenate([no_labels(), *(image.labels for image in self._images)])
 
     @property

@@ -76,7 +76,7 @@ def open_labelled(
     parts = [_open(path, image_set, images, crops) for path in found]
     for path, part in zip(found, parts, strict=True):
         if part.multi_label and len(parts) > 1:
-            raise InputError(f"{path}: its images have several labels each, and cannot join others; take object crops")
+            raise InputError(f"{path}: a multi-label set cannot be joined with others; use object crops")
     whole = parts[0] if len(parts) == 1 else merged(parts)
     if classes is not None:
         whole = whole.only(classes)

@@ -44,5 +44,5 @@ def _files(names: tuple[str, ...]) -> list[Path]:
     folder = Path(found.origin).parent / "data" if found is not None and found.origin else None
     paths = [] if folder is None else [folder / name for name in names if (folder / name).is_file()]
     if not paths:
-        raise InputError("scikit-image, whose photographs serve as samples, is not installed; give photographs")
+        raise InputError("the sample photographs need scikit-image, which is not installed; give photographs")
     return paths

@@ -86,7 +86,7 @@ class PrecomputedBoxes:
     def __call__(self, image: Array, image_id: str | None = None) -> Array:
         """See :meth:`.backends.Proposer.__call__`; boxes are clipped to the image, and boxes outside it dropped."""
         if image_id is None:
-            raise InputError(f"{self.source}: boxes made elsewhere are looked up by image id, and none was given")
+            raise InputError(f"{self.source}: boxes are looked up by image id, but none was given")
         boxes = CONVENTIONS[self.convention](self._corners(image_id))
         boxes = clip(boxes, *image.shape[:2])
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

@@ -107,7 +107,7 @@ class Head(nn.Module):
 
     def _check_has(self, name: str) -> None:
         if not factors(self.get_submodule(name)):
-            raise ValueError(f"this head's state ended before {name}")
+            raise ValueError(f"this head has no {name}")
 
     def _ready_products(self) -> tuple[list[Product], list[Product]]:
         """The factors of fc6 and fc7; prepared once in eval mode."""

@@ -173,7 +173,7 @@ def test_several_become_one_single_label_set(folders, voc, coco):
     assert data.class_names == ("cat", "dog", "zebra", "gnu")
     assert data.labels.tolist() == [0, 1, 1, 0, 1, 2]
     assert len(data.warning_lines()) == 1
-    with pytest.raises(InputError, match="VOC2012: its images have several labels each, and cannot join others"):
+    with pytest.raises(InputError, match="VOC2012: a multi-label set cannot be joined with others"):
         open_labelled([folders, voc], "train")
 
 

@@ -1,4 +1,4 @@
-"""Boxes made elsewhere: every kind of file, every convention, every way they can be wrong."""
+"""Boxes from other tools: every kind of file, every convention, every kind of error."""
 
 import json
 

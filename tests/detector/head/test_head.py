@@ -76,9 +76,9 @@ def test_rows_of_another_width_are_refused():
 
 def test_layers_that_a_state_ended_before_are_not_made_up():
     head = Head.from_state(Head(12, 5, 3).state("fc6"))
-    with pytest.raises(ValueError, match="ended before fc7"):
+    with pytest.raises(ValueError, match="this head has no fc7"):
         head.output(rows_of(1, 12), "fc7")
-    with pytest.raises(ValueError, match="ended before fc8"):
+    with pytest.raises(ValueError, match="this head has no fc8"):
         head(rows_of(1, 12))
 
 

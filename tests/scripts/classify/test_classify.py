@@ -389,7 +389,7 @@ def test_wrong_calls_are_one_line(folder, tmp_path, capsys):
         ((*anew, tmp_path / "flat"), "flat: no folder in it has images; expected one folder for each class"),
         ((*anew, tmp_path / "voc", "--set", "none"), "voc: no image in it"),
         ((*anew, scenes, "--set", "nonsense"), "no image set 'nonsense'"),
-        ((*anew, colours, scenes, "--set", "train"), "its images have several labels each, and cannot join others"),
+        ((*anew, colours, scenes, "--set", "train"), "a multi-label set cannot be joined with others"),
         ((*train, "--classes", "red"), "there is one class, red"),
         ((*train, "--classes", "red,gren"), "unknown class 'gren'; did you mean 'green'?"),
         ((*train, "--crops"), "no labelled objects to crop"),
