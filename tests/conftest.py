@@ -1,4 +1,4 @@
-"""Puts the tests' folder on the path, so that ``from reference.x import y`` finds the slow twins."""
+"""Put the tests' folder on the path, so that ``from reference.x import y`` finds the slow references."""
 
 import sys
 from pathlib import Path

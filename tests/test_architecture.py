@@ -1,4 +1,4 @@
-"""The shape of the package: floors, light imports, nothing that executes what it loads, no traces of a machine."""
+"""Structure of the package: layers, fast imports, no code execution on loading, no traces of a machine."""
 
 import ast
 import configparser

@@ -1,4 +1,4 @@
-"""The whole way through the public commands, on generated scenes: propose, train, evaluate, detect.
+"""End-to-end test of the public commands on generated scenes: propose, train, evaluate, detect.
 
 An untrained AlexNet tells striped from chequered well enough, if every step on the way is right. The same run on
 shuffled labels, or with windows one cell away from where they belong, shows that the score needs all of them.

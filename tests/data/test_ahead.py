@@ -1,4 +1,4 @@
-"""Work in the background: the same as ``map``, a bounded way ahead, and gone when nobody wants it."""
+"""Background work: same results as ``map``, a bounded look-ahead, and a clean stop when closed."""
 
 import gc
 import threading

@@ -1,4 +1,4 @@
-"""Compiled functions with a folder for their code and without one.
+"""Compiled functions with and without a cache folder.
 
 The functions live in a module of their own in a new Python, since numba decides where to keep code when it meets one.
 A folder that is a file stands for one that cannot be made: to the user root every other folder can be written.

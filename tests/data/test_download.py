@@ -1,4 +1,4 @@
-"""Fetching PASCAL VOC: what goes where, what is not fetched twice, and how a failure reads. Nothing is fetched here."""
+"""Download of PASCAL VOC: file locations, no second download, error messages. These tests download nothing."""
 
 import pytest
 import torchvision.datasets

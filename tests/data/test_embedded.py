@@ -1,4 +1,4 @@
-"""Models by name: what the package carries, what is a file, and what is said of anything else."""
+"""Models by name: bundled models, files, and error messages for anything else."""
 
 import configparser
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is free goes back to the system, where the C library knows how."""
+"""Free memory returns to the system, if the C library supports it."""
 
 import subprocess
 import sys

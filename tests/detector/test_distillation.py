@@ -1,4 +1,4 @@
-"""Distillation: a student becomes like its teacher; the loss against loops; what does not fit is refused."""
+"""Distillation: a student imitates its teacher; the loss against loops; networks that do not fit are refused."""
 
 import json
 

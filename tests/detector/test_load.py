@@ -1,4 +1,4 @@
-"""Whatever a model file holds is loaded as what it is."""
+"""``load`` returns the right kind of model for each model file."""
 
 from dataclasses import replace
 

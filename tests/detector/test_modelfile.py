@@ -1,4 +1,4 @@
-"""The model file: what goes in comes out, kinds are told apart, and anything else is refused in one line."""
+"""Model files: round trips, detection of the kind, and one-line errors for anything else."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Options survive JSON and refuse what they do not know."""
+"""Options survive a JSON round trip and refuse unknown keys."""
 
 import json
 

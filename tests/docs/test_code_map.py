@@ -1,4 +1,4 @@
-"""The code map says where things are: the detector's own table, its rooms in their order, files that exist."""
+"""The code map is correct: the detector's own table, its packages in order, files that exist."""
 
 import re
 from pathlib import Path

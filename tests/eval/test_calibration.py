@@ -1,4 +1,4 @@
-"""Probabilities held against the truth: answers by construction, a slow twin, and what cannot be measured."""
+"""Calibration error: answers by construction, a slow reference, and undefined cases."""
 
 from pathlib import Path
 

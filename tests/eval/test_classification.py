@@ -1,4 +1,4 @@
-"""Scores of classifiers: planted answers, exact twins, scikit-learn, and ties."""
+"""Scores of classifiers: planted answers, exact references, scikit-learn, and ties."""
 
 import json
 import warnings

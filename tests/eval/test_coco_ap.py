@@ -1,4 +1,4 @@
-"""COCO AP: planted answers, agreement with our own curves, and the edges where pycocotools falls over."""
+"""COCO AP: planted answers, agreement with our own curves, and edge cases where pycocotools fails."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The look of the charts and their files."""
+"""Style of the charts, and their files."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""Recall and MABO against the slow twin and on planted cases."""
+"""Recall and MABO against the slow reference and on planted cases."""
 
 import math
 

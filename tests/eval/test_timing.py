@@ -1,4 +1,4 @@
-"""Timing: order of calls, warm-up and synchronisation; no test depends on how long anything takes."""
+"""Timing: order of calls, warm-up and synchronisation; no test depends on durations."""
 
 import json
 

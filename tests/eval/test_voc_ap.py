@@ -1,4 +1,4 @@
-"""VOC average precision: planted answers, an exact oracle, and the rules one by one."""
+"""VOC average precision: planted answers, an exact reference, and each rule."""
 
 from pathlib import Path
 

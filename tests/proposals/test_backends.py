@@ -1,4 +1,4 @@
-"""The other methods behind the Protocol."""
+"""The other proposal methods behind the Protocol."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""The store of boxes: found again by content, never stale, never broken."""
+"""The cache of boxes: keyed by content, never stale, never broken."""
 
 import os
 import signal

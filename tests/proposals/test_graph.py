@@ -1,4 +1,4 @@
-"""The compiled segmentation against its slow twin, and images whose segments are known."""
+"""The compiled segmentation against its slow reference, and images with known segments."""
 
 import numpy as np
 import pytest

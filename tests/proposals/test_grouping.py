@@ -1,4 +1,4 @@
-"""Histograms, neighbours and the hierarchy against their slow twins, and hierarchies known in advance."""
+"""Histograms, neighbours and the hierarchy against slow references, and known hierarchies."""
 
 import cv2
 import numpy as np

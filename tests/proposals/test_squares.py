@@ -1,4 +1,4 @@
-"""Small squares: their sizes, their order, and that they leave no gap."""
+"""Small squares: sizes, order, and coverage without gaps."""
 
 import numpy as np
 import pytest

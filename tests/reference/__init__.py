@@ -1,1 +1,1 @@
-"""Slow, obvious twins of the fast paths; the tests compare the two."""
+"""Slow, simple reference implementations; the tests compare the fast ones with them."""

@@ -1,4 +1,4 @@
-"""Training crops the long way: the whole photograph scaled, then cut; colours changed one step after another."""
+"""Reference of training crops: scale the whole photograph, then crop; change colours step by step."""
 
 import math
 
@@ -8,7 +8,7 @@ from reference.warp import stretched
 
 
 def averaged(line, size):
-    """Values (n, ...) as the means of ``size`` equal parts of them."""
+    """Means of ``size`` equal parts of values (n, ...)."""
     values = np.zeros((size, *line.shape[1:]))
     for place in range(size):
         start, end = place * len(line) / size, (place + 1) * len(line) / size
@@ -19,7 +19,7 @@ def averaged(line, size):
 
 
 def scaled(image, height, width):
-    """The whole image (H, W, 3) at another size, float."""
+    """Resize the whole image (H, W, 3), float."""
     shrinks = height / image.shape[0] < 0.5 and width / image.shape[1] < 0.5
     one_axis = averaged if shrinks else stretched
     return one_axis(one_axis(image.astype(float), height).swapaxes(0, 1), width).swapaxes(0, 1)
@@ -32,7 +32,7 @@ def scaled_size(image, shorter):
 
 
 def five_crops(whole, side):
-    """The centre and the corners: top left, top right, bottom left, bottom right."""
+    """Centre and corners: top left, top right, bottom left, bottom right."""
     height, width = whole.shape[:2]
     down, along = height - side, width - side
     starts = [(down // 2, along // 2), (0, 0), (0, along), (down, 0), (down, along)]
@@ -44,7 +44,7 @@ def grey(colour):
 
 
 def jittered(crop, brightness, contrast, saturation, order):
-    """Brightness (0), contrast (1) and saturation (2) changed in some order, pixel by pixel, float."""
+    """Change brightness (0), contrast (1) and saturation (2) in a given order, pixel by pixel, float."""
     pixels = crop.astype(float).reshape(-1, 3)
     for step in order:
         mean_grey = grey(pixels.mean(axis=0))

@@ -1,4 +1,4 @@
-"""Calibration as it is written down: one detection after the other, in plain numbers."""
+"""Reference of calibration: the formulas, one detection at a time, in plain numbers."""
 
 from math import exp
 
@@ -8,7 +8,7 @@ def sigmoid(x):
 
 
 def expected_calibration_error(probabilities, right, bins):
-    """The sum over the bins of (their part of the detections) times |mean probability - share right|."""
+    """Sum over the bins of (their share of the detections) times |mean probability - share right|."""
     pairs = list(zip(probabilities, right, strict=True))
     total = 0.0
     for number in range(bins):
@@ -22,7 +22,7 @@ def expected_calibration_error(probabilities, right, bins):
 
 
 def platt_gradient(scores, right, slope, intercept):
-    """Derivatives by slope and intercept of the mean cross-entropy to Platt's targets."""
+    """Derivatives of the mean cross-entropy to Platt's targets by slope and intercept."""
     count = sum(1 for hit in right if hit)
     others = len(right) - count
     by_slope = by_intercept = 0.0
@@ -41,7 +41,7 @@ def f1_above(threshold, values, right, positives):
 
 
 def best_expected_f1(probabilities, weights, objects):
-    """The best F1 to be expected of any threshold, one threshold after the other."""
+    """Best expected F1 over all thresholds, one threshold at a time."""
     best = 0.0
     for threshold in probabilities:
         taken = [(p, weight) for p, weight in zip(probabilities, weights, strict=True) if p >= threshold]

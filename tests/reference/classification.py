@@ -1,10 +1,10 @@
-"""Accuracy and average precision of a classifier, image by image from their definitions, in exact fractions."""
+"""Reference of a classifier's accuracy and AP: the definitions, image by image, in exact fractions."""
 
 from fractions import Fraction
 
 
 def rank(row, label):
-    """The place of the true class, 1 for the first, when it comes last among equals."""
+    """Rank of the true class, from 1; it comes last among equal scores."""
     return 1 + sum(1 for index, score in enumerate(row) if index != label and score >= row[label])
 
 
@@ -22,13 +22,13 @@ def mean_class(scores, labels):
 
 
 def taken_for(row, label):
-    """The class a row of scores stands for; the true one is the last choice among equals."""
+    """Predicted class of a row of scores; the true class is the last choice among equal scores."""
     best = max(row)
     return next((index for index, score in enumerate(row) if score == best and index != label), label)
 
 
 def ap(scores, targets, metric):
-    """AP of one class, or None when no image shows it."""
+    """AP of one class, or None if no image shows it."""
     queue = sorted((-score, image) for image, score in enumerate(scores) if targets[image] != -1)
     positives = sum(1 for target in targets if target == 1)
     if not positives:

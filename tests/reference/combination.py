@@ -1,12 +1,12 @@
-"""Model combination as it is told: all lists together, class after class, the best that overlaps no better one."""
+"""Reference of model combination: join all lists, then for each class keep boxes that overlap no better box."""
 
 from reference.iou import iou
 
 
 def combine(lists, nms, max_per_class):
-    """The kept (class name, score, box) of several lists of them, best first; the earlier one wins a tie."""
+    """Kept (class name, score, box) tuples of several lists, best first; the earlier one wins a tie."""
     together = [item for items in lists for item in items]
-    together.sort(key=lambda item: -item[1])  # stable: ties stay in their order
+    together.sort(key=lambda item: -item[1])  # stable: ties keep their order
     kept = []
     for name, score, box in together:
         rivals = [other for other_name, _, other in kept if other_name == name]

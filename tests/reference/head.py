@@ -1,8 +1,8 @@
-"""fc layers a number at a time."""
+"""Reference of the fc layers: one number at a time."""
 
 
 def linear(row, weights, biases):
-    """One row through a layer, weights by output."""
+    """Output of a layer for one row; one list of weights per output."""
     return [
         sum(float(w) * float(x) for w, x in zip(line, row, strict=True)) + float(b)
         for line, b in zip(weights, biases, strict=True)
@@ -14,7 +14,7 @@ def rectified(row):
 
 
 def embedded(fc6, channels, n, levels):
-    """Pretrained weights [out][channel * n * n + bin] at their places in a pyramid's rows, zeros elsewhere."""
+    """Weights for the rows of a pyramid: pretrained [out][channel * n * n + bin] at their places, zeros elsewhere."""
     width = sum(level * level for level in levels) * channels
     before = 0
     for level in levels:

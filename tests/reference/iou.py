@@ -7,7 +7,7 @@ def area(box):
 
 
 def iou(a, b):
-    """IoU of two boxes x1, y1, x2, y2; 0 when neither has area."""
+    """IoU of two boxes x1, y1, x2, y2; 0 if neither has an area."""
     width = min(float(a[2]), float(b[2])) - max(float(a[0]), float(b[0]))
     height = min(float(a[3]), float(b[3])) - max(float(a[1]), float(b[1]))
     intersection = max(width, 0.0) * max(height, 0.0)

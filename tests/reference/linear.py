@@ -1,8 +1,8 @@
-"""A linear SVM's problem as it is written down: one row and one number at a time."""
+"""Reference of a linear SVM: the formulas, one row and one number at a time."""
 
 
 def primal(rows, targets, weights, intercept, C, positive_weight, bias):
-    """Half the squared norm, that of the constant feature's weight included, and the weighted hinge losses."""
+    """Half the squared norm, including the weight of the constant feature, plus the weighted hinge losses."""
     total = (sum(float(w) ** 2 for w in weights) + (intercept / bias) ** 2) / 2
     for row, target in zip(rows, targets, strict=True):
         if target < 0:
@@ -14,7 +14,7 @@ def primal(rows, targets, weights, intercept, C, positive_weight, bias):
 
 
 def descend(rows, targets, C, positive_weight, bias, epochs=3000):
-    """Weights and intercept by dual coordinate descent, row after row in their order."""
+    """Weights and intercept by dual coordinate descent, row by row in order."""
     rows = [[float(x) for x in row] + [bias] for row in rows]
     weights = [0.0] * len(rows[0])
     alpha = [0.0] * len(rows)

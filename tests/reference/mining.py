@@ -1,4 +1,4 @@
-"""Hard negatives of one image and class, by loops over single windows."""
+"""Reference of hard negatives of one image and class: loops over single windows."""
 
 from .iou import iou
 

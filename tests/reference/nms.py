@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression as it is told: take the best, drop what overlaps it, repeat."""
+"""Reference of greedy non-maximum suppression: keep the best box, drop those that overlap it, repeat."""
 
 from reference.iou import iou
 
@@ -15,7 +15,7 @@ def nms(boxes, scores, threshold):
 
 
 def class_nms(boxes, scores, labels, threshold):
-    """The same within each class; best first over all classes."""
+    """NMS within each class; best first over all classes."""
     kept = []
     for label in sorted(set(labels)):
         members = [i for i in range(len(boxes)) if labels[i] == label]

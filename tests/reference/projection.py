@@ -1,4 +1,4 @@
-"""Corner projection with exact fractions, one corner at a time, as the formulas are printed (1-based)."""
+"""Reference of corner projection: the printed (1-based) formulas, exact fractions, one corner at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _axis(first_pixel, last_pixel, cells, stride, offset0, offset, rule):
 
 
 def project(windows, map_size, stride, offset0, offset, rule):
-    """Half-open 0-based windows in, lists of 0-based inclusive cells x0 y0 x1 y1 out."""
+    """Convert half-open 0-based windows to lists of 0-based inclusive cells x0, y0, x1, y1."""
     height, width = map_size
     cells = []
     for x1, y1, x2, y2 in windows:

@@ -1,4 +1,4 @@
-"""Recall and MABO, one object and one proposal at a time."""
+"""Reference of recall and MABO: one object and one proposal at a time."""
 
 from statistics import mean
 
@@ -15,7 +15,7 @@ def overlap(a, b):
 
 
 def recall_and_mabo(proposals, boxes, labels, difficult, thresholds):
-    """The recall at each threshold and MABO; None where there is no object."""
+    """Recall at each threshold, and MABO; None without objects."""
     best = {}
     for found, objects, names, hard in zip(proposals, boxes, labels, difficult, strict=True):
         for box, name, ignored in zip(objects, names, hard, strict=True):

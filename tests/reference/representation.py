@@ -1,4 +1,4 @@
-"""A photograph's row, one bin and one number at a time."""
+"""Reference of a photograph's feature row: one bin and one number at a time."""
 
 import math
 
@@ -11,5 +11,5 @@ def normalised(values):
 
 
 def whole_map(features, levels):
-    """The pooled row of a whole map (C, h, w), of norm 1."""
+    """Pooled row of a whole map (C, h, w), with norm 1."""
     return normalised(spp_pool(features, [(0, 0, features.shape[2] - 1, features.shape[1] - 1)], levels)[0])

@@ -5,7 +5,7 @@ from math import floor
 import numpy as np
 
 STEPS = 16
-SIDES = {  # direction: the two ends, as (y, x) from the pixel it belongs to
+SIDES = {  # direction: the two ends, as offsets (y, x) from the pixel of the edge
     0: ((0, 0), (0, 1)),
     1: ((0, 0), (1, 0)),
     2: ((0, 0), (1, 1)),
@@ -31,7 +31,7 @@ def all_edges(planes):
 
 
 def needed_edges(planes):
-    """The edges that are not the heaviest of any triangle, in order; of equals the later direction is heavier."""
+    """Edges that are not the heaviest of any triangle, in order; among equals the later direction is heavier."""
     edges = all_edges(planes)
     key = {frozenset((a, b)): (weight, direction) for weight, _, direction, _, a, b in edges}
     pixels = {end for pair in key for end in pair}

@@ -1,4 +1,4 @@
-"""Histograms and hierarchical grouping, one pixel and one pair at a time."""
+"""Reference of histograms and hierarchical grouping: one pixel and one pair at a time."""
 
 from math import atan2, hypot, pi
 
@@ -8,7 +8,7 @@ ONE = 1 << 15
 
 
 def texture_bin(dx, dy):
-    """Direction of eight and steepness of ten from Scharr derivatives; None near the border of two directions."""
+    """Bins of direction (8) and magnitude (10) of Scharr derivatives; None near the border of two directions."""
     eighths = atan2(dy, dx) / (pi / 4)
     if abs(eighths % 1 - 0.5) < 1e-4:
         return None
@@ -33,7 +33,7 @@ def box_of(labels, label):
 
 
 def neighbours(labels):
-    """Pairs of labels that meet in a square of 2 x 2 pixels, sorted."""
+    """Sorted pairs of labels that occur together in a square of 2 x 2 pixels."""
     pairs = set()
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
@@ -43,7 +43,7 @@ def neighbours(labels):
 
 
 def enclosing(a, b):
-    """The smallest box around two."""
+    """Smallest box around two boxes."""
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
@@ -62,7 +62,7 @@ def similarity(a, b, split, channels, weights, pixels):
 
 
 def group(sizes, boxes, counts, pairs, split, channels, weights):
-    """Boxes of the segments and of the merged regions, by looking through all pairs at every step."""
+    """Boxes of the segments and of the merged regions; every step searches all pairs."""
     regions = {i: (int(sizes[i]), tuple(map(int, boxes[i])), counts[i]) for i in range(len(sizes))}
     pixels = int(sum(sizes))
     found = [region[1] for region in regions.values()]

@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling as the paper describes it: one bin, one channel, one cell at a time."""
+"""Reference of spatial pyramid pooling, as in the paper: one bin, one channel, one cell at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def spp_pool(features, windows, levels):
-    """features (C, H, W), windows of inclusive cells -> (N, M * C): level blocks, bins row by row, channels inside."""
+    """Pool features (C, H, W) in windows of inclusive cells to (N, M * C), ordered by level, bin row, bin, channel."""
     rows = []
     for x0, y0, x1, y1 in windows:
         crop = features[:, y0 : y1 + 1, x0 : x1 + 1]
@@ -41,7 +41,7 @@ def _bin(crop, n, bin_row, bin_column):
 
 
 def sliding_windows(features, levels):
-    """The paper's section 2.3 on one map (C, H, W) -> (M * C,): windows of ceil(a / n) cells, floor(a / n) apart."""
+    """Pool one map (C, H, W) to (M * C,) as in section 2.3: windows of ceil(a / n) cells, floor(a / n) apart."""
     row = []
     for n in levels:
         height, width = (math.ceil(a / n) for a in features.shape[1:])

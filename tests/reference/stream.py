@@ -1,4 +1,4 @@
-"""Detection in many files, one after the other."""
+"""Reference of detection in many files: one after the other."""
 
 from sppnet.data.errors import ImageError
 from sppnet.data.formats import ImageDetections
@@ -6,7 +6,7 @@ from sppnet.data.image import read_image
 
 
 def detect_files(detector, paths, threshold=None, finish=None):
-    """A list of what is found in each file, or of the error it met."""
+    """List of the detections in each file, or its error."""
     results = []
     for path in paths:
         try:

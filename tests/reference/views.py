@@ -1,4 +1,4 @@
-"""Views of an image one at a time: where they lie, their cells, and the network on each."""
+"""Reference of an image's views, one at a time: places, cells, and the network on each."""
 
 from fractions import Fraction
 from math import floor
@@ -34,9 +34,9 @@ def cells(start, end, pixels, all_cells, stride, square):
 
 
 def probabilities(classifier, scaled_images, views_at):
-    """Mean probabilities: each view cut out and put through convolutions, pooling and fc layers alone.
+    """Mean probabilities; each view is cropped and run through convolutions, pooling and fc layers alone.
 
-    ``scaled_images`` are those of the scales, ``views_at`` a list of (index of a scale, places, mirror).
+    ``scaled_images`` has one image per scale, ``views_at`` is a list of (scale index, places, mirror).
     """
     total, count = 0, 0
     for index, places, mirror in views_at:

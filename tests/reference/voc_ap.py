@@ -1,4 +1,4 @@
-"""VOC's average precision straight from its definition, in exact fractions: one class, boxes of whole pixels."""
+"""Reference of VOC's average precision: its definition, in exact fractions, one class, boxes of whole pixels."""
 
 from fractions import Fraction
 
@@ -34,7 +34,7 @@ def judge(boxes, scores, truths, difficult):
 
 
 def best_precision(verdicts, least_found):
-    """The best precision of any cut through the list that finds at least so many objects."""
+    """Best precision of any prefix of the list that finds at least ``least_found`` objects."""
     best = Fraction(0)
     for cut in range(1, len(verdicts) + 1):
         right = verdicts[:cut].count("right")
@@ -44,7 +44,7 @@ def best_precision(verdicts, least_found):
 
 
 def voc_ap(boxes, scores, truths, difficult, metric):
-    """AP as a fraction; None when there is nothing to find."""
+    """AP as a fraction; None without objects to find."""
     verdicts, positives = judge(boxes, scores, truths, difficult)
     if positives == 0:
         return None

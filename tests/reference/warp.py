@@ -1,4 +1,4 @@
-"""R-CNN's warping of one window, pixel by pixel."""
+"""Reference of R-CNN's warping of one window: pixel by pixel."""
 
 from math import floor
 
@@ -10,7 +10,7 @@ def rounded(value):
 
 
 def frame(window, crop, context):
-    """The window and its context in whole pixels, also beyond the image."""
+    """Window with its context in whole pixels; it may extend beyond the image."""
     edges = []
     for low, high in ((window[0], window[2]), (window[1], window[3])):
         centre, half = (low + high) / 2, (high - low) / 2 * crop / (crop - 2 * context)
@@ -21,7 +21,7 @@ def frame(window, crop, context):
 
 
 def stretched(line, size):
-    """Values (n, ...) at ``size`` places spread evenly over them, linear between the middles of neighbours."""
+    """Sample values (n, ...) at ``size`` evenly spaced places, linear between the centres of neighbours."""
     values = np.zeros((size, *line.shape[1:]))
     for place in range(size):
         at = (place + 0.5) * len(line) / size - 0.5
@@ -33,7 +33,7 @@ def stretched(line, size):
 
 
 def warp(image, window, crop, context):
-    """A normalised image (H, W, 3) and a window to a square (crop, crop, 3); 0 outside the image."""
+    """Warp a window of a normalised image (H, W, 3) to a square (crop, crop, 3); 0 outside the image."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = frame(window, crop, context)
     square = np.zeros((crop, crop, 3))

@@ -1,4 +1,4 @@
-"""The options of all commands: their groups, the defaults that ``--help`` shows, the lists that they take."""
+"""The options of all commands: groups, defaults in ``--help``, and list values."""
 
 import argparse
 import ast

@@ -1,4 +1,4 @@
-"""Models with probabilities on the command line: ``--threshold``, what detect writes, evaluate measures, info says."""
+"""Models with probabilities on the command line: ``--threshold``, and the output of detect, evaluate and info."""
 
 import json
 from dataclasses import replace

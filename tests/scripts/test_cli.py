@@ -1,4 +1,4 @@
-"""The program's frame: help, exit statuses, one-line errors."""
+"""The program: help, exit statuses, one-line errors."""
 
 import re
 import subprocess

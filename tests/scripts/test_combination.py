@@ -1,4 +1,4 @@
-"""Several models on the command line: ``sppnet detect`` and ``evaluate`` with ``--model`` given again."""
+"""Several models on the command line: ``sppnet detect`` and ``evaluate`` with repeated ``--model``."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""``sppnet distil`` and what ``sppnet info`` says of its file."""
+"""``sppnet distil``, and ``sppnet info`` for its file."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Models by name and sample photographs on the command line, with two small models in the package's place."""
+"""Models by name and sample photographs on the command line, with two small models instead of the bundled ones."""
 
 import json
 from pathlib import Path

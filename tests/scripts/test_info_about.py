@@ -1,4 +1,4 @@
-"""``sppnet info``: what a model's author says of it."""
+"""``sppnet info``: the author's description of a model."""
 
 import pytest
 from sppnet.detector.classification.network import SPPClassifier

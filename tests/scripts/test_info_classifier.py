@@ -1,4 +1,4 @@
-"""``sppnet info`` of a classification network's file."""
+"""``sppnet info`` for the file of a classification network."""
 
 import pytest
 from sppnet.detector.classification.network import SPPClassifier

@@ -1,4 +1,4 @@
-"""``sppnet make-model`` from photographs to a model with a card, on generated scenes and by a random teacher."""
+"""``sppnet make-model`` from photographs to a model with a card, on generated scenes with a random teacher."""
 
 from dataclasses import replace
 

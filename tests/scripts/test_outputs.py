@@ -1,4 +1,4 @@
-"""No command writes over what it was given: it ends with status 2 and one line before anything is computed."""
+"""No command overwrites its input: it exits with status 2 and one line before any computation."""
 
 import os
 

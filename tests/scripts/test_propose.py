@@ -1,4 +1,4 @@
-"""``sppnet propose`` and ``sppnet benchmark proposals`` from the outside."""
+"""``sppnet propose`` and ``sppnet benchmark proposals`` on the command line."""
 
 import json
 

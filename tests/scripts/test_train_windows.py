@@ -1,4 +1,4 @@
-"""``--proposals``, ``--max-windows``, ``--regressions`` and ``--C`` of ``sppnet train``: the model keeps to them."""
+"""``--proposals``, ``--max-windows``, ``--regressions`` and ``--C`` of ``sppnet train``: the model follows them."""
 
 import pytest
 from sppnet.data.scenes import make_scenes

@@ -1,4 +1,4 @@
-"""``sppnet detect`` and ``evaluate`` when some images cannot be read: each is named, the rest are done, status 1."""
+"""``sppnet detect`` and ``evaluate`` with unreadable images: each is named, the rest is processed, status 1."""
 
 import errno
 import json

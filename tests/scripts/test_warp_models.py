@@ -1,4 +1,4 @@
-"""R-CNN's method on the command line: train, info, detect, and the options that do not go with it."""
+"""R-CNN's method on the command line: train, info, detect, and options that do not fit it."""
 
 import pytest
 from sppnet.data.formats import read_detections_json

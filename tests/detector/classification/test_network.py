@@ -1,4 +1,4 @@
-"""The classification network against the slow way through it, its files, and what it refuses."""
+"""The classification network against a slow reference, its files, and its errors."""
 
 import math
 

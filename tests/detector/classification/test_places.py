@@ -1,4 +1,4 @@
-"""Which views there are, where they lie in the image, and their cells of its map."""
+"""Named views, their places in the image, and their cells of its map."""
 
 import numpy as np
 import pytest

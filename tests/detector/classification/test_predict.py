@@ -1,4 +1,4 @@
-"""Predictions one photograph after the other."""
+"""Predictions for many photographs."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Photographs as rows: the views, the layers, the norm, and files that cannot be read."""
+"""Feature rows of photographs: views, layers, norm, and unreadable files."""
 
 import numpy as np
 import pytest

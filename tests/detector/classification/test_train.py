@@ -1,4 +1,4 @@
-"""From photographs to a model file: what is kept, what a stopped run goes on from, and what is refused."""
+"""Training to a model file: stored results, resuming, and errors."""
 
 import csv
 import os

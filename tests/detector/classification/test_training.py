@@ -1,4 +1,4 @@
-"""Training: a planted problem is learnt, and every rule of it by hand or against a slow way."""
+"""Training: it learns a planted problem; every rule is checked by hand or against a slow reference."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The protocols on rows whose answers are planted: what is chosen, on what, and what is looked at when."""
+"""The protocols on rows with planted answers: which candidate is chosen, on which data, and what is read when."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Many views of an image: where they lie, and that maps of the whole image give what crops give."""
+"""Many views of an image: their places, and that maps of the whole image give the same results as crops."""
 
 import gc
 from types import SimpleNamespace

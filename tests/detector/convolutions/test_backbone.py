@@ -1,4 +1,4 @@
-"""Backbones: geometry measured rather than believed, exact truncation, weights and their errors."""
+"""Backbones: measured geometry, exact truncation, weights and their errors."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The small networks: size, geometry, the slow way through a block, and that all of it can learn."""
+"""The small networks: size, geometry, a block against a slow reference, and that all parameters can be trained."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Graphs of networks: their nodes have torchvision's names, on which layers in model files depend."""
+"""Graphs of networks: nodes have torchvision's names, because layers in model files depend on them."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Shapes on the meta device, where the tracker has rules of its own, against those of torch's computation."""
+"""Shapes on the meta device, where the tracker has its own rules, against shapes that torch computes."""
 
 import pytest
 import torch

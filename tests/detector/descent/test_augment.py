@@ -1,4 +1,4 @@
-"""Training crops: where they lie, how they are scaled, what happens to their colours, and how often."""
+"""Training crops: position, scaling, colour changes, and their frequencies."""
 
 import itertools
 

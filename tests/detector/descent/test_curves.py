@@ -1,4 +1,4 @@
-"""The course of a training: curves read back from the figures, and the table."""
+"""Training curves: read back from the figures and the table."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a network is made of and how it learns: which values are refused, and the size of every epoch."""
+"""Options of networks and training: refused values, and the size of every epoch."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Photographs read once, cut and put together in batches."""
+"""Photographs: read once, cropped and collected in batches."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Platt scaling: the loss is least, whatever the scores; classes with little to learn from stay sensible."""
+"""Platt scaling: minimal loss for any scores, and sensible results for classes with few detections."""
 
 import json
 

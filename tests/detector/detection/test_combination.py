@@ -1,4 +1,4 @@
-"""Several detectors as one: planted lists, equal models, classes in another order, nothing found."""
+"""Several detectors as one: planted lists, equal models, classes in another order, no detections."""
 
 from dataclasses import replace
 from types import SimpleNamespace

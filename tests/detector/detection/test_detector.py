@@ -1,4 +1,4 @@
-"""The detector on its own: windows given or proposed, scores, files, wrong order."""
+"""The detector: given and proposed windows, scores, files, calls in the wrong order."""
 
 import json
 from dataclasses import replace

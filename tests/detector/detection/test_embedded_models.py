@@ -1,4 +1,4 @@
-"""The models that the package carries: small enough to carry, loadable, and open about their origin."""
+"""Bundled models: small, loadable, and with a stated origin."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Detection in many files with overlapping stages: the same as one by one, with few images in memory."""
+"""Pipelined detection in many files: same results as one by one, with few images in memory."""
 
 import threading
 from contextlib import closing

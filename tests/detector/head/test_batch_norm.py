@@ -1,4 +1,4 @@
-"""The fc layers with batch norms, and the head that they become."""
+"""The fc layers with batch norms, and the head made from them."""
 
 import pytest
 import torch

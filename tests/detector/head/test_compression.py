@@ -1,4 +1,4 @@
-"""Smaller fc layers: the energy rule, the error that a truncation leaves, and what it is written down as."""
+"""Compression of fc layers: the energy rule, the truncation error, and the card's record."""
 
 import numpy as np
 import pytest

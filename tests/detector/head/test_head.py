@@ -1,4 +1,4 @@
-"""The fc layers: what they compute, how they start, and that a state is all there is to them."""
+"""The fc layers: results, initial weights, and that the state describes them completely."""
 
 from types import SimpleNamespace
 

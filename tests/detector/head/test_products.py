@@ -1,4 +1,4 @@
-"""Products of rows with fixed weights: whatever library makes them, they are the same."""
+"""Products of rows with fixed weights: the same with every library."""
 
 import pytest
 import torch

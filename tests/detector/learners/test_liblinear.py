@@ -1,4 +1,4 @@
-"""The solver "liblinear" finds the planes of our own, wherever SVMs are asked for, and says where it cannot serve."""
+"""The solver "liblinear" finds the same planes as our own, for all uses of SVMs, and reports unsupported calls."""
 
 from dataclasses import replace
 

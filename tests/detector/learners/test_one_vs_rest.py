@@ -1,4 +1,4 @@
-"""SVMs of all classes at once: liblinear's solutions, by either way; the choice of C; Caltech101's splits."""
+"""One-versus-rest SVMs: liblinear's solutions with both solvers; the choice of C; Caltech101's splits."""
 
 import numpy as np
 import pytest

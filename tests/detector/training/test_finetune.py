@@ -1,4 +1,4 @@
-"""Which windows teach the fc layers, that they learn, and that a stopped run goes on bit for bit."""
+"""Fine-tuning: the choice of windows, learning, and bit-identical resuming."""
 
 import re
 from dataclasses import replace

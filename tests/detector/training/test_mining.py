@@ -1,4 +1,4 @@
-"""Which windows the miner collects, and that its state survives being written down."""
+"""Hard-negative mining: the collected windows, and checkpoints."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The plan of a training: what it refuses, what it says of itself, and how ``train`` makes one of its arguments."""
+"""Training plans: refused options, their dict, and how ``train`` makes a plan from its arguments."""
 
 import json
 

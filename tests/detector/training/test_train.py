@@ -1,4 +1,4 @@
-"""Training: the same file however often it was stopped, caches that never lie, held-out images kept out."""
+"""Training: the same file after any interruption, caches that are never stale, held-out images not trained on."""
 
 import os
 import shutil

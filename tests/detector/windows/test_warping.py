@@ -1,4 +1,4 @@
-"""R-CNN's way: cutting out, warping, features, the detector and its training."""
+"""R-CNN's method: cropping, warping, features, the detector and its training."""
 
 import numpy as np
 import pytest

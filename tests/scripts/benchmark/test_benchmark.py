@@ -1,4 +1,4 @@
-"""``sppnet benchmark``: what it prints and writes around a measurement."""
+"""``sppnet benchmark``: the output around a measurement."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""``sppnet benchmark detect``: what it measures and says; no test depends on how long anything takes."""
+"""``sppnet benchmark detect``: measurements and output; no test depends on durations."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The benchmark of the fc layers: every form is there, and the products are counted right."""
+"""The benchmark of the fc layers: every variant is included, and multiplications are counted correctly."""
 
 import json
 

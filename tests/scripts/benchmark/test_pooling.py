@@ -1,4 +1,4 @@
-"""``sppnet benchmark pooling``: a small run, for what it reports rather than how fast it is."""
+"""``sppnet benchmark pooling``: the report of a small run, not its speed."""
 
 from argparse import Namespace
 

@@ -1,4 +1,4 @@
-"""``sppnet benchmark rcnn``: both sides, their sums and ratios, and what it refuses."""
+"""``sppnet benchmark rcnn``: both sides, their sums and ratios, and errors."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""``sppnet benchmark table``: what each row is made of, what is kept, and the figures themselves."""
+"""``sppnet benchmark table``: the configuration of each row, stored results, and the figures."""
 
 import json
 import re

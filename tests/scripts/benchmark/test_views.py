@@ -1,4 +1,4 @@
-"""``sppnet benchmark views``: what it measures and says; no test depends on how long anything takes."""
+"""``sppnet benchmark views``: measurements and output; no test depends on durations."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""``sppnet classify train``, ``evaluate`` and ``predict`` on photographs whose colour tells their class."""
+"""``sppnet classify train``, ``evaluate`` and ``predict`` on photographs whose colour shows their class."""
 
 import csv
 import json

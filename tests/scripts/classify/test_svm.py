@@ -1,4 +1,4 @@
-"""``sppnet classify svm``: from folders to a table, and what it refuses."""
+"""``sppnet classify svm``: from folders to a table, and errors."""
 
 import json
 
