@@ -93,7 +93,7 @@ def compile_kernels(quiet: bool) -> None:
     from ..proposals.heap import push
     from ..proposals.selective_search import selective_search
 
-    when = "once" if is_kept(push) else "at each start, as no folder to keep them in can be written"
+    when = "once" if is_kept(push) else "at each start, because no cache folder is writable"
     with notice_if_slow(f"compiling the inner loops for this machine, {when} (about 20 s)", quiet):
         selective_search(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
         for dtype in (torch.float32, torch.float16):

@@ -97,8 +97,8 @@ def known_only(
     if unknown:
         lost = "labels" if multi_label else f"{len(images) - len(known)} photographs"
         log(
-            f"warning: {source}: {unknown} of {len(images.class_names)} classes are none of {owner}'s, their {lost} "
-            "are left out",
+            f"warning: {source}: {unknown} of {len(images.class_names)} classes are not in {owner}; their {lost} are "
+            "left out",
             quiet,
         )
     return known.renamed(class_names)

@@ -122,7 +122,7 @@ def check_replaced(drawings: Iterable[Path]) -> None:
 
     for path in drawings:
         if path.exists() and not is_drawing(path):
-            raise InputError(f"{path}: is there and is no drawing of this command; choose another --out")
+            raise InputError(f"{path}: already exists and was not drawn by this command; choose another --out")
 
 
 def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:

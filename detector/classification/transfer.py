@@ -203,8 +203,8 @@ class Transfer:
             of_scale = [Candidate(option.scale, cost, score) for cost, score in found.items()]
             if any(isnan(candidate.held_out) for candidate in of_scale):
                 raise InputError(
-                    f"the {len(known.rows) - count} photographs that were held out and could be read show none of the "
-                    "classes: no scale and no C can be chosen on them"
+                    f"the {len(known.rows) - count} readable held-out photographs show none of the classes: scale and "
+                    "C cannot be chosen on them"
                 )
             candidates += of_scale
             first = max(of_scale, key=lambda candidate: candidate.held_out)

@@ -136,7 +136,7 @@ class OneVsRest(Estimator):
         )
         if options.solver == "liblinear":
             if gram is not None:
-                raise ValueError("liblinear learns from rows alone: leave gram out")
+                raise ValueError("liblinear does not use inner products: leave gram out")
             return self._fit_liblinear(rows, targets, options)
         if gram is None and len(rows) > MAX_GRAM_ROWS:
             return self._fit_rows(rows, targets, options)
@@ -151,7 +151,7 @@ class OneVsRest(Estimator):
             Before :meth:`fit`, or for rows of another width or type.
         """
         if not hasattr(self, "coef_"):
-            raise ValueError("fit comes before decision_function")
+            raise ValueError("call fit before decision_function")
         _check_rows(rows, self.coef_.shape[1])
         weights = torch.from_numpy(self.coef_).T
         scores = torch.empty(len(rows), len(self.coef_))

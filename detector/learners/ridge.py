@@ -81,7 +81,7 @@ class BoxRegressor(Estimator):
             Before :meth:`fit`.
         """
         if not hasattr(self, "weights_"):
-            raise ValueError("fit comes before predict")
+            raise ValueError("call fit before predict")
         return rows @ self.weights_ + self.intercept_
 
 

@@ -140,7 +140,7 @@ class Stages:
             state = state or (partly.load() if everything else None)
             if state is not None:
                 miner.restore(state)
-                self._log(f"resuming the mining after {miner.visited} images")
+                self._log(f"resuming hard-negative mining after {miner.visited} images")
             self._mine(miner, held_out if everything else fit, len(fit) if everything else 0, checkpoint)
             state = miner.state()
         weights, intercepts = hyperplanes(state, len(self.class_names), scale, options.bias)

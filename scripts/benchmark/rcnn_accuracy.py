@@ -38,7 +38,7 @@ class Accuracy:
         names = [bundle.class_names for bundle in bundles]
         if names[0] != names[1]:
             raise InputError(
-                f"the models of --models know different classes: {', '.join(names[0])}; {', '.join(names[1])}"
+                f"the models of --models have different classes: {', '.join(names[0])}; {', '.join(names[1])}"
             )
         of_set = argparse.Namespace(**{**vars(args), "dataset": args.accuracy, "images": None})
         dataset = dataset_from(of_set, names[0])

@@ -77,8 +77,8 @@ def views_from(args: argparse.Namespace, classifier: SPPClassifier) -> Sequence[
     if classifier.input_fit == "crop" and any(one.places == "full" for one in views):
         side = classifier.size
         raise InputError(
-            f"{args.model}: without SPP it takes squares of {side} x {side} pixels cut from photographs, and no whole "
-            f"ones; expected other --views than '{args.views}'"
+            f"{args.model}: without SPP it takes only crops of {side} x {side} pixels, not whole photographs; expected "
+            f"other --views than '{args.views}'"
         )
     return views
 

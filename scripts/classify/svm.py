@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for view, found in results.items():
         if found.inexact:
-            warn(f"warning: {view}: {found.inexact} SVMs were stopped before they were solved")
+            warn(f"warning: {view}: {found.inexact} SVMs did not converge")
         row = [view, found.chosen.scale, f"{found.chosen.C:g}", found.chosen.held_out, found.test]
         rows.append([*row, found.mean, found.deviation] if args.splits else row)
     print(f"{PROTOCOLS[protocol]}, linear SVMs on {args.features} features of {network.name}\n")
@@ -181,8 +181,8 @@ def _test_images(args: argparse.Namespace, train: LabelledImages) -> LabelledIma
     shared = sum(image.path.resolve() in learnt for image in test)
     if shared:
         raise InputError(
-            f"{path}: {shared} of its {len(test)} examples are from photographs of {listed_folders(args)}, which are "
-            "learnt from; --test or --test-set must name others"
+            f"{path}: {shared} of its {len(test)} examples are from photographs of {listed_folders(args)}, the "
+            "training set; --test or --test-set must name others"
         )
     return test.renamed(train.class_names)
 
@@ -208,7 +208,7 @@ def _network(args: argparse.Namespace) -> _Network:
     device = resolve_device(args)
     if args.model is not None:
         if any(option is not None for option in (args.backbone, args.weights, args.layer)):
-            raise InputError("--model has a network of its own; --backbone, --weights and --layer do not go with it")
+            raise InputError("--model contains its network; do not combine it with --backbone, --weights or --layer")
         classifier = SPPClassifier.load(args.model, device)
         levels = args.pyramid or classifier.levels
         if args.features != "spp" and levels != classifier.levels:

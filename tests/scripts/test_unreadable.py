@@ -128,7 +128,7 @@ def test_photographs_that_are_not_inputs_are_not_drawn_over(folder, tmp_path, ca
     before = own.read_bytes()
     call = ["detect", str(pictures(folder)[0]), "--model", str(folder / "model.safetensors"), "-o", str(tmp_path)]
     assert main(call) == 2
-    assert f"{own}: is there and is no drawing of this command" in capsys.readouterr().err
+    assert f"{own}: already exists and was not drawn by this command" in capsys.readouterr().err
     assert own.read_bytes() == before
     assert not (tmp_path / "detections.json").exists()
     assert main([*call, "--no-draw", "--quiet"]) == 0

@@ -216,8 +216,8 @@ def test_a_validation_set_takes_the_place_of_a_held_out_part(labelled, tmp_path)
     with pytest.raises(InputError, match="unknown class 'green'"):
         trained(labelled(9).only(("blue", "red")), tmp_path / "b.safetensors", validation=labelled(9, seed=1))
     for images, other, message in [
-        (labelled(9), labelled(9, multi_label=True), "one label each, those to score on any number of labels"),
-        (labelled(9, multi_label=True), labelled(9), "any number of labels each, those to score on one label"),
+        (labelled(9), labelled(9, multi_label=True), "one label each, held-out photographs any number of labels"),
+        (labelled(9, multi_label=True), labelled(9), "any number of labels each, held-out photographs one label"),
     ]:
         with pytest.raises(InputError, match=message):
             trained(images, tmp_path / "b.safetensors", validation=other)
@@ -278,7 +278,7 @@ def test_what_cannot_be_trained_leaves_no_file(labelled, tmp_path):
         trained(labelled(8).only(("red",)), out)
     with pytest.raises(InputError, match="needs a list of classes"):
         trained(LabelledImages([], (), multi_label=False), out)
-    with pytest.raises(InputError, match="2 or more photographs that can be read, not 1"):
+    with pytest.raises(InputError, match="2 or more readable photographs, not 1"):
         trained(labelled(8).subset([0]), out)
     with pytest.raises(InputError, match="no photograph is held out"):
         trained(labelled(8).subset([0, 1, 2]), out, schedule="plateau", held_out=0.01)

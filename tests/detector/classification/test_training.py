@@ -443,7 +443,7 @@ def test_weights_may_be_numbers_and_the_answers_none(training, photographs):
 
 
 def test_too_little_to_learn_from(training, photographs):
-    with pytest.raises(InputError, match="learns from 2 or more photographs that can be read, not 1"):
+    with pytest.raises(InputError, match="training needs 2 or more readable photographs, not 1"):
         training(photographs(1))
     for held_out in (None, photographs(0)):
         with pytest.raises(InputError, match="'plateau' needs a held-out loss, and no photograph is held out"):

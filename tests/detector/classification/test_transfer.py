@@ -173,7 +173,7 @@ def test_photographs_that_cannot_be_read_have_no_part_in_it(planted, capsys):
 def test_what_gives_no_choice_is_refused(planted):
     train = single("train", (20, 20, 20))
     planted(broken=[image.name for image in train])
-    with pytest.raises(InputError, match="the 0 photographs that were held out and could be read show none"):
+    with pytest.raises(InputError, match="the 0 readable held-out photographs show none"):
         transfer_of(train).run(SCALES, (1.0,))
     planted()
     with pytest.raises(InputError, match=r"3 photographs are too few to hold 0\.2 of them out"):

@@ -243,7 +243,7 @@ def test_a_calibration_is_saved_and_models_of_before_have_none(bundle, calibrate
     ("calibration", "message"),
     [
         ({"slopes": [1.0]}, "not a valid sppnet model: .*missing"),
-        ({"slopes": [1], "intercepts": [0], "thresholds": [0.5]}, "calibration is of 1 classes, the model has 3"),
+        ({"slopes": [1], "intercepts": [0], "thresholds": [0.5]}, "calibration has 1 classes, the model has 3"),
         ({"slopes": [-1] * 3, "intercepts": [0] * 3, "thresholds": [0.5] * 3}, "positive slopes"),
         ({"slopes": ["x"] * 3, "intercepts": [0] * 3, "thresholds": [0.5] * 3}, "not a valid sppnet model"),
         ({"slops": [1] * 3}, "did you mean 'slopes'"),

@@ -75,5 +75,5 @@ def test_predictions_are_the_signs_of_the_scores():
 
 def test_prediction_needs_a_fit():
     for estimator in (OneVsRest(), BoxRegressor(BoxOptions(), 1.0)):
-        with pytest.raises(ValueError, match="fit comes before"):
+        with pytest.raises(ValueError, match="call fit before"):
             estimator.predict(ROWS)

@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused():
         OneVsRest().fit(rows, targets, gram_matrix(rows[:9]))
     with pytest.raises(ValueError, match=r"must be positive, not 0, 1\.0 and 1\.0"):
         OneVsRest(C=0).fit(rows, targets)
-    with pytest.raises(ValueError, match="fit comes before decision_function"):
+    with pytest.raises(ValueError, match="call fit before decision_function"):
         OneVsRest().decision_function(rows)
     with pytest.raises(ValueError, match=r"rows must be float16 or float32 of shape \(N, 5\), not float32 \(10, 4\)"):
         OneVsRest().fit(rows, targets).decision_function(rows[:, :4])

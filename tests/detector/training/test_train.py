@@ -164,7 +164,7 @@ def test_compressed_model_tells_what_it_cost(scenes, trained_fc, tmp_path):
     assert bundle.calibration != whole.calibration
     assert bundle.card["held_out"] == whole.card["held_out"]
     assert bundle.head["fc6.0.weight"].dtype == torch.bfloat16
-    with pytest.raises(InputError, match=r"compressed already \(svd=8,bfloat16\)"):
+    with pytest.raises(InputError, match=r"already compressed \(svd=8,bfloat16\)"):
         bundle.compressed(compression)
     # On loading there are no windows to be true to: only the weights themselves.
     assert not torch.equal(whole.compressed(compression).head["fc7.1.weight"], bundle.head["fc7.1.weight"])

@@ -113,7 +113,7 @@ def test_scores_on_photographs_of_their_own(folder, tmp_path, capsys):
     model = tmp_path / "m.safetensors"
     assert train(folder / "colours", "--val", tmp_path / "val", "--out", model) == 0
     log = capsys.readouterr().err
-    assert f"warning: {tmp_path / 'val'}: 1 of 4 classes are none of {folder / 'colours'}'s, their 2 photographs" in log
+    assert f"warning: {tmp_path / 'val'}: 1 of 4 classes are not in {folder / 'colours'}; their 2 photographs" in log
     card = SPPClassifier.load(model).card
     assert (card["images"], card["held_out"]["images"]) == (24, 6)
 
@@ -221,7 +221,7 @@ def test_classes_that_the_model_does_not_know_are_left_out(folder, tmp_path, cap
     make_photographs(tmp_path / "more", {"azure": (0, 120, 250), "white": (250, 250, 250)}, 2, seed=3)
     capsys.readouterr()
     metrics, images = evaluate(folder, tmp_path / "out", tmp_path / "more")
-    expected = f"warning: {tmp_path / 'more'}: 2 of 5 classes are none of {folder / 'one.safetensors'}'s, "
+    expected = f"warning: {tmp_path / 'more'}: 2 of 5 classes are not in {folder / 'one.safetensors'}; "
     assert expected + "their 4 photographs are left out" in capsys.readouterr().err
     assert metrics == plain
     assert len(images) == 9
@@ -242,7 +242,7 @@ def test_several_labels(folder, tmp_path, capsys):
     many = {"model": "many.safetensors"}
     metrics, images = evaluate(folder, tmp_path / "all", folder / "scenes", "--set", "val", **many)
     out, log = capsys.readouterr()
-    assert "2 of 4 classes are none of" in log
+    assert "2 of 4 classes are not in" in log
     assert "their labels are left out" in log
     assert "VOC07 11-point AP" in out
     assert metrics["images"] == len(images) == 4
