@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, Rectangle
 from sppnet.data.boxes import iou
+from sppnet.data.example_photographs import free_photographs
 from sppnet.data.image import read_image, write_image
-from sppnet.data.samples import free_photographs
 from sppnet.detector.pooling.levels import edges
 from sppnet.detector.windows.projection import project
 from sppnet.detector.windows.scales import resize, scale_boxes

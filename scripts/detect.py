@@ -100,8 +100,8 @@ def photographs(args: argparse.Namespace) -> list[Path]:
         When neither or both are given, or there are no files.
     """
     from ..data.errors import InputError
+    from ..data.example_photographs import free_photographs
     from ..data.folder import find_images
-    from ..data.samples import free_photographs
 
     if bool(args.images) == args.samples:
         found = "both" if args.samples else "neither"

@@ -93,8 +93,8 @@ def calibration(
     found: list[Detections], dataset: SampleList, thresholds: dict[str, float] | None, folder: Path
 ) -> tuple[dict[str, Any], str]:
     """Calibration figures for ``metrics.json`` and a table; the chart is written to ``folder``."""
-    from ..eval.calibration import reliability_chart, reliability_report, verdicts
     from ..eval.figures import save_figure
+    from ..eval.reliability import reliability_chart, reliability_report, verdicts
     from ..eval.voc_ap import judge_voc
 
     names = [name for name in dataset.class_names if thresholds is None or name in thresholds]

@@ -174,7 +174,7 @@ def calibration_lines(
     """
     if calibration is None:
         return []
-    from ..eval.calibration import error_lines
+    from ..eval.reliability import error_lines
 
     shown = zip(class_names, calibration["thresholds"], strict=True)
     lines = [f"shown above a probability of: {', '.join(f'{name} {threshold:.2f}' for name, threshold in shown)}"]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...data.errors import InputError
-from .graph import named_nodes, trace
 from .networks import build_without_values, input_size
 from .receptive_field import PROBE_SIZE, Grid, GridTracker
+from .tracing import named_nodes, trace
 from .weights import read_weights, select_state
 
 _LARGEST_STRIDE = 16

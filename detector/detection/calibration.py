@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...data.arrays import Array
 from ...data.errors import InputError
-from ...eval.calibration import Verdicts
+from ...eval.reliability import Verdicts
 from ...eval.voc_ap import Judged
 from ..options import BaseOptions
 

@@ -12,8 +12,8 @@ import torch
 from ...data.arrays import Array
 from ...data.detections import Detections
 from ...data.errors import InputError, MisuseWarning
-from .base import BaseDetector
 from .detector import Detector
+from .interface import BaseDetector
 
 
 class CombinedDetector(BaseDetector):

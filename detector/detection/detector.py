@@ -22,8 +22,8 @@ from ..head.head import Head
 from ..options import FeatureOptions, Method
 from ..windows.features import Cells, Features, WindowFeatures
 from ..windows.warping import WarpFeatures
-from .base import BaseDetector
 from .bundle import Bundle
+from .interface import BaseDetector
 from .postprocess import finish, log_odds
 
 AnyDetector = TypeVar("AnyDetector", bound="Detector")

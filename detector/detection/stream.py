@@ -61,7 +61,7 @@ def detect_images(
     images : iterable
         Anything that :func:`sppnet.data.image.as_image` accepts.
     threshold : float or None
-        As in :meth:`.base.BaseDetector.detect`; the detector's own if None.
+        As in :meth:`.interface.BaseDetector.detect`; the detector's own if None.
     conclude : callable
         ``conclude(image, pixels, detections)`` returns the result of an image; it is called for one image at a time,
         in order. ``pixels`` are RGB uint8 (H, W, 3). Its exceptions are raised here.
@@ -101,7 +101,7 @@ def detect_files(
     detector : ImageDetector
     paths : iterable of Path
     threshold : float, optional
-        As in :meth:`.base.BaseDetector.detect`; the detector's own by default.
+        As in :meth:`.interface.BaseDetector.detect`; the detector's own by default.
     finish : callable, optional
         ``finish(path, image, detections)`` is called for one image at a time, in order, before its result is yielded.
         Its exceptions are raised here.

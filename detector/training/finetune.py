@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...data.arrays import Array
-from ...data.boxes import flip, iou
+from ...data.boxes import flip
 from ...data.errors import InputError
 from ...eval.timing import StageTimer
 from ..descent.epochs import Epoch, EpochRunner
 from ..head.head import Head
 from ..options import FineTuneOptions
-from .sampling import TrainingImages
+from .sampling import TrainingImages, labelled_windows
 
 #: Most positive windows of a held-out image.
 _HELD_OUT_POSITIVES = 8
@@ -271,29 +271,3 @@ class FineTuner(EpochRunner):
     def _restore_more(self, arrays: Mapping[str, Array]) -> None:
         self.best = self._part(arrays, "best")
         self.mean = torch.tensor(arrays["mean"], device=self.device)
-
-
-def labelled_windows(
-    images: TrainingImages, index: int, options: FineTuneOptions, background: int
-) -> tuple[Array, Array]:
-    """Windows of an image with their labels for fine-tuning (paper, section 4.2).
-
-    Returns
-    -------
-    windows : float32 array (N, 4)
-        Objects and proposals.
-    labels : int64 array (N,)
-        Class of the object that the window overlaps most, if the IoU is at least ``positive_iou``; ``background`` if it
-        is less but at least ``negative_iou``; -1 (ignored) for windows too far from every object or on a difficult one.
-    """
-    sample = images.samples[index]
-    windows = images.windows(index)
-    labels = np.full(len(windows), -1, np.int64)
-    if len(sample.boxes) == 0:
-        return windows, labels
-    overlaps = iou(windows, sample.boxes)
-    best, nearest = overlaps.max(axis=1), overlaps.argmax(axis=1)
-    labels[(best >= options.negative_iou) & (best < options.positive_iou)] = background
-    positive = (best >= options.positive_iou) & ~sample.difficult[nearest]
-    labels[positive] = sample.labels[nearest[positive]]
-    return windows, labels

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from ...data.arrays import Array
 from ...data.cores import cpu_count
-from ...data.errors import InputError
 from ...data.nms import nms
 from ..learners.svm import LinearSVM, RowStore, fit_all
 from ..options import SVMOptions
 from ..windows.features import Cells
-from .sampling import TrainingImages
+from .sampling import TrainingImages, extra_positives
 
 
 class Miner:
@@ -233,34 +232,3 @@ def hyperplanes(state: dict[str, Array], classes: int, scale: float, bias: float
     """:meth:`Miner.hyperplanes` of a :meth:`Miner.state`."""
     weights = np.stack([state[f"weights{label}"] for label in range(classes)])
     return weights[:, :-1] * np.float32(scale), weights[:, -1] * np.float32(bias)
-
-
-def extra_positives(objects: Array, wanted: int, rows: int) -> Array:
-    """Most extra positives per object of each class, int64 (classes,), when ``rows`` fit in memory.
-
-    The classes with the most objects need extra positives least, so they are limited first.
-
-    Parameters
-    ----------
-    objects : int array (classes,)
-        Objects of each class.
-    wanted : int
-        Extra positives per object if memory allows.
-    rows : int
-        Positives that fit, objects included.
-
-    Raises
-    ------
-    InputError
-        When not even the objects fit.
-    """
-    if objects.sum() > rows:
-        raise InputError(
-            f"{objects.sum()} objects are too many for the memory of hard-negative mining, which holds {rows}: "
-            "train on fewer photographs, a smaller pyramid, or raise SVMOptions.max_gigabytes"
-        )
-    extra = np.full(len(objects), wanted)
-    while (objects * (1 + extra)).sum() > rows:
-        largest = np.argmax(objects * (1 + extra) * (extra > 0))
-        extra[largest] -= 1
-    return extra

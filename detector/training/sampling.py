@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ...data.arrays import Array
 from ...data.boxes import encode, iou, unique
+from ...data.errors import InputError
 from ...data.sample import Sample
+from ..options import FineTuneOptions
 from ..windows.features import Cells, Features
 from .cache import FeatureCache, mirrored
 
@@ -167,3 +169,60 @@ def regression_windows(
         deltas.append(encode(windows[chosen], objects[overlaps[chosen].argmax(axis=1)]))
         owner.append(np.full(len(chosen), index, np.int64))
     return np.concatenate(rows), np.concatenate(deltas), np.concatenate(owner)
+
+
+def labelled_windows(
+    images: TrainingImages, index: int, options: FineTuneOptions, background: int
+) -> tuple[Array, Array]:
+    """Windows of an image with their labels for fine-tuning (paper, section 4.2).
+
+    Returns
+    -------
+    windows : float32 array (N, 4)
+        Objects and proposals.
+    labels : int64 array (N,)
+        Class of the object that the window overlaps most, if the IoU is at least ``positive_iou``; ``background`` if it
+        is less but at least ``negative_iou``; -1 (ignored) for windows too far from every object or on a difficult one.
+    """
+    sample = images.samples[index]
+    windows = images.windows(index)
+    labels = np.full(len(windows), -1, np.int64)
+    if len(sample.boxes) == 0:
+        return windows, labels
+    overlaps = iou(windows, sample.boxes)
+    best, nearest = overlaps.max(axis=1), overlaps.argmax(axis=1)
+    labels[(best >= options.negative_iou) & (best < options.positive_iou)] = background
+    positive = (best >= options.positive_iou) & ~sample.difficult[nearest]
+    labels[positive] = sample.labels[nearest[positive]]
+    return windows, labels
+
+
+def extra_positives(objects: Array, wanted: int, rows: int) -> Array:
+    """Most extra positives per object of each class, int64 (classes,), when ``rows`` fit in memory.
+
+    The classes with the most objects need extra positives least, so they are limited first.
+
+    Parameters
+    ----------
+    objects : int array (classes,)
+        Objects of each class.
+    wanted : int
+        Extra positives per object if memory allows.
+    rows : int
+        Positives that fit, objects included.
+
+    Raises
+    ------
+    InputError
+        When not even the objects fit.
+    """
+    if objects.sum() > rows:
+        raise InputError(
+            f"{objects.sum()} objects are too many for the memory of hard-negative mining, which holds {rows}: "
+            "train on fewer photographs, a smaller pyramid, or raise SVMOptions.max_gigabytes"
+        )
+    extra = np.full(len(objects), wanted)
+    while (objects * (1 + extra)).sum() > rows:
+        largest = np.argmax(objects * (1 + extra) * (extra > 0))
+        extra[largest] -= 1
+    return extra

@@ -125,9 +125,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Times in seconds by side and stage, ratios, the paper's figures, and scores if requested."""
     import torch
 
+    from ...data.example_photographs import sample_photographs
     from ...data.folder import find_images
     from ...data.progress import log
-    from ...data.samples import sample_photographs
     from ...detector.convolutions.backbone import Backbone
     from ...detector.windows.warping import WarpFeatures
     from ...eval.figures import save_figure

@@ -67,10 +67,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from ...data.errors import ImageError, InputError
+    from ...data.example_photographs import sample_photographs
     from ...data.folder import find_images
     from ...data.image import read_image
     from ...data.progress import log, track
-    from ...data.samples import sample_photographs
     from ...detector.classification.views import named_views
     from ...eval.timing import Times, ratios
 

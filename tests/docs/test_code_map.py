@@ -48,7 +48,7 @@ def test_the_table_of_sections_is_the_detectors():
 
 
 def test_rooms_stand_in_the_order_of_the_floors():
-    order = names(sppnet.detector.__doc__.split("imports only run downwards:")[1])
+    order = names(sppnet.detector.__doc__.split("imports only from those before it:")[1])
     rooms = [name.rstrip("/") for room, *_ in table(PAGE, "Floors") for name in names(room)]
     assert rooms == order
 

@@ -8,9 +8,9 @@ from random_models import random_model
 from sppnet import SPPClassifier, SPPDetector, WarpDetector
 from sppnet.data import embedded
 from sppnet.data.errors import InputError
+from sppnet.data.example_photographs import free_photographs
 from sppnet.data.formats import read_detections_json
 from sppnet.data.image import read_image
-from sppnet.data.samples import free_photographs
 from sppnet.data.scenes import make_scenes
 from sppnet.scripts.cli import main
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sppnet.data.embedded import embedded_models
-from sppnet.data.samples import sample_photographs
+from sppnet.data.example_photographs import sample_photographs
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.detector import SPPDetector, detector_of
 

@@ -12,8 +12,8 @@ from sppnet.data.errors import InputError
 from sppnet.detector.descent.curves import history_table, loss_chart
 from sppnet.detector.head.head import Head
 from sppnet.detector.options import FineTuneOptions
-from sppnet.detector.training.finetune import FineTuner, labelled_windows
-from sppnet.detector.training.sampling import TrainingImages, mean_norm
+from sppnet.detector.training.finetune import FineTuner
+from sppnet.detector.training.sampling import TrainingImages, labelled_windows, mean_norm
 
 CLASSES = 4
 OPTIONS = FineTuneOptions(width=32, epochs=4, batch=16, positives_in_batch=4, batches_in_epoch=1, rate=0.02)

@@ -10,8 +10,8 @@ from sppnet.data.boxes import iou
 from sppnet.data.errors import InputError
 from sppnet.detector.options import SVMOptions
 from sppnet.detector.training import mining
-from sppnet.detector.training.mining import Miner, extra_positives
-from sppnet.detector.training.sampling import TrainingImages, mean_norm, regression_windows
+from sppnet.detector.training.mining import Miner
+from sppnet.detector.training.sampling import TrainingImages, extra_positives, mean_norm, regression_windows
 
 CLASSES = 4
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reference.calibration import expected_calibration_error as slow_error
 from sppnet.data.detections import Detections
 from sppnet.data.sample import Sample
-from sppnet.eval.calibration import (
+from sppnet.eval.reliability import (
     AT_LEAST,
     Verdicts,
     error_lines,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from sppnet.detector.convolutions.graph import named_nodes, trace
 from sppnet.detector.convolutions.networks import build_without_values
+from sppnet.detector.convolutions.tracing import named_nodes, trace
 from torchvision.models.feature_extraction import get_graph_node_names
 
 
