@@ -322,7 +322,7 @@ def test_liblinear_leads_to_the_same_detector(scenes, trained, tmp_path):
 
 def test_memory_too_small_for_liblinear_is_told_by_the_training(scenes, trained, tmp_path):
     svm = replace(SMALL["svm"], solver="liblinear", max_gigabytes=0.003)
-    with pytest.raises(InputError, match=r"'liblinear' needs .* GB for .*take the solver 'coordinate descent'"):
+    with pytest.raises(InputError, match=r"'liblinear' needs .* GB for .*use the solver 'coordinate descent'"):
         train(scenes, out=tmp_path / "m", work=trained / "work", **(SMALL | {"svm": svm}))
 
 
