@@ -42,7 +42,7 @@ Regressors = tuple[Tensor, Tensor]
 class Split:
     """Order of the images: shuffled, the held-out ones last."""
 
-    fit: tuple[int, ...]
+    learnt: tuple[int, ...]
     held_out: tuple[int, ...]
 
     @classmethod
@@ -110,7 +110,7 @@ class Stages:
             return start.eval()
         key = self.key("fine-tuning", FINE_TUNING, head_key(start), options.to_dict())
         split, seed = self.split, self.options.seed
-        tuner = FineTuner(self.images, split.fit, split.held_out, start, options, seed, self._log)
+        tuner = FineTuner(self.images, split.learnt, split.held_out, start, options, seed, self._log)
         curves = self.folder / f"fine-tuning-{key}.svg"
 
         def draw() -> None:
@@ -129,7 +129,7 @@ class Stages:
         partly = Checkpoint(self.folder, "svm-fit", key)
         images = self.images.seen_through(features)
         scale = self._scale(images)
-        fit, held_out = self.split.fit, self.split.held_out
+        fit, held_out = self.split.learnt, self.split.held_out
         checkpoint, wanted = (wholly, len(fit) + len(held_out)) if everything else (partly, len(fit))
         state = checkpoint.load()
         if state is None or int(state["visited"]) < wanted:

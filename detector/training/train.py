@@ -142,7 +142,7 @@ class _Run:
             final = replace(final, calibration=calibration)
         if plan.compression is None:
             return final
-        rows = sample_rows(images, stages.split.fit, plan.options.seed)
+        rows = sample_rows(images, stages.split.learnt, plan.options.seed)
         final = final.compressed(plan.compression, rows)
         if stages.split.held_out:
             scores, calibration = self._held_out(stages, partial.compressed(plan.compression, rows))
