@@ -25,14 +25,10 @@ def test_a_model_of_the_package(name):
     assert np.isfinite(scores).all()
 
 
-@pytest.mark.parametrize(("photograph", "shown"), [("chelsea", {"cat"}), ("astronaut", {"person"}), ("rocket", set())])
+@pytest.mark.parametrize(
+    ("photograph", "shown"), [("chelsea", ["cat"]), ("astronaut", ["person"]), ("coffee", []), ("rocket", [])]
+)
 def test_animals_on_photographs_that_everybody_has(photograph, shown):
     (path,) = [path for path in sample_photographs() if path.stem == photograph]
     found = SPPDetector.load().detect(path)
-    assert {found.class_names[label] for label in found.labels} == shown
-
-
-def test_what_is_surely_seen_in_a_cup_of_coffee():
-    (path,) = [path for path in sample_photographs() if path.stem == "coffee"]
-    # The thresholds of the best F1 let two false alarms through, with probabilities of 0.20 and 0.12.
-    assert len(SPPDetector.load().detect(path, threshold=0.5)) == 0
+    assert [found.class_names[label] for label in found.labels] == shown
