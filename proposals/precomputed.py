@@ -119,13 +119,12 @@ def _read_npz(file: Path) -> Any:
 
 
 def _load_mat(file: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io.matlab import MatReadError, loadmat, matfile_version
 
     try:
+        if matfile_version(file)[0] == 2:
+            raise ValueError("MATLAB v7.3 files are HDF5; save it with -v7 in MATLAB")
         return dict(loadmat(file))
-    except NotImplementedError as error:  # MATLAB 7.3, another format; scipy's message explains it
-        raise ValueError(error) from error
     except (MatReadError, IndexError, AttributeError, OverflowError, MemoryError, zlib.error) as error:
         # Damaged files raise these as well as the errors in _DAMAGED.
         raise ValueError(error) from error

@@ -178,5 +178,5 @@ def test_a_mat_file_cut_off_anywhere_is_named(tmp_path, compressed):
 def test_matlab_7_3_is_named(tmp_path):
     path = tmp_path / "cat.mat"
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x00" * 400)
-    with pytest.raises(InputError, match=r"cat\.mat: cannot be read .*v7\.3"):
+    with pytest.raises(InputError, match=r"cat\.mat: cannot be read .*v7\.3 .*save it with -v7"):
         PrecomputedBoxes(tmp_path)(IMAGE, "cat")
