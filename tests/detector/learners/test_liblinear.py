@@ -206,17 +206,17 @@ def test_one_against_the_rest_gives_the_same_planes_by_either_solver(dtype):
 
 def test_too_little_memory_is_an_error_that_says_what_to_do():
     rows, signs = planted(9)
-    options = replace(EXACT, max_gigabytes=1.5e-4)  # of 1.6e-4: 200 rows of 50 features of 16 bytes
+    options = replace(EXACT, max_gigabytes=2.3e-4)  # of 2.4e-4: 200 rows of 50 features of 24 bytes
     with pytest.raises(
         InputError,
-        match=r"'liblinear' needs 0\.00016 GB for 200 rows of 50 features in double precision, and max_gigabytes is "
-        r"0\.00015: raise it, or use the solver 'coordinate descent', which reads rows in half precision and starts "
+        match=r"'liblinear' needs 0\.00024 GB for 200 rows of 50 features in double precision, and max_gigabytes is "
+        r"0\.00023: raise it, or use the solver 'coordinate descent', which reads rows in half precision and starts "
         r"from its last solution",
     ):
         machine_for(rows, signs, options).fit()
-    machine_for(rows, signs, replace(options, max_gigabytes=1.6e-4)).fit()
+    machine_for(rows, signs, replace(options, max_gigabytes=2.4e-4)).fit()
     with pytest.raises(InputError, match="raise it"):
-        OneVsRest(solver="liblinear", max_gigabytes=1.5e-4).fit(rows, (signs > 0)[:, None].astype(np.int8))
+        OneVsRest(solver="liblinear", max_gigabytes=2.3e-4).fit(rows, (signs > 0)[:, None].astype(np.int8))
 
 
 def test_what_it_cannot_do_is_refused():
