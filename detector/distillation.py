@@ -89,8 +89,8 @@ def distil(
     training = Distillation(student, example, kept, unseen, learn, augmentation, lambda line: log(line, quiet))
 
     def draw() -> None:
-        score = "explained variance"
-        write_curves(work, training.history, "squared difference of the maps", score, score)
+        score, done = "explained variance", len(training.history) == learn.epochs
+        write_curves(work, training.history, "squared difference of the maps", score, score, done)
 
     training.run_resumably(work, "distillation", key, draw, quiet)
     last = training.history[-1]

@@ -104,7 +104,7 @@ def train_classifier(
     score, axis = ("mAP", "mean average precision") if images.multi_label else ("top-1", "accuracy")
 
     def draw() -> None:
-        write_curves(work, training.history, "cross-entropy", score, axis)
+        write_curves(work, training.history, "cross-entropy", score, axis, len(training.history) == learn.epochs)
 
     training.run_resumably(work, "classifier", key, draw, quiet)
     classifier.card = {

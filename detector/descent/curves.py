@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, axis: str) -> None:
+def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, axis: str, last: bool = True) -> None:
     """Write ``history.csv``, ``loss.svg`` and, with held-out photographs, ``accuracy.svg`` of the epochs so far.
+
+    Charts take 0.2 s, so a long training draws them less and less often: ten times while the epochs grow tenfold.
 
     Parameters
     ----------
@@ -28,8 +30,13 @@ def write_curves(folder: Path, history: Sequence[Epoch], loss: str, score: str, 
         Names of the loss and of the held-out score.
     axis : str
         Axis label of the score.
+    last : bool
+        No epoch follows: draw the charts in any case.
     """
     write_text(folder / "history.csv", history_table(history))
+    epochs = len(history)
+    if epochs % max(1, epochs // 10) and not last:
+        return
     save_figure(folder / "loss.svg", loss_chart(history, "Training", loss))
     if any(epoch.held_out_score is not None for epoch in history):
         save_figure(folder / "accuracy.svg", score_chart(history, score, axis))

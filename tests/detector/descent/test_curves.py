@@ -62,6 +62,18 @@ def test_files_of_a_training(tmp_path):
     assert (tmp_path / "history.csv").read_text() == history_table(HISTORY)
 
 
+def test_long_trainings_draw_fewer_charts_and_always_the_last(tmp_path):
+    drawn_at = []
+    for epochs in range(1, 61):
+        history = [Epoch(number, 64, 0.1, 1.0) for number in range(1, epochs + 1)]
+        write_curves(tmp_path, history, "loss", "top-1", "accuracy", last=epochs == 59)
+        assert (tmp_path / "history.csv").read_text() == history_table(history)
+        if (tmp_path / "loss.svg").is_file():
+            (tmp_path / "loss.svg").unlink()
+            drawn_at.append(epochs)
+    assert drawn_at == [*range(1, 20), *range(20, 30, 2), *range(30, 40, 3), *range(40, 50, 4), 50, 55, 59, 60]
+
+
 def test_the_table_has_the_fields_of_an_epoch():
     assert history_table(HISTORY).splitlines() == [
         "number,size,rate,loss,held_out_loss,held_out_score,held_out_top5",
