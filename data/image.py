@@ -78,9 +78,7 @@ def read_image(source: Source) -> NDArray[np.uint8]:
         if data[:4] in _TIFF_SIGNATURES:
             return _read_with_opencv(data, name)
         raise ImageError(f"{name}: not an image; expected JPEG, PNG, WebP, BMP or TIFF") from None
-    except (
-        Exception
-    ) as error:  # Pillow's plugins raise anything (OSError, SyntaxError, struct.error...) on damaged files.
+    except Exception as error:  # Pillow's plugins raise anything on damaged files: OSError, SyntaxError, struct.error
         raise ImageError(f"{name}: cannot be decoded, perhaps damaged or cut short ({error})") from error
 
 

@@ -76,7 +76,9 @@ def loading() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        # Once: a caller that runs many commands in one process creates garbage later, which must not be frozen.
+        if not gc.get_freeze_count():
+            gc.freeze()
         if enabled:
             gc.enable()
 

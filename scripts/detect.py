@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HELP = """Find objects in photographs: files, folders (searched through) or globs. Its earlier drawings are left out.
 
 Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn. A file that
-cannot be read, or not be drawn, is named and skipped there; the exit status is then 1."""
+cannot be read or drawn is named, the others are done, and the exit status is 1."""
 
 #: Longest file name on most file systems, bytes.
 _NAME_BYTES = 255
