@@ -195,8 +195,8 @@ def reliability_chart(made: Verdicts) -> Figure:
     bins = [one for one in reliability(*made.counted()) if one.count]
     error = f"{_error(bins):.3f}" if bins else "-"
     lines = [
-        Line("as it should be", [0.0, 1.0], [0.0, 1.0]),
-        Line("as it is", [one.mean_probability for one in bins], [one.share_right for one in bins]),
+        Line("perfect calibration", [0.0, 1.0], [0.0, 1.0]),
+        Line("this model", [one.mean_probability for one in bins], [one.share_right for one in bins]),
     ]
     title = f"Reliability; expected calibration error {error}"
     return line_chart(title, lines, Axis("mean probability", (0.0, 1.0)), Axis("share right", (0.0, 1.0)))
