@@ -19,25 +19,44 @@ def test_the_message_says_how_often(monkeypatch, kept, said):
     assert [said in message for message in messages] == [True]
 
 
+@pytest.fixture
+def collector():
+    """The collector as in a new process: commands that other tests ran have frozen nothing."""
+    gc.unfreeze()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def is_searched(value):
+    return any(known is value for known in gc.get_objects())
+
+
+@pytest.mark.usefixtures("collector")
 def test_what_is_loaded_is_never_searched_for_garbage_and_what_comes_after_is():
-    try:
-        with loading():
-            assert not gc.isenabled()
-            loaded = [[]]
-        assert gc.isenabled()
-        assert not any(known is loaded for known in gc.get_objects())
-        later = [[]]
-        assert any(known is later for known in gc.get_objects())
-    finally:
-        gc.unfreeze()
+    with loading():
+        assert not gc.isenabled()
+        loaded = [[]]
+    assert gc.isenabled()
+    assert not is_searched(loaded)
+    later = [[]]
+    assert is_searched(later)
 
 
+@pytest.mark.usefixtures("collector")
+def test_a_second_command_in_a_process_freezes_nothing():
+    with loading():
+        pass
+    between = [[]]
+    with loading():
+        loaded = [[]]
+    assert is_searched(between)
+    assert is_searched(loaded)
+
+
+@pytest.mark.usefixtures("collector")
 def test_a_collector_that_was_off_stays_off():
     gc.disable()
-    try:
-        with loading():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-        gc.unfreeze()
+    with loading():
+        pass
+    assert not gc.isenabled()
