@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..options import MIN_SIDE
-from .truncation import cut
+from .truncation import STRIDE, cut
 from .weights import read_weights, select_state
 
 # torchvision's normalisation of RGB / 255; all its networks use it, except two converted from TensorFlow.
@@ -25,10 +25,10 @@ class Backbone(nn.Module):
     """A classification network up to one of its feature maps; always in eval mode, never trained.
 
     The geometry of the map is computed from the network itself (:mod:`.receptive_field`).
-    The default map is the paper's "last convolutional layer", which means here: of the maps
-    with a stride of at most 16, the last one that all later layers depend on. That is conv5
-    (after ReLU) of AlexNet, VGG and ZF-5, the output of layer3 of a ResNet, and the 576
-    channels of ``features.14.conv.0`` of MobileNetV2, the input of its stride-32 part.
+    The default map is the paper's "last convolutional layer": the last map before the
+    network's own pooling. That is conv5 (after ReLU) of AlexNet, VGG and ZF-5, the output of
+    layer4 of a ResNet, and the 1,280 channels of ``features.18`` of MobileNetV2. Strides beyond
+    ``stride`` become dilations (:mod:`.dilation`).
 
     Parameters
     ----------
@@ -43,6 +43,8 @@ class Backbone(nn.Module):
         or a module (its last node).
     seed : int
         Seed of the random weights; does not change the global generator.
+    stride : int or None
+        The map's largest stride, 8, 16 or 32 for instance; None leaves the network as it is.
 
     Attributes
     ----------
@@ -71,9 +73,10 @@ class Backbone(nn.Module):
         weights: str | Path | Mapping[str, Tensor] = "none",
         layer: str | None = None,
         seed: int = 0,
+        stride: int | None = STRIDE,
     ) -> None:
         super().__init__()
-        part = cut(name, layer)
+        part = cut(name, layer, stride)
         self.name, self.layer = name, part.layer
         self.stride, self.offset0, self.extent, self.channels = part.stride, part.offset0, part.extent, part.channels
         self.feeds_classifier, self.input_size = part.feeds_classifier, part.input_size
@@ -85,9 +88,9 @@ class Backbone(nn.Module):
         self.eval()
 
     @classmethod
-    def from_state(cls, name: str, layer: str, state: Mapping[str, Tensor]) -> Backbone:
-        """The backbone with this :meth:`state`."""
-        return cls(name, weights=state, layer=layer)
+    def from_state(cls, name: str, layer: str, state: Mapping[str, Tensor], stride: int | None) -> Backbone:
+        """The backbone with this :meth:`state`, whose map has this stride (None: the network's own)."""
+        return cls(name, weights=state, layer=layer, stride=stride)
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and buffers in use, float32 on the CPU, under their names in the whole network."""

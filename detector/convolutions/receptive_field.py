@@ -90,7 +90,18 @@ class GridTracker(TorchDispatchMode):
             # avg_pool2d's fifth argument is ceil_mode: it has no dilation.
             spread = (1,) if op is aten.avg_pool2d or not dilation else dilation
             return self._slide(args[0], output, kernel, stride or kernel, padding or (0,), spread)
+        if op is aten.constant_pad_nd and len(args[1]) == 4:
+            return self._pad(args[0], output, args[1])
         return self._inherit(inputs, output)
+
+    def _pad(self, source: Tensor, output: Tensor, padding: Any) -> Grid | None:
+        """The grid with more cells at the edges of the last two dimensions."""
+        grid = self.grid(source)
+        if grid is None or grid.axis != output.ndim - 2:
+            return None
+        (sy, sx), (cy, cx) = grid.stride, grid.centre
+        left, _, top, _ = padding
+        return replace(grid, cells=tuple(output.shape[-2:]), centre=(cy - top * sy, cx - left * sx))
 
     def _slide(self, source: Tensor, output: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
         """The grid after a sliding window over the last two dimensions."""

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...data.errors import InputError
+from .dilation import dilate, slides
 from .networks import build_without_values, input_size
 from .receptive_field import PROBE_SIZE, Grid, GridTracker
 from .tracing import named_nodes, trace
 from .weights import read_weights, select_state
 
-_LARGEST_STRIDE = 16
-
+#: Default limit of a map's stride: later strides become dilations.
+STRIDE = 16
 
 Maps = dict[str, tuple[Grid, int] | None]
 
@@ -58,18 +59,19 @@ class Cut:
     network: fx.GraphModule
 
 
-def cut(name: str, layer: str | None = None) -> Cut:
-    """Truncate a network after ``layer``; :class:`.backbone.Backbone` describes the default.
+def cut(name: str, layer: str | None = None, stride: int | None = STRIDE) -> Cut:
+    """Truncate a network after ``layer``; :class:`.backbone.Backbone` describes the defaults.
 
     Raises
     ------
     InputError
-        For an unknown network or layer, or a layer that is not a regular map.
+        For an unknown network or layer, a layer that is not a regular map, or a network whose strides cannot become
+        dilations.
     """
-    whole, maps = _analyse(name)
+    whole, maps = _analyse(name, stride)
     default = _default_layer(whole, maps)
     if layer is None and default is None:
-        raise InputError(f"{name} has no feature map of stride up to {_LARGEST_STRIDE}; name one with layer")
+        raise InputError(f"{name} has no feature map before its classifier; name one with layer")
     chosen = str(default) if layer is None else _find_layer(name, layer, maps)
     grid, channels = maps[chosen] or (None, 0)
     if grid is None or grid.axis != 2 or grid.stride[0] != grid.stride[1] or grid.centre[0] != grid.centre[1]:
@@ -108,23 +110,40 @@ def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", see
     return part.network.requires_grad_(True).to(memory_format=torch.channels_last)
 
 
-def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:
-    """The network as a graph, and the grid and channels of each node's map."""
+def _analyse(name: str, stride: int | None) -> tuple[fx.GraphModule, Maps]:
+    """The network as a graph, with strides up to ``stride``, and the grid and channels of each node's map."""
     model = build_without_values(name)
-    image = torch.empty(1, 3, *PROBE_SIZE, device="meta")
     try:
         whole = trace(model)
+    except (TypeError, fx.proxy.TraceError) as error:
+        raise _unsuitable(name, error) from error
+    maps = _map_all(name, whole)
+    if stride is None:
+        return whole, maps
+    found = [(node, maps[key]) for key, node in _before_classifier(whole, maps).items()]
+    grids = {node: of_map[0] for node, of_map in found if of_map}
+    return whole, _map_all(name, whole) if dilate(name, whole, grids, stride) else maps
+
+
+def _map_all(name: str, whole: fx.GraphModule) -> Maps:
+    """The grid and channels of each node's map."""
+    image = torch.empty(1, 3, *PROBE_SIZE, device="meta")
+    try:
         with torch.no_grad(), GridTracker() as tracker:
             tracker.watch(image)
             found = _Maps(whole, tracker)
             found.run(image)
-    except (RuntimeError, AssertionError, TypeError, fx.proxy.TraceError) as error:
-        height, width = PROBE_SIZE
-        raise InputError(
-            f"{name} cannot be a backbone: it does not take an image of {height} x {width} pixels "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    return whole, {key: found.maps[node] for key, node in named_nodes(whole.graph).items()}
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise _unsuitable(name, error) from error
+    return {key: found.maps[node] for key, node in named_nodes(whole.graph).items()}
+
+
+def _unsuitable(name: str, error: Exception) -> InputError:
+    height, width = PROBE_SIZE
+    return InputError(
+        f"{name} cannot be a backbone: it does not take an image of {height} x {width} pixels "
+        f"({str(error).splitlines()[0]})"
+    )
 
 
 class _Maps(fx.Interpreter):
@@ -142,34 +161,38 @@ class _Maps(fx.Interpreter):
         return value
 
 
-def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
-    """The last map of stride at most 16 that all later layers depend on, or None."""
+def _before_classifier(whole: fx.GraphModule, maps: Maps) -> dict[str, fx.Node]:
+    """The nodes up to the network's own pooling, which prepares the last map for the classifier."""
     nodes = named_nodes(whole.graph)
     place = {node: index for index, node in enumerate(whole.graph.nodes)}
-    last_name = list(nodes)[-1]
+    weights = [key for key, node in nodes.items() if _has_weights(whole, node)]
     # Outputs of the classifier are not feature maps, even if it consists of convolutions.
-    end = len(place) if maps[last_name] else max(place[node] for node in place if _has_weights(whole, node))
-    reaches: dict[fx.Node, int] = {
-        nodes[key]: max((place[user] for user in nodes[key].users if user.op != "output"), default=0)
-        for key, found in maps.items()
-        if found
-    }
+    own = weights if maps[list(nodes)[-1]] else weights[:-1]
+    last = max((place[nodes[key]] for key in own if maps[key]), default=0)
+    pools = [place[node] for node in nodes.values() if place[node] > last and slides(whole, node)]
+    end = min([*pools, len(place) if own is weights else place[nodes[weights[-1]]]])
+    return {key: node for key, node in nodes.items() if place[node] < end}
+
+
+def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
+    """The last map before the network's own pooling that all later layers depend on, or None."""
+    place = {node: index for index, node in enumerate(whole.graph.nodes)}
     chosen, open_until = None, 0
-    for key, node in nodes.items():
+    for key, node in _before_classifier(whole, maps).items():
         found = maps[key]
-        if found is None or place[node] >= end:
+        if found is None:
             continue
         grid = found[0]
         # The graph can be cut here: no earlier map is used after this one.
         if (
             open_until <= place[node]
-            and max(grid.stride) <= _LARGEST_STRIDE
             and min(grid.extent) > max(grid.stride)
             and grid.axis == 2
             and not isinstance(_module(whole, node), nn.Dropout)
         ):
             chosen = key
-        open_until = max(open_until, reaches[node])
+        reach = max((place[user] for user in node.users if user.op != "output"), default=0)
+        open_until = max(open_until, reach)
     return chosen
 
 
