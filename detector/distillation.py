@@ -20,7 +20,15 @@ from .convolutions.weights import weights_key
 from .descent.curves import write_curves
 from .descent.descent import Descent
 from .descent.epochs import Epoch
-from .descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER, Augmentation, LearnOptions
+from .descent.options import (
+    DISTIL_AUGMENTATION,
+    DISTIL_LEARN,
+    STUDENT,
+    TEACHER,
+    TEACHER_LAYER,
+    Augmentation,
+    LearnOptions,
+)
 from .descent.photographs import Batch, Photographs
 from .modelfile import write_model
 
@@ -39,6 +47,7 @@ def distil(
     work: str | Path | None = None,
     device: str = "cpu",
     quiet: bool = False,
+    teacher_layer: str | None = None,
 ) -> Path:
     """Train a network's convolutions to reproduce the feature map of a teacher network, and save them.
 
@@ -59,6 +68,9 @@ def distil(
     device : str
     quiet : bool
         No progress bars, and only warnings to the logger ``sppnet``.
+    teacher_layer : str, optional
+        The teacher's layer whose map is learnt; by default ``features.14.conv.0`` of the default teacher, and the
+        default map of another one.
 
     Returns
     -------
@@ -70,7 +82,8 @@ def distil(
     InputError
         When the two maps differ in shape, there are too few photographs, or the training diverges.
     """
-    part, example = cut(backbone), Backbone(teacher, teacher_weights)
+    layer = TEACHER_LAYER if teacher_layer is None and teacher == TEACHER else teacher_layer
+    part, example = cut(backbone), Backbone(teacher, teacher_weights, layer)
     maps = [f"{net.channels} channels at stride {net.stride}, first cell at {net.offset0:g}" for net in (part, example)]
     if maps[0] != maps[1]:
         raise InputError(f"the map of {backbone} ({maps[0]}) must be like that of {teacher} ({maps[1]})")
@@ -80,7 +93,7 @@ def distil(
     key = content_key(
         _VERSION,
         [described(fit), described(held_out)],
-        [backbone, teacher, weights_key(teacher_weights)],
+        [backbone, teacher, example.layer, weights_key(teacher_weights)],
         [learn.to_dict(), augmentation.to_dict()],
     )
     kept = Photographs(fit, learn.sizes[0], "reading photographs", quiet)
@@ -98,6 +111,7 @@ def distil(
         "version": __version__,
         "images": len(kept),
         "teacher": teacher,
+        "teacher_layer": example.layer,
         "teacher_weights": str(teacher_weights),
         "training": learn.to_dict(),
         "augmentation": augmentation.to_dict(),
@@ -105,7 +119,7 @@ def distil(
         "held_out": {"images": len(unseen), "loss": last.held_out_loss, "explained": last.held_out_score},
         "failed": sorted({**kept.failed, **unseen.failed}),
     }
-    header = {"kind": "backbone", "backbone": backbone, "layer": part.layer, "card": card}
+    header = {"kind": "backbone", "backbone": backbone, "layer": part.layer, "stride": part.stride, "card": card}
     write_model(out, header, {f"backbone.{name}": value for name, value in student.state_dict().items()})
     return Path(out)
 

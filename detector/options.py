@@ -19,7 +19,7 @@ Scorer = Literal["svm", "softmax"]
 Solver = Literal["coordinate descent", "liblinear"]
 
 MIN_SIDE = 64
-"""Minimum side of a scaled image in pixels: every backbone of stride 16 then has at least one cell."""
+"""Minimum side of a scaled image in pixels: a backbone then has at least one cell."""
 
 METHODS: tuple[str, ...] = get_args(Method)
 FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
@@ -28,6 +28,9 @@ SOLVERS: tuple[str, ...] = get_args(Solver)
 
 #: The default backbone of detectors and its weights.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"
+
+#: Default limit of a map's stride, pixels: strides beyond it become dilations.
+STRIDE = 16
 
 #: Lengths of the shorter side of the paper's five scales (section 4.1).
 FIVE_SCALES = (480, 576, 688, 864, 1200)
@@ -50,6 +53,18 @@ def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
     if not checked or any(n < 1 or n != given for n, given in zip(checked, levels, strict=True)):
         raise ValueError(f"levels must be one or more positive integers, not {tuple(levels)}")
     return checked
+
+
+def check_stride(stride: int | None) -> None:
+    """Check the limit of a map's stride.
+
+    Raises
+    ------
+    InputError
+        When it is neither None nor a whole number of pixels from 1 up.
+    """
+    if stride is not None and (type(stride) is not int or stride < 1):
+        raise InputError(f"the stride of a map must be a whole number of pixels from 1 up, not {stride!r}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..data.embedded import DEFAULT_MODEL, embedded_models
 from ..data.errors import InputError
-from ..detector.options import FEATURE_KINDS, Compression, FeatureOptions
+from ..detector.options import FEATURE_KINDS, STRIDE, Compression, FeatureOptions
 from .parser import CommandParser, whole_number
 
 T = TypeVar("T")
@@ -170,8 +170,8 @@ def bundled_help() -> str:
     return f"a bundled model ({', '.join(embedded_models()) or 'here none'})"
 
 
-def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path, layer: bool = True) -> None:
-    """Add ``--backbone``, ``--weights``, ``--pyramid`` and, with ``layer``, ``--layer``."""
+def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path, stride: int = STRIDE) -> None:
+    """Add ``--backbone``, ``--weights``, ``--layer``, ``--stride`` and ``--pyramid``."""
     network = parser.groups["network"]
     network.add_argument(
         "--backbone",
@@ -186,11 +186,25 @@ def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | 
         metavar="imagenet|none|FILE",
         help="torchvision's weights (downloaded once), random weights, or a state dict (.safetensors, .pth)",
     )
-    if layer:
-        network.add_argument(
-            "--layer", metavar="NAME", help="the network's layer whose map is pooled (default: the last of stride 16)"
-        )
+    add_map_arguments(parser, stride)
     add_pyramid_argument(parser)
+
+
+def add_map_arguments(parser: CommandParser, stride: int | None, note: str = "") -> None:
+    """Add ``--layer`` and ``--stride``; ``note`` is the end of the latter's help."""
+    network = parser.groups["network"]
+    network.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="the network's layer whose map is pooled (default: the last before the network's own pooling)",
+    )
+    network.add_argument(
+        "--stride",
+        type=int,
+        choices=(8, 16, 32),
+        default=stride,
+        help=f"largest distance between the map's cells in pixels; later strides become dilations{note}",
+    )
 
 
 def add_pyramid_argument(parser: CommandParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER
+from ..detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER, TEACHER_LAYER
 from ..detector.options import WEIGHTS, FeatureOptions
 from .arguments import add_count, add_file_output, add_held_out_argument, add_images_argument, comma_list, integers
 from .common import protect_inputs, resolve_device
@@ -29,6 +29,12 @@ def add_arguments(parser: CommandParser) -> None:
         help="student network; its map must have the stride and channels of the teacher's",
     )
     network.add_argument("--teacher", default=TEACHER, metavar="NAME", help="teacher network")
+    network.add_argument(
+        "--layer",
+        metavar="NAME",
+        help=f"the teacher's layer whose map is learnt (default: {TEACHER_LAYER} of {TEACHER}, of another the last map "
+        "before its own pooling)",
+    )
     network.add_argument(
         "--weights",
         default=WEIGHTS,
@@ -86,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         work=args.work,
         device=resolve_device(args),
         quiet=args.quiet,
+        teacher_layer=args.layer,
     )
     log(f"wrote {args.out}; 'sppnet train --backbone {args.backbone} --weights {args.out}' builds on it", args.quiet)
     return 1 if read_header(args.out)["card"]["failed"] else 0

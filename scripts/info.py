@@ -41,7 +41,7 @@ def classifier_lines(header: dict[str, Any]) -> list[str]:
     side, learn = options["size"], card.get("training", {})
     rows = {
         "classes": ", ".join(header["classes"]),
-        "backbone": f"{header['backbone']}, layer {header['layer']}, started from {card.get('weights', 'unknown')}",
+        "backbone": f"{_network(header)}, started from {card.get('weights', 'unknown')}",
         "pyramid": levels if options["fit"] == "any" else f"none: {side} x {side} pixels only ({options['fit']})",
         "labels": "any number for an image" if options["multi_label"] else "one for an image",
         "sizes": _sizes(learn.get("sizes", [side]), learn.get("size_rule", "alternate")),
@@ -56,7 +56,7 @@ def backbone_lines(header: dict[str, Any]) -> list[str]:
     card = header["card"]
     learn, held_out = card["training"], card["held_out"]
     rows = {
-        "backbone": f"{header['backbone']}, layer {header['layer']}",
+        "backbone": _network(header),
         "teacher": f"{card['teacher']}, weights {card['teacher_weights']}",
         "sizes": _sizes(learn["sizes"], learn["size_rule"]),
         "trained on": f"{card['images']} images without labels, {learn['epochs']} epochs",
@@ -67,6 +67,12 @@ def backbone_lines(header: dict[str, Any]) -> list[str]:
         share, images = f"{100 * held_out['explained']:.1f} %", held_out["images"]
         lines.append(f"explains {share} of the variance of the map of {images} held-out images")
     return lines
+
+
+def _network(header: dict[str, Any]) -> str:
+    """Name of the network and of its map; older files do not name the stride."""
+    stride = header.get("stride")
+    return f"{header['backbone']}, layer {header['layer']}{'' if stride is None else f', stride {stride}'}"
 
 
 def _sizes(sizes: list[int], rule: str) -> str:
@@ -94,7 +100,7 @@ def card_lines(header: dict[str, Any]) -> list[str]:
     features, card = header["features"], header["card"]
     rows = {
         "classes": ", ".join(header["classes"]),
-        "backbone": f"{header['backbone']}, layer {header['layer']}, weights {card.get('weights', 'unknown')}",
+        "backbone": f"{_network(header)}, weights {card.get('weights', 'unknown')}",
         "pyramid": ", ".join(f"{n} x {n}" for n in features["levels"]),
         **_method(features),
         "features": features["features"],

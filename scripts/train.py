@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         backbone=args.backbone,
         weights=args.weights,
         layer=args.layer,
+        stride=args.stride,
         features=FeatureOptions(levels=args.pyramid, kind=args.features, method=args.method, **chosen),
         scorer=args.scorer,
         detection=DetectOptions(args.proposals, args.max_windows, regressions=args.regressions),

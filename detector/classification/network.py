@@ -22,7 +22,7 @@ from ..head.pretrained import start_from_classifier
 from ..modelfile import read_model, tensors_below, write_model
 from ..pooling.levels import bins
 from ..pooling.spp import SpatialPyramidPooling
-from .options import ClassifierOptions
+from .options import STRIDE, ClassifierOptions
 from .views import named_views, predict_views
 
 
@@ -42,10 +42,12 @@ class SPPClassifier(nn.Module):
         Initial weights of the convolutions; "none" means random. For AlexNet and VGG fc6 and fc7 are loaded too, unless
         ``weights`` is a mapping.
     layer : str, optional
-        Node whose map is pooled; by default the last one of stride 16.
+        Node whose map is pooled; by default the last one before the network's own pooling.
     options : ClassifierOptions
     seed : int
         Seed of random weights; the global generator is not used.
+    stride : int or None
+        Limit of the map's stride in pixels, as in :class:`.backbone.Backbone`.
 
     Attributes
     ----------
@@ -82,13 +84,14 @@ class SPPClassifier(nn.Module):
         layer: str | None = None,
         options: ClassifierOptions | None = None,
         seed: int = 0,
+        stride: int | None = STRIDE,
     ) -> None:
         super().__init__()
         self.class_names = tuple(class_names)
         if isinstance(class_names, str) or not self.class_names:
             raise InputError(f"a classification network needs a list of classes, not {class_names!r}")
         self.options = ClassifierOptions() if options is None else options
-        part = cut(backbone, layer)
+        part = cut(backbone, layer, stride)
         self.name, self.layer, self.stride, self.channels = part.name, part.layer, part.stride, part.channels
         self.pretrained = isinstance(weights, Mapping) or str(weights) != "none"
         self.card: dict[str, Any] = {}
@@ -202,7 +205,7 @@ class SPPClassifier(nn.Module):
         if not self._finished or self.training:
             # Copies: training changes the tensors in place.
             state = {name: value.clone() for name, value in self.convolutions.state_dict().items()}
-            backbone = Backbone.from_state(self.name, self.layer, state).to(self.device)
+            backbone = Backbone.from_state(self.name, self.layer, state, self.stride).to(self.device)
             self._finished = (backbone, finished_head(self.layers))
         return self._finished[0], self._finished[1]
 
@@ -239,6 +242,7 @@ class SPPClassifier(nn.Module):
             "kind": "classifier",
             "backbone": self.name,
             "layer": self.layer,
+            "stride": self.stride,
             "classes": list(self.class_names),
             "options": self.options.to_dict(),
             "card": self.card,
@@ -267,8 +271,8 @@ class SPPClassifier(nn.Module):
         try:
             options = ClassifierOptions.from_dict(header["options"])
             names, backbone, layer = header["classes"], header["backbone"], header["layer"]
-            card = header["card"]
-            network = cls(names, backbone, tensors_below(tensors, "backbone."), layer, options)
+            card, stride = header["card"], header.get("stride")  # older files have no stride
+            network = cls(names, backbone, tensors_below(tensors, "backbone."), layer, options, stride=stride)
             parts = tensors_below(tensors, "head.")
             head = Head.from_state(parts).requires_grad_(True)
             found = parts["fc6.weight"].shape[1], len(parts["fc8.weight"])

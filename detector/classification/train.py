@@ -26,7 +26,7 @@ from ..descent.epochs import Epoch
 from ..descent.options import Augmentation, LearnOptions
 from ..descent.photographs import Batch, Photographs, normalised
 from .network import SPPClassifier
-from .options import BACKBONE, WEIGHTS, ClassifierOptions
+from .options import BACKBONE, STRIDE, WEIGHTS, ClassifierOptions
 
 #: Increase this when older checkpoints would be misread.
 _VERSION = 1
@@ -38,6 +38,7 @@ def train_classifier(
     backbone: str = BACKBONE,
     weights: str | Path = WEIGHTS,
     layer: str | None = None,
+    stride: int = STRIDE,
     network: ClassifierOptions | None = None,
     learn: LearnOptions | None = None,
     augmentation: Augmentation | None = None,
@@ -54,7 +55,7 @@ def train_classifier(
         With one label each (softmax), or any number of labels (one sigmoid per class).
     out : str or Path
         Model file to write.
-    backbone, weights, layer
+    backbone, weights, layer, stride
         As in :class:`.network.SPPClassifier`.
     network : ClassifierOptions, optional
         ``size`` and ``multi_label`` in it are set from ``learn`` and ``images``.
@@ -94,10 +95,10 @@ def train_classifier(
     key = content_key(
         _VERSION,
         [described(images), described(validation)],
-        [list(images.class_names), backbone, layer, weights_key(weights)],
+        [list(images.class_names), backbone, layer, stride, weights_key(weights)],
         [network.to_dict(), learn.to_dict(), augmentation.to_dict()],
     )
-    classifier = SPPClassifier(images.class_names, backbone, weights, layer, network, learn.seed).to(device)
+    classifier = SPPClassifier(images.class_names, backbone, weights, layer, network, learn.seed, stride).to(device)
     kept = Photographs(images, learn.sizes[0], "reading photographs", quiet)
     held_out = Photographs(validation, learn.sizes[0], "reading held-out photographs", quiet)
     training = Training(classifier, kept, held_out, learn, augmentation, lambda line: log(line, quiet))

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..options import MIN_SIDE
-from .truncation import STRIDE, cut
+from ..options import MIN_SIDE, STRIDE
+from .truncation import cut
 from .weights import read_weights, select_state
 
 # torchvision's normalisation of RGB / 255; all its networks use it, except two converted from TensorFlow.
@@ -44,7 +45,7 @@ class Backbone(nn.Module):
     seed : int
         Seed of the random weights; does not change the global generator.
     stride : int or None
-        The map's largest stride, 8, 16 or 32 for instance; None leaves the network as it is.
+        Limit of the map's stride in pixels, such as 8, 16 or 32. None leaves the network as it is.
 
     Attributes
     ----------
@@ -64,7 +65,8 @@ class Backbone(nn.Module):
     Raises
     ------
     InputError
-        For an unknown network or layer, a layer that is not a regular map, or weights that are missing or do not fit.
+        For an unknown network or layer, a layer that is not a regular map, weights that are missing or do not fit,
+        or strides that cannot become dilations.
     """
 
     def __init__(
@@ -117,13 +119,20 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the map (B, C, h, w) of normalised float images (B, 3, H, W); float32 for weights of any precision.
 
+        It has one cell at least: zeros are added at the right and bottom of images that are too small for one.
+
         Raises
         ------
         ValueError
-            When H or W is below ``options.MIN_SIDE``, where some networks have no cell left.
+            When H or W is below ``options.MIN_SIDE``.
         """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
             raise ValueError(f"images must have shape (B, 3, H >= {MIN_SIDE}, W >= {MIN_SIDE}), not {images.shape}")
+        # The first cell must not be centred beyond the middle. Of torchvision's networks only inception_v3 needs more
+        # than MIN_SIDE pixels, 75.
+        height, width = (max(0, int(2 * self.offset0) - 1 - side) for side in images.shape[2:])
+        if height or width:
+            images = functional.pad(images, (0, width, 0, height))
         dtype = next(self.parameters()).dtype
         features: Tensor = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
         return features.float()

@@ -1,8 +1,9 @@
-"""Turn the strides of a network into dilations, so that its last map is as fine as an earlier one.
+"""Turn strides of a network into dilations, so that its last map is as fine as an earlier one.
 
 As in DeepLab (Chen et al., PAMI 2018, "atrous convolution") and torchvision's ``replace_stride_with_dilation``: a layer
-loses its stride, and later layers skip cells in exchange. Every second cell (in both directions, for a stride of two)
-then has the value that the network computes without dilations, and the cells between them are new.
+loses its stride, and in exchange later layers skip cells. If it lost a stride of two, every second cell in both
+directions has the value that the network computes with the stride, and the cells between them are new. Only gates that
+see the mean of the whole map (squeeze-and-excitation) then see the mean of more cells.
 """
 
 from __future__ import annotations
@@ -13,138 +14,144 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from ...data.errors import InputError
 from .receptive_field import Grid
 
-#: Pooling functions, and the modules that take the same arguments.
-_POOLS: dict[Any, type[nn.MaxPool2d | nn.AvgPool2d]] = {
-    functional.max_pool2d: nn.MaxPool2d,
-    functional.avg_pool2d: nn.AvgPool2d,
+Pair = tuple[int, int]
+
+#: Pooling functions: the module that does the same, and the function's arguments after the map, in order.
+_POOLS: dict[Any, tuple[Any, tuple[str, ...]]] = {
+    functional.max_pool2d: (
+        nn.MaxPool2d,
+        ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    ),
+    functional.avg_pool2d: (
+        nn.AvgPool2d,
+        ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    ),
 }
 
 
-def dilate(name: str, whole: fx.GraphModule, grids: Mapping[fx.Node, Grid], limit: int) -> bool:
-    """Limit the strides of a network in place; returns whether there was something to change.
+def dilate(network: fx.GraphModule, grids: Mapping[fx.Node, Grid], limit: int) -> int:
+    """Change the layers of a network in place so that none of its maps has a stride beyond ``limit``.
+
+    A layer that skips no cells after such a change stays as it is. The grids show it: the centres and sizes of
+    receptive fields are the same as before if all layers could be changed.
 
     Parameters
     ----------
-    name : str
-        The network's name, for messages.
-    whole : fx.GraphModule
-        Its layers and pooling functions are changed.
+    network : fx.GraphModule
+        Made of layers of torch.nn.
     grids : mapping
         Grid of each node of the network as it is.
     limit : int
-        Largest stride of a map afterwards, in pixels.
+        Pixels, at least 1.
 
-    Raises
-    ------
-    InputError
-        For a layer whose stride cannot become a dilation.
+    Returns
+    -------
+    int
+        The largest stride now: the largest one up to ``limit`` that the network had.
     """
-    changed = False
-    for node in list(whole.graph.nodes):
-        source = next((grids[before] for before in node.all_input_nodes if before in grids), None)
-        if source is None or node not in grids or max(grids[node].stride) <= limit:
+    strides = {node: round(max(grid.stride)) for node, grid in grids.items()}
+    kept = max((stride for stride in strides.values() if stride <= limit), default=1)
+    for node, stride in strides.items():
+        layer = sliding(network, node)
+        if layer is None or stride <= limit:
             continue
-        stride = round(max(source.stride))
-        for path, layer in slides(whole, node):
-            after = stride * _first(layer.stride)
-            spread = _spread(layer, min(after, limit) // min(stride, limit), max(1, stride // limit))
-            if path:
-                whole.set_submodule(path, spread)
-            else:
-                _call(node, spread)
-            stride, changed = after, True
-        if stride != round(max(grids[node].stride)):
-            raise InputError(
-                f"the stride of '{node.target}' in {name} cannot become a dilation; the whole network has "
-                f"stride {round(max(grids[node].stride))} (--stride)"
-            )
-    whole.recompile()
-    return changed
+        source = strides.get(node.all_input_nodes[0], 1)
+        changed = _without_stride(layer, max(1, source // kept), lost=stride // source)
+        if node.op == "call_module":
+            network.set_submodule(str(node.target), changed)
+        elif isinstance(changed, DilatedPool):
+            node.target, node.args, node.kwargs = changed.pool, node.args[:1], changed.arguments
+    network.recompile()
+    return kept
 
 
-def slides(whole: fx.GraphModule, node: fx.Node) -> list[tuple[str, Any]]:
-    """The convolutions and poolings of a node in order, with their paths; '' for a pooling function."""
+def sliding(network: fx.GraphModule, node: fx.Node) -> nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | None:
+    """The convolution or pooling of a node; for a pooling function a module that does the same."""
     if node.op == "call_module":
-        path = str(node.target)
-        inside = whole.get_submodule(path).named_modules(prefix=path)
-        return [(key, part) for key, part in inside if isinstance(part, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)]
-    pool = _POOLS.get(node.target) if node.op == "call_function" else None
-    return [] if pool is None else [("", pool(*node.args[1:], **node.kwargs))]
+        layer = network.get_submodule(str(node.target))
+        return layer if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) else None
+    if node.op != "call_function" or node.target not in _POOLS:
+        return None
+    pool, names = _POOLS[node.target]
+    made: nn.MaxPool2d | nn.AvgPool2d = pool(**dict(zip(names, node.args[1:], strict=False)), **node.kwargs)
+    return made
 
 
-def _spread(layer: Any, stride: int, dilation: int) -> nn.Module:
-    """The layer with another stride, its cells ``dilation`` times as far apart; changed in place if possible."""
-    layer.stride = stride, stride
-    if dilation == 1:
-        spread: nn.Module = layer
-    elif isinstance(layer, nn.Conv2d):
-        layer.padding, layer.dilation = _times(layer.padding, dilation), _times(layer.dilation, dilation)
-        spread = layer
-    else:
-        spread = DilatedPool(layer, dilation)
-    return spread
+def _without_stride(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, dilation: int, lost: int) -> nn.Module:
+    """The layer with stride 1 and the cells of its window ``dilation`` times as far apart.
+
+    A convolution is changed in place. A pooling whose result would be another one is returned as it is.
+    """
+    if isinstance(layer, nn.Conv2d):
+        layer.stride, layer.dilation = (1, 1), _times(layer.dilation, dilation)
+        if not isinstance(layer.padding, str):  # "same" and "valid" follow from the rest
+            layer.padding = _times(layer.padding, dilation)
+        return layer
+    if isinstance(layer, nn.AvgPool2d) and (
+        (layer.ceil_mode and lost > 1)
+        or (max(_times(layer.padding, 1)) and not layer.count_include_pad)
+        or layer.divisor_override is not None
+    ):
+        return layer
+    return DilatedPool(layer, dilation, lost)
 
 
 class DilatedPool(nn.Module):
-    """Max or average pooling that skips cells between those of its window.
+    """Max or average pooling with stride 1 that skips cells between those of its window.
 
-    torch averages only adjacent cells, and allows its maxima less padding than a dilated window needs.
+    torch averages only adjacent cells, and allows its maxima less padding than such a window needs.
+
+    Parameters
+    ----------
+    layer : nn.MaxPool2d or nn.AvgPool2d
+        The pooling without skipped cells. An average counts the padding.
+    dilation : int
+        Cells from one cell of the window to the next.
+    lost : int
+        The stride of ``layer``; 1 if it had none.
     """
 
-    def __init__(self, layer: nn.MaxPool2d | nn.AvgPool2d, dilation: int) -> None:
+    def __init__(self, layer: nn.MaxPool2d | nn.AvgPool2d, dilation: int, lost: int) -> None:
         super().__init__()
-        averages = isinstance(layer, nn.AvgPool2d)
-        padding = _times(layer.padding, dilation)
-        if averages and max(padding) and not layer.count_include_pad:
-            raise InputError("an average that leaves out the padding cannot be dilated; use the network's own stride")
-        self.pool = dilated_average if averages else dilated_maximum
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "kernel_size": _times(layer.kernel_size, 1),
-            "stride": layer.stride,
-            "padding": padding,
-            "dilation": dilation if averages else _times(layer.dilation, dilation),
+            "padding": _times(layer.padding, dilation),
+            "dilation": (dilation, dilation),
         }
+        if isinstance(layer, nn.AvgPool2d):
+            self.pool = dilated_average
+        else:
+            self.pool = dilated_maximum
+            self.arguments["dilation"] = _times(layer.dilation, dilation)
+            # With ceil_mode the last window may reach beyond the map, by less than a stride.
+            self.arguments["beyond"] = (lost - 1) * dilation if layer.ceil_mode else 0
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool features (B, C, H, W)."""
         return self.pool(features, **self.arguments)
 
 
-def dilated_average(
-    features: Tensor, kernel_size: tuple[int, int], stride: Any, padding: tuple[int, int], dilation: Any
-) -> Tensor:
+def dilated_average(features: Tensor, kernel_size: Pair, padding: Pair, dilation: Pair) -> Tensor:
     """Averages of features (B, C, H, W) over windows that skip cells: a convolution of each channel."""
     channels, (height, width) = features.shape[1], kernel_size
     weights = features.new_full((channels, 1, height, width), 1 / (height * width))
-    return functional.conv2d(features, weights, None, stride, padding, dilation, channels)
+    return functional.conv2d(features, weights, None, 1, padding, dilation, channels)
 
 
-def dilated_maximum(
-    features: Tensor, kernel_size: tuple[int, int], stride: Any, padding: tuple[int, int], dilation: Any
-) -> Tensor:
-    """Maxima of features (B, C, H, W) over windows that skip cells; the padding never wins."""
-    (top, left), nothing = padding, float("-inf")
-    padded = functional.pad(features, (left, left, top, top), value=nothing)
-    return functional.max_pool2d(padded, kernel_size, stride, 0, dilation)
+def dilated_maximum(features: Tensor, kernel_size: Pair, padding: Pair, dilation: Pair, beyond: int = 0) -> Tensor:
+    """Maxima of features (B, C, H, W) over windows that skip cells.
+
+    The padding never wins. There are ``beyond`` cells of it in addition at the right and at the bottom.
+    """
+    top, left = padding
+    if top or left or beyond:
+        edges = (left, left + beyond, top, top + beyond)
+        features = functional.pad(features, edges, value=float("-inf"))
+    return functional.max_pool2d(features, kernel_size, 1, 0, dilation)
 
 
-def _call(node: fx.Node, layer: Any) -> None:
-    """Let the node of a pooling function do what ``layer`` does."""
-    if isinstance(layer, DilatedPool):
-        node.target, arguments = layer.pool, layer.arguments
-    else:
-        names = ("kernel_size", "stride", "padding", "ceil_mode")
-        arguments = {key: getattr(layer, key) for key in names}
-    node.args, node.kwargs = node.args[:1], arguments
-
-
-def _first(value: Any) -> int:
-    return int(value[0] if isinstance(value, tuple) else value)
-
-
-def _times(value: Any, factor: int) -> tuple[int, int]:
+def _times(value: int | tuple[int, ...], factor: int) -> Pair:
     pair = value if isinstance(value, tuple) else (value, value)
-    return pair[0] * factor, pair[1] * factor
+    return pair[0] * factor, pair[-1] * factor

@@ -101,7 +101,7 @@ class GridTracker(TorchDispatchMode):
             return None
         (sy, sx), (cy, cx) = grid.stride, grid.centre
         left, _, top, _ = padding
-        return replace(grid, cells=tuple(output.shape[-2:]), centre=(cy - top * sy, cx - left * sx))
+        return replace(grid, cells=(output.shape[-2], output.shape[-1]), centre=(cy - top * sy, cx - left * sx))
 
     def _slide(self, source: Tensor, output: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
         """The grid after a sliding window over the last two dimensions."""

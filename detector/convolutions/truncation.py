@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...data.errors import InputError
-from .dilation import dilate, slides
+from ..options import STRIDE, check_stride
+from .dilation import dilate, sliding
 from .networks import build_without_values, input_size
 from .receptive_field import PROBE_SIZE, Grid, GridTracker
 from .tracing import named_nodes, trace
 from .weights import read_weights, select_state
-
-#: Default limit of a map's stride: later strides become dilations.
-STRIDE = 16
 
 Maps = dict[str, tuple[Grid, int] | None]
 
@@ -60,15 +58,22 @@ class Cut:
 
 
 def cut(name: str, layer: str | None = None, stride: int | None = STRIDE) -> Cut:
-    """Truncate a network after ``layer``; :class:`.backbone.Backbone` describes the defaults.
+    """Truncate a network after ``layer``, and turn strides beyond ``stride`` into dilations.
+
+    Parameters
+    ----------
+    name, layer, stride
+        As in :class:`.backbone.Backbone`. The resulting stride, given as ``stride``, results in the same network.
 
     Raises
     ------
     InputError
-        For an unknown network or layer, a layer that is not a regular map, or a network whose strides cannot become
-        dilations.
+        For an unknown network or layer, a layer that is not a regular map, or strides that cannot become dilations.
     """
-    whole, maps = _analyse(name, stride)
+    check_stride(stride)
+    whole = _whole(name)
+    followed = _follow(name, whole)
+    maps = {key: followed[node] for key, node in named_nodes(whole.graph).items()}
     default = _default_layer(whole, maps)
     if layer is None and default is None:
         raise InputError(f"{name} has no feature map before its classifier; name one with layer")
@@ -76,16 +81,17 @@ def cut(name: str, layer: str | None = None, stride: int | None = STRIDE) -> Cut
     grid, channels = maps[chosen] or (None, 0)
     if grid is None or grid.axis != 2 or grid.stride[0] != grid.stride[1] or grid.centre[0] != grid.centre[1]:
         raise InputError(f"layer '{chosen}' of {name} is no map of cells at one regular stride; choose another")
+    network, pixels = _truncate(whole, chosen), int(grid.stride[0])
     return Cut(
         name=name,
         layer=chosen,
-        stride=int(grid.stride[0]),
+        stride=pixels if stride is None or pixels <= stride else _limit_stride(name, network, stride),
         offset0=grid.centre[0] + 1,
         extent=int(max(grid.extent)),
         channels=channels,
         feeds_classifier=chosen == default,
         input_size=input_size(name),
-        network=_truncate(whole, chosen),
+        network=network,
     )
 
 
@@ -110,32 +116,26 @@ def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", see
     return part.network.requires_grad_(True).to(memory_format=torch.channels_last)
 
 
-def _analyse(name: str, stride: int | None) -> tuple[fx.GraphModule, Maps]:
-    """The network as a graph, with strides up to ``stride``, and the grid and channels of each node's map."""
+def _whole(name: str) -> fx.GraphModule:
+    """The whole network as a graph, without values."""
     model = build_without_values(name)
     try:
-        whole = trace(model)
+        return trace(model)
     except (TypeError, fx.proxy.TraceError) as error:
         raise _unsuitable(name, error) from error
-    maps = _map_all(name, whole)
-    if stride is None:
-        return whole, maps
-    found = [(node, maps[key]) for key, node in _before_classifier(whole, maps).items()]
-    grids = {node: of_map[0] for node, of_map in found if of_map}
-    return whole, _map_all(name, whole) if dilate(name, whole, grids, stride) else maps
 
 
-def _map_all(name: str, whole: fx.GraphModule) -> Maps:
+def _follow(name: str, network: fx.GraphModule) -> dict[fx.Node, tuple[Grid, int] | None]:
     """The grid and channels of each node's map."""
     image = torch.empty(1, 3, *PROBE_SIZE, device="meta")
     try:
         with torch.no_grad(), GridTracker() as tracker:
             tracker.watch(image)
-            found = _Maps(whole, tracker)
+            found = _Maps(network, tracker)
             found.run(image)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise _unsuitable(name, error) from error
-    return {key: found.maps[node] for key, node in named_nodes(whole.graph).items()}
+    return found.maps
 
 
 def _unsuitable(name: str, error: Exception) -> InputError:
@@ -144,6 +144,24 @@ def _unsuitable(name: str, error: Exception) -> InputError:
         f"{name} cannot be a backbone: it does not take an image of {height} x {width} pixels "
         f"({str(error).splitlines()[0]})"
     )
+
+
+def _limit_stride(name: str, network: fx.GraphModule, limit: int) -> int:
+    """Turn the strides of a network beyond ``limit`` into dilations in place; returns the stride of its last map."""
+    before = {node: found[0] for node, found in _follow(name, network).items() if found is not None}
+    kept = dilate(network, before, limit)
+    after = _follow(name, network)
+    for node, grid in before.items():
+        stride = (min(grid.stride[0], kept), min(grid.stride[1], kept))
+        found = after[node]
+        # A dilation moves no cell, and changes nothing in what a cell sees.
+        if found is None or replace(found[0], cells=grid.cells) != replace(grid, stride=stride):
+            largest = round(max(max(grid.stride) for grid in before.values()))
+            raise InputError(
+                f"{name} cannot have a map of stride {limit}: '{node.target}' cannot skip cells; "
+                f"--stride {largest} leaves the network as it is"
+            )
+    return kept
 
 
 class _Maps(fx.Interpreter):
@@ -161,26 +179,15 @@ class _Maps(fx.Interpreter):
         return value
 
 
-def _before_classifier(whole: fx.GraphModule, maps: Maps) -> dict[str, fx.Node]:
-    """The nodes up to the network's own pooling, which prepares the last map for the classifier."""
-    nodes = named_nodes(whole.graph)
-    place = {node: index for index, node in enumerate(whole.graph.nodes)}
-    weights = [key for key, node in nodes.items() if _has_weights(whole, node)]
-    # Outputs of the classifier are not feature maps, even if it consists of convolutions.
-    own = weights if maps[list(nodes)[-1]] else weights[:-1]
-    last = max((place[nodes[key]] for key in own if maps[key]), default=0)
-    pools = [place[node] for node in nodes.values() if place[node] > last and slides(whole, node)]
-    end = min([*pools, len(place) if own is weights else place[nodes[weights[-1]]]])
-    return {key: node for key, node in nodes.items() if place[node] < end}
-
-
 def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
     """The last map before the network's own pooling that all later layers depend on, or None."""
+    nodes = named_nodes(whole.graph)
     place = {node: index for index, node in enumerate(whole.graph.nodes)}
+    end = _end_of_maps(whole, nodes, maps)
     chosen, open_until = None, 0
-    for key, node in _before_classifier(whole, maps).items():
+    for key, node in nodes.items():
         found = maps[key]
-        if found is None:
+        if found is None or place[node] >= end:
             continue
         grid = found[0]
         # The graph can be cut here: no earlier map is used after this one.
@@ -194,6 +201,17 @@ def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
         reach = max((place[user] for user in node.users if user.op != "output"), default=0)
         open_until = max(open_until, reach)
     return chosen
+
+
+def _end_of_maps(whole: fx.GraphModule, nodes: dict[str, fx.Node], maps: Maps) -> int:
+    """The place in the graph of the pooling that prepares the last map for the classifier, or of the classifier."""
+    place = {node: index for index, node in enumerate(whole.graph.nodes)}
+    weights = [key for key, node in nodes.items() if _has_weights(whole, node)]
+    # Outputs of the classifier are not feature maps, even if it consists of convolutions.
+    own = weights if maps[list(nodes)[-1]] else weights[:-1]
+    last = max((place[nodes[key]] for key in own if maps[key]), default=0)
+    pools = [place[node] for node in nodes.values() if place[node] > last and sliding(whole, node) is not None]
+    return min([*pools, len(place) if own is weights else place[nodes[weights[-1]]]])
 
 
 def _module(whole: fx.GraphModule, node: fx.Node) -> nn.Module | None:

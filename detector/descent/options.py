@@ -175,6 +175,9 @@ class Augmentation(BaseOptions):
 #: Student and teacher networks of a distillation.
 STUDENT, TEACHER = "sppnet_student", "mobilenet_v2"
 
+#: The teacher's layer whose map the student has been made for.
+TEACHER_LAYER = "features.14.conv.0"
+
 #: With these crops objects are as large as in a photograph that a detector scales to a shorter side of 688 pixels. A
 #: student trained with crops of 5 to 100 % of a photograph explained 39 % of its teacher's variance at 224 pixels and
 #: 29 % at 688.

@@ -12,7 +12,7 @@ from ...data.errors import InputError
 from ..head.compression import compress, describe
 from ..head.head import Head
 from ..modelfile import read_model, tensors_below, write_model
-from ..options import Compression, DetectOptions, FeatureOptions, Scorer
+from ..options import Compression, DetectOptions, FeatureOptions, Scorer, check_stride
 from .calibration import Calibration
 
 
@@ -24,6 +24,8 @@ class Bundle:
     ----------
     backbone, layer : str
         Names of the network and of its node whose output is pooled.
+    stride : int or None
+        Stride of that map in pixels. None, as in older files: the stride that it has in the network as it is.
     class_names : tuple of str
     features, detection : FeatureOptions, DetectOptions
     card : dict
@@ -45,7 +47,7 @@ class Bundle:
     Raises
     ------
     InputError
-        When the calibration has another number of classes.
+        When the calibration has another number of classes, or the stride is no positive number.
     """
 
     backbone: str
@@ -62,8 +64,10 @@ class Bundle:
     scorer: Scorer = "svm"
     card: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    stride: int | None = None
 
     def __post_init__(self) -> None:
+        check_stride(self.stride)
         if self.calibration is not None and len(self.calibration.slopes) != len(self.class_names):
             raise InputError(
                 f"the calibration has {len(self.calibration.slopes)} classes, the model has {len(self.class_names)}"
@@ -75,6 +79,7 @@ class Bundle:
             "kind": "detector",
             "backbone": self.backbone,
             "layer": self.layer,
+            "stride": self.stride,
             "classes": list(self.class_names),
             "features": self.features.to_dict(),
             "detection": self.detection.to_dict(),
@@ -147,11 +152,12 @@ class Bundle:
             When the file is missing or is no sppnet model.
         """
         header, tensors = read_model(path, "detector")
-        calibration = header.get("calibration")  # older files have no such key
+        calibration = header.get("calibration")  # older files have no such key, and no "stride"
         try:
             return cls(
                 backbone=header["backbone"],
                 layer=header["layer"],
+                stride=header.get("stride"),
                 class_names=tuple(header["classes"]),
                 features=FeatureOptions.from_dict(header["features"]),
                 detection=DetectOptions.from_dict(header["detection"]),

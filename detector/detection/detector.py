@@ -62,7 +62,8 @@ class Detector(BaseDetector):
         self.bundle, self.class_names, self.card = bundle, bundle.class_names, bundle.card
         options = bundle.detection
         self._proposer = make_proposer(options.proposals, options.max_windows, seed=0)
-        self._place(Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions), usable_device(device))
+        backbone = Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions, bundle.stride)
+        self._place(backbone, usable_device(device))
 
     def _place(self, backbone: Backbone, device: torch.device) -> None:
         """Move all weights to a device."""

@@ -29,7 +29,7 @@ def fingerprint(backbone: Backbone) -> str:
     """Key of a backbone's structure and weights."""
     state = backbone.state()
     tensors = [state[name].detach().cpu().contiguous().numpy().tobytes() for name in sorted(state)]
-    return content_key(backbone.name, backbone.layer, sorted(state), *tensors)
+    return content_key(backbone.name, backbone.layer, backbone.stride, sorted(state), *tensors)
 
 
 def mirrored(image_key: str) -> str:

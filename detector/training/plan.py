@@ -10,6 +10,7 @@ from ...data.errors import InputError
 from ..options import (
     BACKBONE,
     SCORERS,
+    STRIDE,
     WEIGHTS,
     BoxOptions,
     Compression,
@@ -33,7 +34,9 @@ class TrainPlan:
     weights : {"imagenet", "none"} or path
         Initial weights of the convolutions, and of the fc layers if the network has some.
     layer : str or None
-        Node of the network whose map is pooled; None means the last one of stride 16.
+        Node of the network whose map is pooled; None means the last one before the network's own pooling.
+    stride : int
+        Limit of the map's stride in pixels; strides beyond it become dilations.
     features : FeatureOptions
         Scales, pyramid, features to score (pool5 or the output of an fc layer), and the method: SPP-net's or R-CNN's.
     scorer : {"svm", "softmax"}
@@ -60,6 +63,7 @@ class TrainPlan:
     backbone: str = BACKBONE
     weights: str | Path = WEIGHTS
     layer: str | None = None
+    stride: int = STRIDE
     features: FeatureOptions = field(default_factory=FeatureOptions)
     scorer: Scorer = "svm"
     detection: DetectOptions = field(default_factory=DetectOptions)
@@ -103,6 +107,7 @@ class TrainPlan:
             "backbone": self.backbone,
             "weights": str(self.weights),
             "layer": self.layer,
+            "stride": self.stride,
             "features": self.features.to_dict(),
             "scorer": self.scorer,
             "detection": self.detection.to_dict(),

@@ -97,7 +97,9 @@ def train(
     plan = replace(plan or TrainPlan(), **{name: value for name, value in choices.items() if value is not None})
     # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
-    network = Backbone(plan.backbone, weights=plan.weights, layer=plan.layer, seed=plan.options.seed).to(device)
+    network = Backbone(
+        plan.backbone, weights=plan.weights, layer=plan.layer, stride=plan.stride, seed=plan.options.seed
+    ).to(device)
     if plan.features.method == "warp" and plan.features.crop is None:
         plan = replace(plan, features=replace(plan.features, crop=network.input_size))
     run = _Run(
@@ -198,6 +200,7 @@ class _Run:
         return Bundle(
             backbone=self.pooled.backbone.name,
             layer=self.pooled.backbone.layer,
+            stride=self.pooled.backbone.stride,
             class_names=tuple(self.dataset.class_names),
             features=plan.features,
             detection=detection,

@@ -64,7 +64,7 @@ def add_arguments(parser: CommandParser) -> None:
     add_dataset_arguments(parser, "test", "--accuracy", set_help="image set of --accuracy", images=False)
     add_count(data, "--accuracy-images", 100, "images of --accuracy to score on")
     add_count(windows, "--windows", DetectOptions.max_windows, "windows of a photograph")
-    add_backbone_arguments(parser, "alexnet", "none", layer=False)
+    add_backbone_arguments(parser, "alexnet", "none")
     network.add_argument(
         "--scales", type=some_of(SCALES), default=tuple(SCALES), metavar="1|5", help="SPP-net at 1 scale, at 5 scales"
     )
@@ -141,7 +141,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     accuracy = None if args.accuracy is None else Accuracy(args, device)
     paths = (sample_photographs() if args.images is None else find_images([args.images]))[: args.count]
     compile_kernels(args.quiet)
-    backbone = Backbone(args.backbone, weights=args.weights, seed=args.seed)
+    backbone = Backbone(args.backbone, args.weights, args.layer, args.seed, args.stride)
     backbone = backbone.to(device=device, dtype=getattr(torch, args.dtype))
     log("measuring batch sizes", args.quiet)
     batch = best_batch(WarpFeatures(backbone, FeatureOptions(levels=args.pyramid, method="warp")))
@@ -151,6 +151,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     seconds = time_sides(sides, paths, lambda image: propose(image)[: args.windows], args.rounds, device)
     result = {
         "backbone": args.backbone,
+        "layer": backbone.layer,
+        "stride": backbone.stride,
         "weights": str(args.weights),
         "features": args.features,
         "dtype": args.dtype,

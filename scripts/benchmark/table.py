@@ -114,7 +114,7 @@ def add_arguments(parser: CommandParser) -> None:
     add_held_out_argument(
         parser, TrainOptions.held_out, "part of the training images that chooses the epoch of the fine-tuning"
     )
-    add_backbone_arguments(parser, BACKBONE, WEIGHTS, layer=False)
+    add_backbone_arguments(parser, BACKBONE, WEIGHTS)
     add_fc_width_argument(parser, FineTuneOptions.width)
     add_count(network, "--single", FeatureOptions.scales[0], "scale of the column '1 scale'")
     network.add_argument(
@@ -173,6 +173,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "metric": args.metric,
         "backbone": args.backbone,
+        "layer": bench.backbone.layer,
+        "stride": bench.backbone.stride,
         "weights": args.weights,
         "random_layers": random_layers,
         "pyramid": list(args.pyramid),
@@ -243,6 +245,8 @@ class _Bench:
         self.common = TrainPlan(
             args.backbone,
             args.weights,
+            args.layer,
+            args.stride,
             finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),
             options=TrainOptions(seed=args.seed, held_out=args.held_out),
         )
@@ -250,7 +254,7 @@ class _Bench:
         self.proposer = make_proposer(detection.proposals, detection.max_windows, seed=0)
         self.train_set, self.test_set = _sets(args)
         self.device = resolve_device(args)
-        self.backbone = Backbone(args.backbone, weights=args.weights, seed=args.seed).to(self.device)
+        self.backbone = Backbone(args.backbone, args.weights, args.layer, args.seed, args.stride).to(self.device)
         self._named: set[str] = set()
 
     def random_layers(self) -> list[str]:

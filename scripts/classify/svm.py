@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...detector.classification.options import STRIDE
 from ...detector.options import BACKBONE, WEIGHTS, FeatureOptions
 from ..arguments import (
     CLASSIFIER_HELP,
     add_held_out_argument,
     add_json_argument,
     add_labelled_arguments,
+    add_map_arguments,
     integers,
     positive_numbers,
     some_of,
@@ -64,9 +66,7 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="imagenet|none|FILE",
         help=f"its weights: torchvision's, random weights, or a state dict (default: {WEIGHTS})",
     )
-    network.add_argument(
-        "--layer", metavar="NAME", help="its layer whose map is pooled (default: the last of stride 16)"
-    )
+    add_map_arguments(parser, None, f" (default: {STRIDE})")
     network.add_argument(
         "--pyramid",
         type=integers,
@@ -207,8 +207,10 @@ def _network(args: argparse.Namespace) -> _Network:
 
     device = resolve_device(args)
     if args.model is not None:
-        if any(option is not None for option in (args.backbone, args.weights, args.layer)):
-            raise InputError("--model contains its network; do not combine it with --backbone, --weights or --layer")
+        if any(option is not None for option in (args.backbone, args.weights, args.layer, args.stride)):
+            raise InputError(
+                "--model contains its network; do not combine it with --backbone, --weights, --layer or --stride"
+            )
         classifier = SPPClassifier.load(args.model, device)
         levels = args.pyramid or classifier.levels
         if args.features != "spp" and levels != classifier.levels:
@@ -217,7 +219,7 @@ def _network(args: argparse.Namespace) -> _Network:
         return _Network(classifier.backbone, classifier.head, levels, classifier.size, str(args.model))
     name, weights = args.backbone or BACKBONE, args.weights or WEIGHTS
     levels = args.pyramid or FeatureOptions.levels
-    backbone = Backbone(name, weights, args.layer, args.seed)
+    backbone = Backbone(name, weights, args.layer, args.seed, args.stride or STRIDE)
     head = None
     if args.features != "spp":
         head = start_from_classifier(backbone, weights, levels, classes=1)

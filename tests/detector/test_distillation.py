@@ -9,7 +9,7 @@ from sppnet.data.errors import InputError
 from sppnet.detector import distillation as module
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.convolutions.truncation import cut, to_learn
-from sppnet.detector.descent.options import Augmentation, LearnOptions
+from sppnet.detector.descent.options import TEACHER_LAYER, Augmentation, LearnOptions
 from sppnet.detector.descent.photographs import normalised
 from sppnet.detector.distillation import Distillation, distil
 from sppnet.detector.modelfile import read_header, read_model
@@ -203,6 +203,6 @@ def test_maps_that_differ_are_refused_at_once(paths, tmp_path):
 
 
 def test_the_student_made_for_mobilenet_is_like_it():
-    student, teacher = cut("sppnet_student"), cut("mobilenet_v2")
+    student, teacher = cut("sppnet_student"), cut("mobilenet_v2", TEACHER_LAYER)
     assert (student.channels, student.stride, student.offset0) == (teacher.channels, teacher.stride, teacher.offset0)
     assert student.extent >= teacher.extent

@@ -8,22 +8,32 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from sppnet.data.errors import InputError
-from sppnet.detector.convolutions import truncation as module
 from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.convolutions.dilation import DilatedPool, dilated_average
+from sppnet.detector.convolutions.networks import build_without_values
+from sppnet.detector.convolutions.truncation import cut
 from sppnet.detector.convolutions.zf5 import ZF5
 from sppnet.detector.options import MIN_SIDE
 
+#: Networks and limits of their stride; 16 is the default.
 NETWORKS = [
-    "alexnet",
-    "vgg16",
-    "resnet18",
-    "resnet50",
-    "squeezenet1_1",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
-    "convnext_tiny",
-    "zf5",
+    ("alexnet", 16),
+    ("vgg16", 16),
+    ("zf5", 16),
+    ("squeezenet1_1", 16),
+    ("squeezenet1_1", 8),
+    ("resnet18", 32),
+    ("resnet18", 8),
+    ("resnet50", 16),
+    ("mobilenet_v2", 16),
+    ("mobilenet_v3_large", 16),
+    ("efficientnet_b0", 16),
+    ("convnext_tiny", 16),
+    ("densenet121", 16),
+    ("googlenet", 8),
+    ("inception_v3", 16),
+    ("shufflenet_v2_x1_0", 16),
+    ("regnet_y_400mf", 16),
 ]
 
 
@@ -33,11 +43,10 @@ def random_state():
 
     @functools.cache
     def make(name):
-        whole, maps = module._analyse(name)
-        layer = module._default_layer(whole, maps)
+        part = cut(name)
         generator = torch.Generator().manual_seed(0)
         state = {}
-        for key, like in module._truncate(whole, layer).state_dict().items():
+        for key, like in part.network.state_dict().items():
             fan_in = max(like[0].numel(), 1) if like.ndim > 1 else 1
             values = torch.randn(like.shape, generator=generator) * (2 / fan_in) ** 0.5
             if like.ndim < 2 and key.endswith(("weight", "running_var")):
@@ -45,7 +54,7 @@ def random_state():
             elif like.ndim < 2:
                 values = 0.1 * values
             state[key] = values.to(like.dtype)
-        return layer, state
+        return state
 
     return make
 
@@ -61,12 +70,12 @@ def strip(generator, width, axis):
     return images if axis == 3 else images.mT.contiguous()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_moving_the_image_by_the_stride_moves_the_map_by_one_cell(name, monkeypatch, random_state):
+@pytest.mark.parametrize(("name", "stride"), NETWORKS)
+def test_moving_the_image_by_the_stride_moves_the_map_by_one_cell(name, stride, monkeypatch, random_state):
     without_gates(monkeypatch)
-    layer, state = random_state(name)
-    backbone = Backbone(name, state, layer)
+    backbone = Backbone(name, random_state(name), stride=stride)
     step, axis = backbone.stride, 2 if name in ("resnet18", "zf5") else 3
+    assert step == stride
     width = backbone.extent + 6 * step
     image = strip(torch.Generator().manual_seed(1), width + step, axis)
 
@@ -83,33 +92,35 @@ def test_moving_the_image_by_the_stride_moves_the_map_by_one_cell(name, monkeypa
     assert float((cells[:, inside - 1] - cells[:, inside]).abs().max()) > 0.01 * scale
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_receptive_fields_are_centred_where_offset0_says(name, monkeypatch, random_state):
+@pytest.mark.parametrize(("name", "stride"), NETWORKS)
+def test_receptive_fields_are_centred_where_offset0_says(name, stride, monkeypatch, random_state):
     without_gates(monkeypatch)
-    layer, state = random_state(name)
     # Positive weights on a positive image: no path from pixel to cell is cut by a ReLU or cancels. Each
-    # filter sums to 1, so that neither signals nor gradients leave the range of single precision.
+    # filter sums to 1, so that signals stay in range; gradients need double precision, since a pixel at the rim
+    # reaches a cell of DenseNet by one path in 3 ** 60.
     positive = {
         key: value / value.flatten(1).sum(dim=1).reshape(-1, *[1] * (value.ndim - 1)) if value.ndim > 1 else value
-        for key, value in ((key, value.abs()) for key, value in state.items())
+        for key, value in ((key, value.abs()) for key, value in random_state(name).items())
     }
-    backbone = Backbone(name, positive, layer)
+    backbone = Backbone(name, positive, stride=stride).double()
     for path, part in list(backbone.named_modules()):
         # Max pooling lets one pixel through; averaging, at the same places, lets all. ReLU6 stops growing.
         if isinstance(part, torch.nn.MaxPool2d):
             average = torch.nn.AvgPool2d(part.kernel_size, part.stride, part.padding, part.ceil_mode)
             backbone.set_submodule(path, average)
+        elif isinstance(part, DilatedPool):
+            part.pool = dilated_average
+            part.arguments.pop("beyond", None)
         elif isinstance(part, torch.nn.ReLU6):
             backbone.set_submodule(path, torch.nn.ReLU())
 
     axis = 2 if name in ("alexnet", "mobilenet_v2") else 3
     width = backbone.extent + 3 * backbone.stride
-    images = strip(torch.Generator().manual_seed(1), width, axis).requires_grad_()
+    images = strip(torch.Generator().manual_seed(1), width, axis).double().requires_grad_()
     cells = backbone(images)
     middle = int((width / 2 - backbone.offset0) // backbone.stride)
-    # Channels weigh differently, since the plain sum of normalised channels has no gradient; and much, since
-    # a pixel at the rim reaches a cell of ConvNeXt by one path in 7 ** 18.
-    channels = 1e25 * torch.linspace(0.5, 2, backbone.channels)
+    # Channels weigh differently, since the plain sum of normalised channels has no gradient.
+    channels = torch.linspace(0.5, 2, backbone.channels)
     (gradient,) = torch.autograd.grad((cells.select(axis, middle).mT @ channels).sum(), images)
     seen = gradient.abs().sum(dim=(0, 1, 5 - axis)).nonzero().flatten()
     first, last = int(seen[0]), int(seen[-1])
@@ -124,13 +135,23 @@ def test_receptive_fields_are_centred_where_offset0_says(name, monkeypatch, rand
         ("vgg16", "features.29", 16, 8.5, 512),
         ("zf5", "features.13", 16, 21, 256),
         ("squeezenet1_1", "features.12.cat", 16, 16, 512),
-        ("mobilenet_v2", "features.14.conv.0", 16, 1, 576),
-        ("resnet18", "layer3.1.relu_1", 16, 1, 256),
-        ("resnet50", "layer3.5.relu_2", 16, 1, 1024),
+        ("mobilenet_v2", "features.18", 16, 1, 1280),
+        ("mobilenet_v3_large", "features.16", 16, 1, 960),
+        ("efficientnet_b0", "features.8", 16, 1, 1280),
+        ("resnet18", "layer4.1.relu_1", 16, 1, 512),
+        ("resnet50", "layer4.2.relu_2", 16, 1, 2048),
+        ("convnext_tiny", "features.7.2.add", 16, 16.5, 768),
+        ("densenet121", "relu", 16, 15, 1024),
+        ("googlenet", "inception5b.cat", 16, 23, 1024),
+        ("inception_v3", "Mixed_7c.cat_2", 16, 38, 2048),
+        ("shufflenet_v2_x1_0", "conv5.2", 16, 1, 1024),
+        ("mnasnet0_5", "layers.16", 16, 1, 1280),
+        ("regnet_y_400mf", "trunk_output.block4.block4-5.activation", 16, 1, 440),
+        ("sppnet_student", "features.11", 16, 1, 576),
     ],
 )
-def test_default_layers_are_the_papers_and_the_customary_ones(name, layer, stride, offset0, channels, random_state):
-    backbone = Backbone(name, random_state(name)[1])
+def test_default_layers_are_the_papers_and_the_customary_ones(name, layer, stride, offset0, channels):
+    backbone = cut(name)
     assert (backbone.name, backbone.layer) == (name, layer)
     assert (backbone.stride, backbone.offset0, backbone.channels) == (stride, offset0, channels)
 
@@ -204,10 +225,10 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
 
 
 def test_state_rebuilds_the_backbone_bit_for_bit():
-    backbone = Backbone("mobilenet_v2", seed=3)
+    backbone = Backbone("mobilenet_v2", layer="features.17", seed=3)
     state = backbone.state()
-    assert not any(key.startswith(("classifier", "features.15", "features.18")) for key in state)
-    again = Backbone.from_state(backbone.name, backbone.layer, state)
+    assert not any(key.startswith(("classifier", "features.18")) for key in state)
+    again = Backbone.from_state(backbone.name, backbone.layer, state, backbone.stride)
     images = torch.randn(1, 3, 96, 96)
     assert torch.equal(backbone(images), again(images))
     assert all(torch.equal(again.state()[key], value) for key, value in state.items())
@@ -253,8 +274,7 @@ def test_preprocessing_is_torchvisions():
 
 @pytest.mark.parametrize("name", ["alexnet", "zf5", "squeezenet1_1", "inception_v3"])
 def test_the_smallest_scaled_image_still_has_a_cell(name, random_state):
-    layer, state = random_state(name)
-    backbone = Backbone(name, state, layer)
+    backbone = Backbone(name, random_state(name))
     assert min(backbone(torch.zeros(1, 3, MIN_SIDE, MIN_SIDE)).shape[2:]) >= 1
     with pytest.raises(ValueError, match="H >= 64"):
         backbone(torch.zeros(1, 3, MIN_SIDE - 1, MIN_SIDE))
@@ -353,6 +373,6 @@ def test_a_failed_download_is_one_clear_line(monkeypatch, capsys):
 
 def test_a_constructor_that_computes_with_tensors_is_built_too():
     before = torch.random.get_rng_state()
-    network = module.build_without_values("regnet_y_400mf")
+    network = build_without_values("regnet_y_400mf")
     assert all(parameter.is_meta for parameter in network.parameters())
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -255,7 +255,7 @@ def test_vgg_takes_a_pyramid_with_its_level():
 
 
 @pytest.mark.parametrize(
-    ("name", "channels"), [("squeezenet1_1", 512), ("mobilenet_v2", 576), ("resnet18", 256), ("zf5", 256)]
+    ("name", "channels"), [("squeezenet1_1", 512), ("mobilenet_v2", 1280), ("resnet18", 512), ("zf5", 256)]
 )
 def test_networks_without_fc_layers_have_nothing_to_start_from(name, channels):
     assert start_from_classifier(network(name, channels), {}, LEVELS, classes=2) is None

@@ -78,17 +78,17 @@ def test_choices_take_the_place_of_parts_of_the_plan(monkeypatch, tmp_path):
     plan = TrainPlan("alexnet", weights="none", options=TrainOptions(seed=3))
     for given, choices in [
         (None, {}),
-        (None, {"backbone": "vgg16", "layer": None}),
+        (None, {"backbone": "vgg16", "layer": None, "stride": 32}),
         (plan, {}),
         (plan, {"layer": "x"}),
     ]:
         with pytest.raises(StopError):
             train(dataset, given, out=tmp_path / "m.safetensors", svm=SVMOptions(C=1), **choices)
     assert seen == [
-        ("squeezenet1_1", {"weights": "imagenet", "layer": None, "seed": 0}),
-        ("vgg16", {"weights": "imagenet", "layer": None, "seed": 0}),
-        ("alexnet", {"weights": "none", "layer": None, "seed": 3}),
-        ("alexnet", {"weights": "none", "layer": "x", "seed": 3}),
+        ("squeezenet1_1", {"weights": "imagenet", "layer": None, "stride": 16, "seed": 0}),
+        ("vgg16", {"weights": "imagenet", "layer": None, "stride": 32, "seed": 0}),
+        ("alexnet", {"weights": "none", "layer": None, "stride": 16, "seed": 3}),
+        ("alexnet", {"weights": "none", "layer": "x", "stride": 16, "seed": 3}),
     ]
     with pytest.raises(TypeError, match="bakcbone"):
         train(dataset, out=tmp_path / "m.safetensors", bakcbone="alexnet")
