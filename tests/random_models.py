@@ -20,6 +20,7 @@ def random_model(class_names=CLASSES, features=None, seed=0, windows=60, boxes=N
     made = {
         "backbone": features.backbone.name,
         "layer": features.backbone.layer,
+        "stride": features.backbone.stride,
         "class_names": tuple(class_names),
         "features": features.options,
         "detection": DetectOptions(max_windows=windows),

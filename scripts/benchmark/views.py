@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...detector.classification.options import BACKBONE, ClassifierOptions
-from ..arguments import CLASSIFIER_HELP, add_count, add_fc_width_argument, add_pyramid_argument
+from ...detector.classification.options import BACKBONE, STRIDE, ClassifierOptions
+from ..arguments import CLASSIFIER_HELP, add_count, add_fc_width_argument, add_map_arguments, add_pyramid_argument
 from ..common import resolve_device
 from ..parser import CommandParser
 
@@ -50,6 +50,7 @@ def add_arguments(parser: CommandParser) -> None:
     source = network.add_mutually_exclusive_group()
     source.add_argument("--model", type=Path, metavar="M", help=CLASSIFIER_HELP)
     source.add_argument("--backbone", default=BACKBONE, metavar="NAME", help="or a network with random weights")
+    add_map_arguments(parser, None, f" (default: {STRIDE})")
     add_pyramid_argument(parser)
     add_fc_width_argument(parser, ClassifierOptions.width)
     add_count(network, "--classes", 100, "classes of the random network")
@@ -95,6 +96,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     pairs = {CROPS: MAPS, SINGLY: MAPS, CROPS_PART: MAPS_PART}
     return {
         "network": str(args.model) if args.model else args.backbone,
+        "layer": classifier.layer,
+        "stride": classifier.stride,
         "random": args.model is None,
         "device": next(classifier.backbone.parameters()).device.type,
         "threads": torch.get_num_threads(),
@@ -123,13 +126,18 @@ def make_classifier(args: argparse.Namespace, device: str) -> SPPClassifier:
     from ...detector.classification.network import SPPClassifier
 
     if args.model is not None:
+        if args.layer is not None or args.stride is not None:
+            raise InputError("--model contains its network; do not combine it with --layer or --stride")
         classifier = SPPClassifier.load(args.model, device)
         if classifier.input_fit != "any":
             raise InputError(f"{args.model}: takes squares only; expected a network with spatial pyramid pooling")
         return classifier
     options = ClassifierOptions(levels=args.pyramid, width=args.fc_width)
     names = [f"class {number}" for number in range(args.classes)]
-    return SPPClassifier(names, args.backbone, options=options, seed=args.seed).eval().to(device)
+    network = SPPClassifier(
+        names, args.backbone, layer=args.layer, options=options, seed=args.seed, stride=args.stride or STRIDE
+    )
+    return network.eval().to(device)
 
 
 def measure_one(

@@ -8,8 +8,12 @@ import sppnet
 import torch
 from random_models import random_model
 from sppnet import InputError, SPPClassifier, SPPDetector, WarpDetector
-from sppnet.detector.modelfile import write_model
+from sppnet.detector.classification.options import ClassifierOptions
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.detection.bundle import Bundle
+from sppnet.detector.modelfile import read_model, write_model
 from sppnet.detector.options import FeatureOptions
+from sppnet.detector.windows.features import WindowFeatures
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
 
@@ -40,6 +44,45 @@ def test_a_classification_network(settled, tmp_path):
     loaded = sppnet.load(str(tmp_path / "network.safetensors"))
     assert isinstance(loaded, SPPClassifier)
     assert loaded.predict(IMAGE) == network.predict(IMAGE)
+
+
+@pytest.mark.parametrize("stride", [None, 8])
+def test_the_stride_of_the_map_is_kept(tmp_path, stride):
+    features = WindowFeatures(Backbone("shufflenet_v2_x0_5", stride=stride), FeatureOptions(scales=(128,), levels=(1,)))
+    bundle = random_model("ab", features, windows=10)
+    assert bundle.stride == (stride or 32)
+    header = bundle.header()
+    if stride is None:  # older files do not name the stride, and hold the network as it is
+        del header["stride"]
+    write_model(tmp_path / "m.safetensors", header, bundle.tensors())
+    loaded, saved = sppnet.load(tmp_path / "m.safetensors"), SPPDetector(bundle)
+    assert loaded.features.backbone.stride == bundle.stride
+    windows = [[5, 5, 60, 50], [30, 10, 110, 79]]
+    assert loaded.detect(IMAGE, -10, windows).to_records() == saved.detect(IMAGE, -10, windows).to_records()
+    loaded.save(tmp_path / "again.safetensors")
+    assert Bundle.load(tmp_path / "again.safetensors").stride == stride
+
+
+@pytest.mark.parametrize("stride", [None, 8])
+def test_a_classification_network_keeps_its_stride(tmp_path, stride):
+    options = ClassifierOptions(levels=(1, 2), width=8, size=64)
+    network = SPPClassifier(["a", "b"], "shufflenet_v2_x0_5", options=options, stride=stride).eval()
+    network.save(tmp_path / "m.safetensors")
+    if stride is None:
+        header, tensors = read_model(tmp_path / "m.safetensors", "classifier")
+        assert header.pop("stride") == 32
+        write_model(tmp_path / "m.safetensors", header, tensors)
+    loaded = sppnet.load(tmp_path / "m.safetensors")
+    assert loaded.stride == network.stride == (stride or 32)
+    assert loaded.predict(IMAGE) == network.predict(IMAGE)
+    assert loaded.backbone.stride == network.stride
+
+
+@pytest.mark.parametrize("stride", [0, "16", 16.0])
+def test_a_stride_that_is_none_is_refused(bundle, tmp_path, stride):
+    write_model(tmp_path / "m.safetensors", {**bundle.header(), "stride": stride}, bundle.tensors())
+    with pytest.raises(InputError, match=r"m\.safetensors: not a valid sppnet model: the stride of a map must be"):
+        sppnet.load(tmp_path / "m.safetensors")
 
 
 def test_a_model_of_the_package_by_its_name():

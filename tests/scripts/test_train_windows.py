@@ -19,17 +19,22 @@ def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path,
     model = tmp_path / "m.safetensors"
     call = ["train", str(scenes), "--backbone", "sppnet_small", "--weights", "none", "--scales", "96", "--quiet"]
     call += ["--out", str(model), "--proposals", "dense", "--max-windows", "150", "--regressions", "2", "--C", "0.01"]
+    call += ["--stride", "8"]
     assert main(call) == 0
     bundle = Bundle.load(model)
     assert bundle.card["svm"]["C"] == 0.01
     assert bundle.detection == DetectOptions("dense", 150, regressions=2)
     image = next((scenes / "JPEGImages").iterdir())
+    assert bundle.stride == 8
     detector = detector_of(bundle, "cpu")
+    assert detector.features.backbone.stride == 8
     found = detector.detect(image, threshold=0.0)
     assert found.boxes.shape[1] == 4
     capsys.readouterr()
     assert main(["info", str(model)]) == 0
-    assert "dense, 150 windows, boxes regressed 2 times" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "dense, 150 windows, boxes regressed 2 times" in said
+    assert "sppnet_small, layer features.6.relu2, stride 8, weights none" in said
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,7 @@ def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path,
         ("--max-windows", "0", "expected a whole number from 1 up, got '0'"),
         ("--regressions", "-1", "expected a whole number from 0 up, got '-1'"),
         ("--C", "0", "must be more than 0, not 0.0"),
+        ("--stride", "4", "invalid choice: 4"),
     ],
 )
 def test_impossible_numbers_are_refused_before_any_work(scenes, tmp_path, capsys, option, number, said):

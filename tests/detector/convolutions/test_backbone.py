@@ -1,7 +1,5 @@
 """Backbones: measured geometry, exact truncation, weights and their errors."""
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -37,42 +35,15 @@ NETWORKS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def random_state():
-    """Small random weights for any network's used part, without the time a whole network's own start takes."""
-
-    @functools.cache
-    def make(name):
-        part = cut(name)
-        generator = torch.Generator().manual_seed(0)
-        state = {}
-        for key, like in part.network.state_dict().items():
-            fan_in = max(like[0].numel(), 1) if like.ndim > 1 else 1
-            values = torch.randn(like.shape, generator=generator) * (2 / fan_in) ** 0.5
-            if like.ndim < 2 and key.endswith(("weight", "running_var")):
-                values = 1 + 0.1 * values.abs()
-            elif like.ndim < 2:
-                values = 0.1 * values
-            state[key] = values.to(like.dtype)
-        return state
-
-    return make
-
-
-def without_gates(monkeypatch):
-    """Squeeze-and-excitation gates look at the whole image: geometry is that of what they scale."""
-    monkeypatch.setattr(torchvision.ops.SqueezeExcitation, "forward", lambda self, features: features)
-
-
 def strip(generator, width, axis):
     """A narrow random image, so that receptive fields of a thousand pixels along the other axis stay cheap."""
     images = torch.rand(1, 3, MIN_SIDE, width, generator=generator)
     return images if axis == 3 else images.mT.contiguous()
 
 
+@pytest.mark.usefixtures("without_gates")
 @pytest.mark.parametrize(("name", "stride"), NETWORKS)
-def test_moving_the_image_by_the_stride_moves_the_map_by_one_cell(name, stride, monkeypatch, random_state):
-    without_gates(monkeypatch)
+def test_moving_the_image_by_the_stride_moves_the_map_by_one_cell(name, stride, random_state):
     backbone = Backbone(name, random_state(name), stride=stride)
     step, axis = backbone.stride, 2 if name in ("resnet18", "zf5") else 3
     assert step == stride
@@ -92,9 +63,9 @@ def test_moving_the_image_by_the_stride_moves_the_map_by_one_cell(name, stride, 
     assert float((cells[:, inside - 1] - cells[:, inside]).abs().max()) > 0.01 * scale
 
 
+@pytest.mark.usefixtures("without_gates")
 @pytest.mark.parametrize(("name", "stride"), NETWORKS)
-def test_receptive_fields_are_centred_where_offset0_says(name, stride, monkeypatch, random_state):
-    without_gates(monkeypatch)
+def test_receptive_fields_are_centred_where_offset0_says(name, stride, random_state):
     # Positive weights on a positive image: no path from pixel to cell is cut by a ReLU or cancels. Each
     # filter sums to 1, so that signals stay in range; gradients need double precision, since a pixel at the rim
     # reaches a cell of DenseNet by one path in 3 ** 60.

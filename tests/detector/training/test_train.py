@@ -219,6 +219,7 @@ def test_a_changed_option_or_weight_finds_no_entry(features, tmp_path):
     others = [
         WindowFeatures(Backbone("squeezenet1_1", seed=1), features.options),
         WindowFeatures(Backbone("squeezenet1_1", layer="features.10"), features.options),
+        WindowFeatures(Backbone("squeezenet1_1", stride=8), features.options),
         WindowFeatures(features.backbone, replace(features.options, scales=(192, 256))),
     ]
     for other in others:

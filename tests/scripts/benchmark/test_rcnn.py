@@ -40,6 +40,7 @@ def run(*arguments):
 def test_stages_sums_and_ratios_fit_together(scenes, tmp_path, capsys):
     file, plot = tmp_path / "r.json", tmp_path / "r.svg"
     arguments = ["--backbone", "squeezenet1_1", "--fc-width", "32", "--compress", "svd=4,bfloat16"]
+    arguments += ["--layer", "features.10", "--stride", "8"]
     assert run(*arguments, "--images", scenes / "JPEGImages", "--json", file, "--plot", plot) == 0
     result = json.loads(file.read_text())["result"]
     assert list(result["stages"]) == [
@@ -57,6 +58,7 @@ def test_stages_sums_and_ratios_fit_together(scenes, tmp_path, capsys):
     slow, fast = (np.array(total["features"]["seconds"]) for total in totals)
     np.testing.assert_allclose(faster, slow / fast)
     assert result["batch"] == 4
+    assert (result["layer"], result["stride"]) == ("features.10.cat", 8)
     text = capsys.readouterr().out
     assert "times faster: all without proposals" in text
     assert "0.089" in text

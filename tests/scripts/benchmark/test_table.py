@@ -141,7 +141,8 @@ def asked(monkeypatch):
 
     def train(dataset, plan, *, out, **options):
         calls.append(SimpleNamespace(plan=plan, **options))
-        features = WindowFeatures(Backbone("squeezenet1_1"), replace(plan.features, kind="pool5"))
+        backbone = Backbone("squeezenet1_1", layer=plan.layer, stride=plan.stride)
+        features = WindowFeatures(backbone, replace(plan.features, kind="pool5"))
         random_model(dataset.class_names, features, seed=len(calls), detection=plan.detection).save(out)
 
     monkeypatch.setattr("sppnet.detector.training.train.train", train)
@@ -200,6 +201,8 @@ def test_what_changes_is_made_again_and_only_that(asked, scenes, work, tmp_path)
     assert trained_by("--epochs", "3") == ["fc6"]
     assert trained_by("--held-out", "0.3") == ["pool5", "fc6"]
     assert trained_by("--single", "160") == ["pool5", "fc6"]
+    assert trained_by("--layer", "features.10", "--stride", "8") == ["pool5", "fc6"]
+    assert (asked[-1].plan.layer, asked[-1].plan.stride) == ("features.10", 8)
     # Other test images, other scores, the same models.
     listed = copy / "ImageSets/Main/test.txt"
     listed.write_text("".join(listed.read_text().splitlines(keepends=True)[:2]))

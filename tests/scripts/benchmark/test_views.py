@@ -123,3 +123,11 @@ def test_what_makes_no_sense_is_refused(photograph, tmp_path):
     SPPClassifier(("a", "b"), "squeezenet1_1", options=ClassifierOptions(width=8, fit="warp")).save(twin)
     with pytest.raises(InputError, match=r"twin.safetensors: takes squares only"):
         bench_views.measure(arguments(photograph, "--model", twin))
+    with pytest.raises(InputError, match="do not combine it with --layer or --stride"):
+        bench_views.measure(arguments(photograph, "--model", twin, "--stride", "8"))
+
+
+def test_a_random_network_has_the_map_asked_for():
+    options = ["--fc-width", "8", "--pyramid", "1", "--classes", "2"]
+    network = bench_views.make_classifier(arguments("--layer", "features.4", "--stride", "8", *options), "cpu")
+    assert (network.name, network.layer, network.stride) == ("sppnet_small", "features.4.relu2", 8)

@@ -166,6 +166,7 @@ def test_unreadable_photographs_are_named_and_the_status_is_1(tmp_path, capsys):
             "squeezenet1_1 with the weights 'none' and the map of features.12.cat has no trained fc",
         ),
         (["--model", "m.safetensors"], "--model contains its network; do not combine it with --backbone"),
+        (["--stride", "20"], "invalid choice: 20"),
         (["--test", "TRAIN"], "of its 30 examples are from photographs of"),
         (["--test", "SCENES"], "its photographs have several labels each, unlike those of"),
     ],
