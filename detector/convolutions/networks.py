@@ -13,10 +13,12 @@ from torch import nn
 
 from ...data.errors import InputError
 from .compact import NETWORKS as COMPACT
+from .efficientnet_lite import INPUT_SIZES
+from .efficientnet_lite import NETWORKS as EFFICIENTNET_LITE
 from .zf5 import ZF5
 
 #: Our own networks and their constructors.
-OURS = {"zf5": ZF5, **COMPACT}
+OURS = {"zf5": ZF5, **COMPACT, **EFFICIENTNET_LITE}
 
 
 def names() -> list[str]:
@@ -27,9 +29,9 @@ def names() -> list[str]:
 
 
 def input_size(name: str) -> int:
-    """Input size from the transforms of torchvision's weights; ours use the paper's 224 pixels."""
+    """Input size from the transforms of torchvision's weights; most of ours use the paper's 224 pixels."""
     if name in OURS:
-        return 224
+        return INPUT_SIZES.get(name, 224)
     from torchvision.models import get_model_weights
 
     transforms = get_model_weights(name).DEFAULT.transforms()

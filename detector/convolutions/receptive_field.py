@@ -148,7 +148,16 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         return image.new_empty(image.shape[0], weight.shape[0], *cells)
     if op is aten.native_batch_norm:
         return tuple(args[0].new_empty(shape) for shape in (args[0].shape, 0, 0))
-    if torch.Tag.pointwise in func.tags and not func._schema.is_mutable:
+    if op is aten.addmm:
+        return args[0].new_empty(args[1].shape[0], args[2].shape[1])
+    if func is aten.mean.dim and args[1]:
+        keepdim = len(args) > 2 and args[2]
+        gone = {axis % args[0].ndim for axis in args[1]}
+        sides = [1 if axis in gone else side for axis, side in enumerate(args[0].shape) if keepdim or axis not in gone]
+        return args[0].new_empty(sides)
+    if torch.Tag.pointwise in func.tags:
+        if func._schema.is_mutable:  # in place, as ReLU6 mostly is
+            return inputs[0]
         return inputs[0].new_empty(np.broadcast_shapes(*(tensor.shape for tensor in inputs)))
     return func(*args, **kwargs)
 

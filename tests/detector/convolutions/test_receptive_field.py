@@ -43,6 +43,11 @@ def test_a_convolution_without_a_cell_is_refused_as_by_torch():
         lambda a, b: functional.relu(a, inplace=True) + b,
         lambda a, b: functional.conv_transpose2d(a, torch.empty(3, 2, 2, 2, device=a.device), stride=2),
         lambda a, b: functional.avg_pool2d(functional.max_pool2d(a, 2), 2),
+        lambda a, b: functional.hardtanh(a, 0, 6, inplace=True) - b,
+        lambda a, b: functional.adaptive_avg_pool2d(a, 1) + b,
+        lambda a, b: a.mean((-1, 2)) + a.mean(3).mean(2),
+        lambda a, b: a.mean(),
+        lambda a, b: functional.linear(a.mean((2, 3)), b.new_ones(7, 3), b.new_ones(7)),
         lambda a, b: functional.batch_norm(a, *(torch.ones(3, device=a.device) for _ in range(2))),
     ],
 )

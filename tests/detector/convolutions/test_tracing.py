@@ -19,6 +19,7 @@ from torchvision.models.feature_extraction import get_graph_node_names
         "mnasnet0_5",
         "mobilenet_v3_small",
         "efficientnet_b0",
+        "efficientnet_lite0",
         "regnet_y_400mf",
         "convnext_tiny",
         "zf5",
