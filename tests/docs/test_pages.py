@@ -48,6 +48,7 @@ def place(world, tmp_path, monkeypatch):
     """The files that pages speak of in the working folder, and nothing from the network."""
     place = shutil.copytree(world, tmp_path / "page")
     monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place / ".packages")
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", random_imagenet_weights)
 
     def refuse(*args, **kwargs):
