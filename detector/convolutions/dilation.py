@@ -34,8 +34,8 @@ _POOLS: dict[Any, tuple[Any, tuple[str, ...]]] = {
 def dilate(network: fx.GraphModule, grids: Mapping[fx.Node, Grid], limit: int) -> int:
     """Change the layers of a network in place so that none of its maps has a stride beyond ``limit``.
 
-    A layer that skips no cells after such a change stays as it is. The grids show it: the centres and sizes of
-    receptive fields are the same as before if all layers could be changed.
+    A layer for which this is impossible stays as it is. The grids show it: if all layers could be changed, the centres
+    and sizes of the receptive fields are those from before.
 
     Parameters
     ----------

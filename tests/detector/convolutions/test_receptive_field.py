@@ -56,6 +56,24 @@ def test_other_operations_have_torchs_shapes(function):
     assert tracked == computed
 
 
+def grid_after(function):
+    images = torch.empty(1, 3, 21, 30, device="meta")
+    with torch.no_grad(), GridTracker() as tracker:
+        tracker.watch(images)
+        return tracker.grid(function(images))
+
+
+def test_padding_before_a_convolution_is_padding_of_the_convolution():
+    weight = torch.empty(4, 3, 5, 3, device="meta")
+    inside = grid_after(lambda images: functional.conv2d(images, weight, stride=2, padding=(2, 1)))
+    before = grid_after(lambda images: functional.conv2d(functional.pad(images, (1, 1, 2, 2)), weight, stride=2))
+    assert inside == before
+    # Of edges that differ, the left and the upper ones move the first cell.
+    assert grid_after(lambda images: functional.pad(images, (3, 1, 2, 0))).centre == (-2, -3)
+    assert grid_after(lambda images: functional.pad(images, (0, 1, 0, 4))).centre == (0, 0)
+    assert grid_after(lambda images: functional.pad(images, (1, 1))) is None
+
+
 def test_what_is_not_on_the_meta_device_is_computed():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sigmoid()).eval()
