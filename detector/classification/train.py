@@ -25,8 +25,9 @@ from ..descent.descent import Descent
 from ..descent.epochs import Epoch
 from ..descent.options import Augmentation, LearnOptions
 from ..descent.photographs import Batch, Photographs, normalised
+from ..options import STRIDE
 from .network import SPPClassifier
-from .options import BACKBONE, STRIDE, WEIGHTS, ClassifierOptions
+from .options import BACKBONE, WEIGHTS, ClassifierOptions
 
 #: Increase this when older checkpoints would be misread.
 _VERSION = 1

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...detector.classification.options import BACKBONE, STRIDE, ClassifierOptions
+from ...detector.classification.options import BACKBONE, ClassifierOptions
+from ...detector.options import STRIDE
 from ..arguments import CLASSIFIER_HELP, add_count, add_fc_width_argument, add_map_arguments, add_pyramid_argument
 from ..common import resolve_device
 from ..parser import CommandParser

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...detector.classification.options import STRIDE
-from ...detector.options import BACKBONE, WEIGHTS, FeatureOptions
+from ...detector.options import BACKBONE, STRIDE, WEIGHTS, FeatureOptions
 from ..arguments import (
     CLASSIFIER_HELP,
     add_held_out_argument,

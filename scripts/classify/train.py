@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ...detector.classification.options import BACKBONE, STRIDE, WEIGHTS, ClassifierOptions
+from ...detector.classification.options import BACKBONE, WEIGHTS, ClassifierOptions
 from ...detector.descent.options import FITS, KINDS, OPTIMIZERS, SCHEDULES, SIZE_RULES, Augmentation, LearnOptions
 from ..arguments import (
     add_backbone_arguments,
@@ -43,7 +43,7 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="DIR",
         help="folder with the images of --val, where it is a COCO annotation file (default: --images)",
     )
-    add_backbone_arguments(parser, BACKBONE, WEIGHTS, STRIDE)
+    add_backbone_arguments(parser, BACKBONE, WEIGHTS)
     add_fc_width_argument(parser, ClassifierOptions.width)
     parser.groups["network"].add_argument(
         "--no-spp",
