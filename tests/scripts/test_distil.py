@@ -31,10 +31,14 @@ def test_from_a_folder_to_weights_that_train_takes(tmp_path, capsys):
 def test_a_student_unlike_its_teacher(tmp_path, capsys):
     Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
     call = ["distil", str(tmp_path / "a.png"), "--out", str(tmp_path / "m.safetensors")]
-    assert main([*call, "--backbone", "sppnet_medium", "--weights", "none"]) == 2
-    assert (
-        "the map of sppnet_medium (288 channels at stride 16, first cell at 1) must be like" in capsys.readouterr().err
-    )
+    call += ["--backbone", "sppnet_medium", "--weights", "none"]
+    # The teacher's map is the one that the students are made for, unless another is named.
+    for options, channels in (([], 576), (["--layer", "features.18"], 1280), (["--layer", "features.17"], 320)):
+        assert main([*call, *options]) == 2
+        assert (
+            "the map of sppnet_medium (288 channels at stride 16, first cell at 1) must be like that of mobilenet_v2 "
+            f"({channels} channels at stride 16, first cell at 1)"
+        ) in capsys.readouterr().err
 
 
 def test_parts_of_a_photograph(tmp_path, capsys):
