@@ -84,7 +84,9 @@ def distil(
     """
     layer = TEACHER_LAYER if teacher_layer is None and teacher == TEACHER else teacher_layer
     part, example = cut(backbone), Backbone(teacher, teacher_weights, layer)
-    maps = [f"{net.channels} channels at stride {net.stride}, first cell at {net.offset0:g}" for net in (part, example)]
+    maps = [
+        f"{net.channels} channels at stride {net.stride}, first cell at {net.offset0:g}" for net in (part.map, example)
+    ]
     if maps[0] != maps[1]:
         raise InputError(f"the map of {backbone} ({maps[0]}) must be like that of {teacher} ({maps[1]})")
     images = LabelledImages([LabelledImage(path, no_labels()) for path in photographs], (), multi_label=True)
@@ -119,7 +121,7 @@ def distil(
         "held_out": {"images": len(unseen), "loss": last.held_out_loss, "explained": last.held_out_score},
         "failed": sorted({**kept.failed, **unseen.failed}),
     }
-    header = {"kind": "backbone", "backbone": backbone, "layer": part.layer, "stride": part.stride, "card": card}
+    header = {"kind": "backbone", "backbone": backbone, "layer": part.layer, "stride": part.map.stride, "card": card}
     write_model(out, header, {f"backbone.{name}": value for name, value in student.state_dict().items()})
     return Path(out)
 

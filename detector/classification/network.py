@@ -93,7 +93,8 @@ class SPPClassifier(nn.Module):
             raise InputError(f"a classification network needs a list of classes, not {class_names!r}")
         self.options = ClassifierOptions() if options is None else options
         part = cut(backbone, layer, stride)
-        self.name, self.layer, self.stride, self.channels = part.name, part.layer, part.stride, part.channels
+        self.name, self.layer = part.name, part.layer
+        self.stride, self.channels = part.map.stride, part.map.channels
         self.pretrained = isinstance(weights, Mapping) or str(weights) != "none"
         self.card: dict[str, Any] = {}
 

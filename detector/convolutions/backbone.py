@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,23 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ...data.errors import InputError
+from ..modelfile import tensors_below
 from ..options import MIN_SIDE, STRIDE
-from .truncation import cut
+from .bands import band
+from .truncation import MapGrid, cut
 from .weights import read_weights, select_state
 
 # torchvision's normalisation of RGB / 255; all its networks use it, except two converted from TensorFlow.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
+#: Start of the names of the reduction's tensors in a state.
+_REDUCTION = "reduction."
+
 
 class Backbone(nn.Module):
-    """A classification network up to one of its feature maps; always in eval mode, never trained.
+    """A classification network up to one or more of its feature maps; always in eval mode, never trained.
 
     The geometry of the map is computed from the network itself (:mod:`.receptive_field`).
     The default map is the paper's "last convolutional layer": the last map before the
@@ -41,22 +47,16 @@ class Backbone(nn.Module):
         dict. Half precision becomes single.
     layer : str, optional
         A node, as printed by :func:`torchvision.models.feature_extraction.get_graph_node_names`,
-        or a module (its last node).
+        or a module (its last node); several with commas between them.
     seed : int
         Seed of the random weights; does not change the global generator.
     stride : int or None
         Limit of the map's stride in pixels, such as 8, 16 or 32. None leaves the network as it is.
-
     Attributes
     ----------
     name, layer : str
-    stride : int
-        Pixels from one cell to the next, in both directions.
-    offset0 : float
-        Receptive-field centre of the first cell in 1-based pixels, as in the paper.
-    extent : int
-        Side of a cell's receptive field in pixels.
-    channels : int
+    grids : tuple of MapGrid
+        Geometry of the maps. Layers with cells at the same places are one map, with their channels beside each other.
     feeds_classifier : bool
         Whether the map is the default one, the input of the network's own classifier.
     input_size : int
@@ -80,23 +80,80 @@ class Backbone(nn.Module):
         super().__init__()
         part = cut(name, layer, stride)
         self.name, self.layer = name, part.layer
-        self.stride, self.offset0, self.extent, self.channels = part.stride, part.offset0, part.extent, part.channels
         self.feeds_classifier, self.input_size = part.feeds_classifier, part.input_size
+        self._maps = part.maps
         origin, state = read_weights(name, weights, seed)
         self._state = select_state(part.network, state, origin)
         part.network.load_state_dict(self._state, assign=True)
-        self._network = _fold_batch_norms(part.network).to(memory_format=torch.channels_last)
+        self._network = band(_fold_batch_norms(part.network)).to(memory_format=torch.channels_last)
+        self.reduce(())
         self.requires_grad_(False)
         self.eval()
 
     @classmethod
     def from_state(cls, name: str, layer: str, state: Mapping[str, Tensor], stride: int | None) -> Backbone:
-        """The backbone with this :meth:`state`, whose map has this stride (None: the network's own)."""
-        return cls(name, weights=state, layer=layer, stride=stride)
+        """The backbone with this :meth:`state`, whose maps have at most this stride (None: the network's own)."""
+        reduction = tensors_below(state, _REDUCTION)
+        weights = {key: value for key, value in state.items() if not key.startswith(_REDUCTION)}
+        backbone = cls(name, weights=weights, layer=layer, stride=stride)
+        return backbone.reduce([reduction[str(number)] for number in range(len(reduction))])
 
     def state(self) -> dict[str, Tensor]:
-        """Parameters and buffers in use, float32 on the CPU, under their names in the whole network."""
-        return dict(self._state)
+        """Parameters and buffers in use, float32 on the CPU, under their names in the whole network, and reductions."""
+        reduction = {f"{_REDUCTION}{number}": values.detach().cpu() for number, values in enumerate(self._reduction)}
+        return {**self._state, **reduction}
+
+    def reduce(self, reduction: Sequence[Tensor]) -> Backbone:
+        """Multiply the maps from now on; returns itself.
+
+        Parameters
+        ----------
+        reduction : sequence of tensors
+            For each layer a matrix (channels, fewer channels) or a factor, as :func:`.reduction.learn_reduction` finds
+            them. Empty: the maps as they are.
+
+        Raises
+        ------
+        InputError
+            When the matrices do not fit the maps.
+        """
+        widths = [grid.channels for grid in self._maps]
+        if reduction:
+            shapes = [tuple(values.shape) for values in reduction]
+            if len(shapes) != len(widths) or any(s and s[0] != w for s, w in zip(shapes, widths, strict=True)):
+                raise InputError(f"maps of {widths} channels cannot be reduced by matrices of the shapes {shapes}")
+            widths = [shape[1] if shape else width for shape, width in zip(shapes, widths, strict=True)]
+        device = next(self._network.parameters()).device
+        self._reduction = nn.ParameterList(nn.Parameter(values.float().to(device), False) for values in reduction)
+        places: dict[tuple[int, float], list[int]] = {}
+        for number, grid in enumerate(self._maps):
+            places.setdefault((grid.stride, grid.offset0), []).append(number)
+        self._groups = tuple(places.values())
+        self.grids = tuple(
+            MapGrid(*place, max(self._maps[number].extent for number in group), sum(widths[number] for number in group))
+            for place, group in places.items()
+        )
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one cell to the next, in both directions; of the coarsest map."""
+        return max(grid.stride for grid in self.grids)
+
+    @property
+    def channels(self) -> int:
+        """Channels of all maps."""
+        return sum(grid.channels for grid in self.grids)
+
+    @property
+    def offset0(self) -> float:
+        """Receptive-field centre of the first cell in 1-based pixels, as in the paper; the largest of all maps."""
+        return max(grid.offset0 for grid in self.grids)
+
+    @property
+    def extent(self) -> int:
+        """Side of a cell's receptive field in pixels; the largest of all maps."""
+        return max(grid.extent for grid in self.grids)
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode: the convolutions are fixed."""
@@ -117,14 +174,40 @@ class Backbone(nn.Module):
         return pixels.sub_(mean * 255).div_(std * 255).permute(2, 0, 1)[None]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute the map (B, C, h, w) of normalised float images (B, 3, H, W); float32 for weights of any precision.
-
-        It has one cell at least: zeros are added at the right and bottom of images that are too small for one.
+        """Compute the only map (B, C, h, w) of normalised images; :meth:`maps` says the rest.
 
         Raises
         ------
         ValueError
-            When H or W is below ``options.MIN_SIDE``.
+            When there are several maps, or for other images.
+        """
+        maps = self.maps(images)
+        if len(maps) > 1:
+            raise ValueError(f"the layers {self.layer} have {len(maps)} maps of different strides: call maps()")
+        return maps[0]
+
+    def maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute a map (B, C, h, w) for each of :attr:`grids` of images (see :meth:`layer_maps`)."""
+        layers = self.layer_maps(images)
+        for number, values in enumerate(self._reduction):
+            layers[number] = _multiply(layers[number], values.float())
+        groups = ([layers[number] for number in group] for group in self._groups)
+        return tuple(torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups)
+
+    def layer_maps(self, images: Tensor) -> list[Tensor]:
+        """Compute the map (B, C, h, w) of each layer, not reduced; float32 for weights of any precision.
+
+        Maps have one cell at least: zeros are added at the right and bottom of images that are too small for one.
+
+        Parameters
+        ----------
+        images : float tensor (B, 3, H, W)
+            Normalised as by :meth:`preprocess`.
+
+        Raises
+        ------
+        ValueError
+            For images of another shape, or when H or W is below ``options.MIN_SIDE``.
         """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
             raise ValueError(f"images must have shape (B, 3, H >= {MIN_SIDE}, W >= {MIN_SIDE}), not {images.shape}")
@@ -133,13 +216,13 @@ class Backbone(nn.Module):
         height, width = (max(0, int(2 * self.offset0) - 1 - side) for side in images.shape[2:])
         if height or width:
             images = functional.pad(images, (0, width, 0, height))
-        dtype = next(self.parameters()).dtype
-        features: Tensor = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
-        return features.float()
+        dtype = next(self._network.parameters()).dtype
+        result = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
+        return [features.float() for features in (result if isinstance(result, tuple) else (result,))]
 
     @torch.no_grad()
     def feature_map(self, image: NDArray[Any]) -> Tensor:
-        """The map (C, h, w) of one RGB uint8 image (H, W, 3), on the backbone's device."""
+        """The only map (C, h, w) of one RGB uint8 image (H, W, 3), on the backbone's device."""
         device = next(self.parameters()).device
         features: Tensor = self(self.preprocess(image).to(device))[0]
         return features
@@ -150,6 +233,13 @@ class Backbone(nn.Module):
             f"{self.name!r}, layer={self.layer!r}, stride={self.stride}, offset0={self.offset0}, "
             f"channels={self.channels}"
         )
+
+
+def _multiply(features: Tensor, values: Tensor) -> Tensor:
+    """Multiply the channels of maps (B, C, h, w) by a matrix (C, K) or a factor."""
+    if values.ndim == 0:
+        return features * values
+    return functional.conv2d(features, values.T[:, :, None, None].contiguous(memory_format=torch.channels_last))
 
 
 def _fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:

@@ -1,10 +1,12 @@
-"""Analyse the feature maps of a network, and truncate the network to the part that computes one of them."""
+"""Analyse the feature maps of a network, and truncate the network to the part that computes some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,12 @@ from .weights import read_weights, select_state
 Maps = dict[str, tuple[Grid, int] | None]
 
 
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """A network up to one of its feature maps, with the geometry of the map.
+@dataclass(frozen=True)
+class MapGrid:
+    """Geometry of a map.
 
     Attributes
     ----------
-    name, layer : str
-        Names of the network and of the node whose output is the map.
     stride : int
         Pixels from one cell to the next, in both directions.
     offset0 : float
@@ -37,24 +37,57 @@ class Cut:
     extent : int
         Side of a cell's receptive field in pixels.
     channels : int
-    feeds_classifier : bool
-        Whether the map is the default one, the input of the network's own classifier.
-    input_size : int
-        Side of the square images that the network was trained on, pixels.
-    network : fx.GraphModule
-        The part that computes the map, without values (on the meta device), in eval mode; tensors keep their names in
-        the whole network.
     """
 
-    name: str
-    layer: str
     stride: int
     offset0: float
     extent: int
     channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network up to some of its feature maps, with the geometry of the maps.
+
+    Attributes
+    ----------
+    name, layer : str
+        Names of the network and of the nodes whose outputs are the maps, with commas between them.
+    maps : tuple of MapGrid
+        One for each layer.
+    feeds_classifier : bool
+        Whether the only map is the default one, the input of the network's own classifier.
+    input_size : int
+        Side of the square images that the network was trained on, pixels.
+    network : fx.GraphModule
+        The part that computes the maps, without values (on the meta device), in eval mode; tensors keep their names in
+        the whole network. Its result is a map, or a tuple if there are several.
+    """
+
+    name: str
+    layer: str
+    maps: tuple[MapGrid, ...]
     feeds_classifier: bool
     input_size: int
     network: fx.GraphModule
+
+    @property
+    def channels(self) -> int:
+        """Channels of all maps."""
+        return sum(grid.channels for grid in self.maps)
+
+    @property
+    def map(self) -> MapGrid:
+        """The geometry of the only map.
+
+        Raises
+        ------
+        InputError
+            When there are several.
+        """
+        if len(self.maps) > 1:
+            raise InputError(f"one layer of {self.name} is expected here, not {self.layer}")
+        return self.maps[0]
 
 
 def cut(name: str, layer: str | None = None, stride: int | None = STRIDE) -> Cut:
@@ -71,28 +104,51 @@ def cut(name: str, layer: str | None = None, stride: int | None = STRIDE) -> Cut
         For an unknown network or layer, a layer that is not a regular map, or strides that cannot become dilations.
     """
     check_stride(stride)
-    whole = _whole(name)
-    followed = _follow(name, whole)
-    maps = {key: followed[node] for key, node in named_nodes(whole.graph).items()}
+    whole, maps = _analyse(name)
     default = _default_layer(whole, maps)
     if layer is None and default is None:
         raise InputError(f"{name} has no feature map before its classifier; name one with layer")
-    chosen = str(default) if layer is None else _find_layer(name, layer, maps)
-    grid, channels = maps[chosen] or (None, 0)
+    chosen = [str(default)] if layer is None else [_find_layer(name, part.strip(), maps) for part in layer.split(",")]
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f"the layers {','.join(chosen)} of {name} must be different ones")
+    grids = [_regular(name, key, maps[key]) for key in chosen]
+    network, largest = _truncate(whole, chosen), max(grid.stride for grid in grids)
+    if stride is not None and largest > stride:
+        kept = _limit_stride(name, network, stride)
+        grids = [replace(grid, stride=min(grid.stride, kept)) for grid in grids]
+    return Cut(name, ",".join(chosen), tuple(grids), chosen == [default], input_size(name), network)
+
+
+def default_layers(name: str, stride: int | None = STRIDE) -> str:
+    """The default layers of a detector, for :func:`cut`: the last map, and before it the last one of a smaller stride.
+
+    The last map has seen most and tells classes apart; the last one whose stride is not removed places boxes better.
+    A network without strides beyond ``stride`` has one default layer.
+
+    Raises
+    ------
+    InputError
+        For an unknown network, or one without maps before its classifier.
+    """
+    last = cut(name, None, stride).layer
+    whole, maps = _analyse(name)
+    earlier = None if stride is None else _default_layer(whole, maps, stride)
+    return last if earlier in (None, last) else f"{earlier},{last}"
+
+
+def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:
+    """The whole network as a graph, without values, and the grid and channels of each node's map."""
+    whole = _whole(name)
+    followed = _follow(name, whole)
+    return whole, {key: followed[node] for key, node in named_nodes(whole.graph).items()}
+
+
+def _regular(name: str, layer: str, found: tuple[Grid, int] | None) -> MapGrid:
+    """The geometry of a map, which must be the same in both directions."""
+    grid, channels = found or (None, 0)
     if grid is None or grid.axis != 2 or grid.stride[0] != grid.stride[1] or grid.centre[0] != grid.centre[1]:
-        raise InputError(f"layer '{chosen}' of {name} is no map of cells at one regular stride; choose another")
-    network, pixels = _truncate(whole, chosen), int(grid.stride[0])
-    return Cut(
-        name=name,
-        layer=chosen,
-        stride=pixels if stride is None or pixels <= stride else _limit_stride(name, network, stride),
-        offset0=grid.centre[0] + 1,
-        extent=int(max(grid.extent)),
-        channels=channels,
-        feeds_classifier=chosen == default,
-        input_size=input_size(name),
-        network=network,
-    )
+        raise InputError(f"layer '{layer}' of {name} is no map of cells at one regular stride; choose another")
+    return MapGrid(int(grid.stride[0]), grid.centre[0] + 1, int(max(grid.extent)), channels)
 
 
 def to_learn(part: Cut, weights: str | Path | Mapping[str, Tensor] = "none", seed: int = 0) -> fx.GraphModule:
@@ -179,8 +235,8 @@ class _Maps(fx.Interpreter):
         return value
 
 
-def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
-    """The last map before the network's own pooling that all later layers depend on, or None."""
+def _default_layer(whole: fx.GraphModule, maps: Maps, stride: float = inf) -> str | None:
+    """The last map of at most this stride before the network's own pooling that all later layers depend on, or None."""
     nodes = named_nodes(whole.graph)
     place = {node: index for index, node in enumerate(whole.graph.nodes)}
     end = _end_of_maps(whole, nodes, maps)
@@ -193,6 +249,7 @@ def _default_layer(whole: fx.GraphModule, maps: Maps) -> str | None:
         # The graph can be cut here: no earlier map is used after this one.
         if (
             open_until <= place[node]
+            and max(grid.stride) <= stride
             and min(grid.extent) > max(grid.stride)
             and grid.axis == 2
             and not isinstance(_module(whole, node), nn.Dropout)
@@ -234,20 +291,34 @@ def _find_layer(name: str, layer: str, maps: Maps) -> str:
     raise InputError(f"{name} has no layer '{layer}'; near names are {', '.join(near)}")
 
 
-def _truncate(whole: fx.GraphModule, layer: str) -> fx.GraphModule:
-    """The part of the graph that computes ``layer``, in terms of torch.nn's modules."""
+def _truncate(whole: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
+    """The part of the graph that computes ``layers``, in terms of torch.nn's modules."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    wanted = named_nodes(whole.graph)[layer]
+    nodes = named_nodes(whole.graph)
     for node in whole.graph.nodes:
-        copies[node] = graph.node_copy(node, lambda source: copies[source])
-        if node is wanted:
-            break
-    graph.output(copies[wanted])
+        if node.op != "output":
+            copies[node] = graph.node_copy(node, lambda source: copies[source])
+    outputs = tuple(copies[nodes[layer]] for layer in layers)
+    graph.output(outputs if len(outputs) > 1 else outputs[0])
     part = fx.GraphModule(whole, graph, class_name="Features")
     part.graph.eliminate_dead_code()
     part.recompile()
     # A second trace opens torchvision's blocks, so that each batch norm directly follows its convolution.
     network = fx.symbolic_trace(part.eval())
     network.delete_all_unused_submodules()
+    if len(outputs) > 1:
+        _protect(network, next(iter(reversed(network.graph.nodes))).args[0])
     return network.eval()
+
+
+def _protect(network: fx.GraphModule, maps: Any) -> None:
+    """Let no later layer write into maps that are results."""
+    for node in {user for found in maps for user in found.users}:
+        if node.op == "call_module":
+            vars(network.get_submodule(str(node.target))).update(inplace=False)
+        elif node.op == "call_function" and node.target is operator.iadd:
+            node.target = operator.add
+        elif node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+    network.recompile()

@@ -46,7 +46,9 @@ def unique_windows(windows: Array) -> tuple[Array, Array]:
     return windows[first], inverse.reshape(len(windows))
 
 
-def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array) -> None:
+def pool_bits(
+    bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array, first: int = 0
+) -> None:
     """Max-pool windows of a channel-last map of IEEE-like floats; input and output are integers of the same width.
 
     Parameters
@@ -58,9 +60,11 @@ def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int],
         Cells x0, y0, x1, y1, inclusive, 0-based.
     levels : sequence of int
         Level n has n x n bins, with the edges of AdaptiveMaxPool2d.
-    out : array (N, M * C) of the dtype of ``bits``, C-contiguous
+    out : array (N, at least first + M * C) of the dtype of ``bits``, C-contiguous
         The output: level blocks in the given order; in a block bin by bin (row-major), each with its C adjacent
         channels. A bin that contains a NaN is NaN.
+    first : int
+        First column of the output.
     """
     height, width, channels = bits.shape
     windows = check_windows(windows, height, width)
@@ -70,14 +74,13 @@ def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int],
     if signed:
         bits = _order(bits.reshape(-1), bits.dtype.type(infinity)).reshape(bits.shape)
     cells = bits.reshape(height * width, channels)
-    target = out.reshape(len(windows), -1, channels)
     plan = _plan(levels)
     threads = torch.get_num_threads()
     starts = range(0, len(windows), _CHUNK)
 
     def pool(start: int) -> None:
         part = slice(start, start + _CHUNK)
-        _pool(cells, width, windows[part], plan, signed, target[part])
+        _pool(cells, width, windows[part], plan, signed, out[part], first)
 
     if threads == 1 or len(starts) == 1:
         for start in starts:
@@ -113,13 +116,18 @@ def _order(bits: Array, infinity: int) -> Array:
 
 
 @compiled(nogil=True)  # pragma: no cover
-def _pool(cells: Array, width: int, windows: Array, plan: Array, signed: bool, out: Array) -> None:
-    """Pool windows of a map (H * W, C) of integers into ``out`` (N, M, C)."""
+def _pool(
+    cells: Array, width: int, windows: Array, plan: Array, signed: bool, out: Array, first_column: int
+) -> None:
+    """Pool windows of a map (H * W, C) of integers into columns of ``out``, from ``first_column``."""
     top = np.iinfo(cells.dtype).max
+    channels, bins = cells.shape[1], 0
+    for p in range(len(plan)):
+        bins += plan[p, 0] ** 2
     for i in range(len(windows)):
         x0, y0 = windows[i, 0], windows[i, 1]
         extent_x, extent_y = windows[i, 2] - x0 + 1, windows[i, 3] - y0 + 1
-        target = out[i]
+        target = out[i, first_column : first_column + bins * channels].reshape(bins, channels)
         for p in range(len(plan)):
             n, first, source_n, source_first = plan[p]
             if source_first < 0:

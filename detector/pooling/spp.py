@@ -143,22 +143,28 @@ def pool_whole_maps(maps: Tensor, levels: Sequence[int], out: Tensor | None = No
     return spp_pool(tall, cells, levels, out)
 
 
-def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int]) -> Tensor:
+def spp_pool_into(
+    rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int], first: int = 0
+) -> Tensor:
     """:func:`spp_pool` into existing memory, which it returns.
 
     Parameters
     ----------
-    rows : tensor (N, M * C)
-        Contiguous, of the dtype and on the device of ``features``.
+    rows : tensor (N, at least first + M * C)
+        Contiguous, of the dtype and on the device of ``features``; other columns are left as they are.
     features, cells, levels
         As in :func:`spp_pool`.
+    first : int
+        First column to fill.
     """
     if features.device.type != "cpu":
-        return rows.copy_(_pool_on_device(features, cells, levels))
+        pooled = _pool_on_device(features, cells, levels)
+        rows[:, first : first + pooled.shape[1]] = pooled
+        return rows
     integer = _INTEGERS[features.dtype]
     infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
     bits = np.ascontiguousarray(features.view(integer).permute(1, 2, 0).numpy())
-    pool_bits(bits, infinity, cells, levels, rows.view(integer).numpy())
+    pool_bits(bits, infinity, cells, levels, rows.view(integer).numpy(), first)
     return rows
 
 

@@ -78,11 +78,15 @@ class MapCache:
         self.folder, self.features = Path(folder), features
         self.backbone_key = fingerprint(features.backbone)
 
-    def _entry(self, image_key: str, scale: int) -> Path:
-        return self.folder / f"{content_key(VERSION, image_key, self.backbone_key, scale)}.npy"
+    def _entries(self, image_key: str, scale: int) -> list[Path]:
+        """Files of the maps at a scale."""
+        keys = [image_key, self.backbone_key, scale]
+        grids = range(len(self.features.backbone.grids))
+        return [self.folder / f"{content_key(VERSION, *keys, *([grid] if grid else []))}.npy" for grid in grids]
 
     def _missing(self, image_key: str) -> list[int]:
-        return [scale for scale in self.features.options.scales if not self._entry(image_key, scale).is_file()]
+        scales = self.features.options.scales
+        return [scale for scale in scales if not all(path.is_file() for path in self._entries(image_key, scale))]
 
     def has(self, image_key: str, windows: Array) -> bool:
         """Whether the maps of all scales are cached (see :class:`FeatureCache`)."""
@@ -91,17 +95,19 @@ class MapCache:
     def fill(self, image_key: str, image: Array, windows: Array) -> None:
         """Compute and store the missing maps (see :class:`FeatureCache`)."""
         for scale in self._missing(image_key):
-            values = self.features.map_at(image, scale).permute(1, 2, 0).to("cpu", torch.float16)
-            with atomic_path(self._entry(image_key, scale)) as temporary:
-                np.save(temporary, values.contiguous().numpy())
+            maps = self.features.maps_at(image, scale)
+            for path, found in zip(self._entries(image_key, scale), maps, strict=True):
+                with atomic_path(path) as temporary:
+                    np.save(temporary, found.permute(1, 2, 0).to("cpu", torch.float16).contiguous().numpy())
 
     def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> FeatureMaps:
         """Load the maps of an image (see :class:`FeatureCache`)."""
         after_image()
         maps = []
         for scale in self.features.options.scales:
-            stored = np.load(self._entry(image_key, scale), allow_pickle=False)
-            maps.append(torch.from_numpy(stored).to(self.features.device, dtype).permute(2, 0, 1))
+            for path in self._entries(image_key, scale):
+                stored = np.load(path, allow_pickle=False)
+                maps.append(torch.from_numpy(stored).to(self.features.device, dtype).permute(2, 0, 1))
         return FeatureMaps(image_size, tuple(maps))
 
 

@@ -49,7 +49,7 @@ class Miner:
         width = images.features.width
         capacity = max(1000, int(options.max_gigabytes * 1e9 / (2 * width)))
         self.store = RowStore(width, capacity)
-        self.origin = np.zeros((capacity, 6), np.int32)
+        self.origin = np.zeros((capacity, 2 + images.features.cell_columns), np.int32)
         self.machines = [LinearSVM(self.store, options, scale, seed + label) for label in range(classes)]
         self.visited = 0
         objects = np.bincount(

@@ -62,7 +62,8 @@ class FeatureMaps:
     Attributes
     ----------
     image_size : (height, width) of the image, pixels.
-    maps : tuple of tensors (C, h, w), one for each scale, channels last in memory.
+    maps : tuple of tensors (C, h, w)
+        For each scale one for each of the backbone's grids; channels last in memory.
     """
 
     image_size: tuple[int, int]
@@ -91,8 +92,8 @@ class Cells:
     ----------
     scale : int64 array (U,)
         Index of the scale from which each distinct window is pooled, in ascending order.
-    cells : int32 array (U, 4)
-        x0, y0, x1, y1 in cells of that scale's map, inclusive; for warped windows, the warped pixels
+    cells : int32 array (U, 4 * grids)
+        x0, y0, x1, y1 in cells of each of that scale's maps, inclusive; for warped windows, the warped pixels
         (:func:`.warping.frames`).
     inverse : int64 array (N,)
         Index of the distinct window of each requested window.
@@ -148,6 +149,11 @@ class Features(ABC, Generic[Maps]):
     @abstractmethod
     def _pool_into(self, rows: Tensor, maps: Maps, cells: Cells) -> Tensor:
         """Fill ``rows`` (U, pooled_width) and return it."""
+
+    @property
+    def cell_columns(self) -> int:
+        """Number of columns of :attr:`Cells.cells`."""
+        return 4
 
     @property
     def pooled_width(self) -> int:
@@ -266,39 +272,65 @@ def linear_scores(rows: Tensor, weights: Tensor, intercepts: Tensor) -> Tensor:
 class WindowFeatures(Features[FeatureMaps]):
     """Computes a map for each scale of an image and pools windows on it (see :class:`Features`)."""
 
-    def map_at(self, image: Array, scale: int) -> Tensor:
-        """Compute the map (C, h, w) of an RGB uint8 image (H, W, 3), resized to a shorter side of ``scale``."""
+    @property
+    def cell_columns(self) -> int:
+        """Four for each map of a scale."""
+        return 4 * len(self.backbone.grids)
+
+    def maps_at(self, image: Array, scale: int) -> tuple[Tensor, ...]:
+        """Compute the maps (C, h, w) of an RGB uint8 image (H, W, 3), resized to a shorter side of ``scale``."""
         with torch.inference_mode():
             batch = self.backbone.preprocess(resize(image, scale)[0]).to(self.device)
-            return self.backbone(batch)[0]
+            return tuple(found[0] for found in self.backbone.maps(batch))
 
     def maps(self, image: Array) -> FeatureMaps:
         """Compute all maps of an RGB uint8 image (H, W, 3); the convolutions run once for each scale."""
         after_image()
         height, width = image.shape[:2]
-        return FeatureMaps((height, width), tuple(self.map_at(image, scale) for scale in self.options.scales))
+        maps = [found for scale in self.options.scales for found in self.maps_at(image, scale)]
+        return FeatureMaps((height, width), tuple(maps))
 
     def locate(self, maps: FeatureMaps, windows: Array, chosen: Array | None = None) -> Cells:
-        """Choose each window's scale and project its corners onto that scale's map (see :meth:`Features.locate`)."""
-        options, backbone = self.options, self.backbone
+        """Choose each window's scale and project its corners onto that scale's maps (see :meth:`Features.locate`)."""
+        options, grids = self.options, self.backbone.grids
         if chosen is None:
             chosen = choose_scale(windows, maps.image_size, options.scales, rule=options.scale_rule)
-        scales, cells = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.int32)]
+        scales, cells = [np.zeros(0, np.int64)], [np.zeros((0, 4 * len(grids)), np.int32)]
         inverse = np.zeros(len(windows), np.int64)
         for index, scale in enumerate(options.scales):
             here = np.flatnonzero(chosen == index)
             scaled = scale_boxes(windows[here], maps.image_size, scaled_size(maps.image_size, scale))
-            height, width = maps.maps[index].shape[1:]
-            on_map = project(scaled, (height, width), backbone.stride, backbone.offset0, rule=options.projection_rule)
-            distinct, which = unique_windows(on_map)
+            on_maps = []
+            for grid, level in zip(grids, maps.maps[index * len(grids) :], strict=False):
+                size = (level.shape[1], level.shape[2])
+                on_maps.append(project(scaled, size, grid.stride, grid.offset0, rule=options.projection_rule))
+            distinct, which = _distinct(on_maps)
             inverse[here] = sum(map(len, cells)) + which
             scales.append(np.full(len(distinct), index, np.int64))
             cells.append(distinct)
         return Cells(np.concatenate(scales), np.concatenate(cells), inverse)
 
     def _pool_into(self, rows: Tensor, maps: FeatureMaps, cells: Cells) -> Tensor:
-        """Fill ``rows`` (U, width) scale by scale and return it."""
-        ends = np.searchsorted(cells.scale, np.arange(len(maps.maps)), side="right")
-        for level, start, end in zip(maps.maps, np.concatenate([[0], ends[:-1]]), ends, strict=True):
-            spp_pool_into(rows[start:end], level, cells.cells[start:end], self.options.levels)
+        """Fill ``rows`` (U, width) scale by scale and return it; the numbers of each grid's map are adjacent."""
+        grids, levels = self.backbone.grids, self.options.levels
+        for index in range(len(self.options.scales)):
+            start, end = np.searchsorted(cells.scale, [index, index + 1])
+            first = 0
+            for number, grid in enumerate(grids):
+                on_map = cells.cells[start:end, 4 * number : 4 * number + 4]
+                spp_pool_into(rows[start:end], maps.maps[index * len(grids) + number], on_map, levels, first)
+                first += grid.channels * bins(levels)
         return rows
+
+
+def _distinct(on_maps: list[Array]) -> tuple[Array, Array]:
+    """Distinct windows among int cells (N, 4) on each of several maps, side by side, and the index of each window."""
+    if len(on_maps) == 1:
+        return unique_windows(on_maps[0])
+    keys = np.zeros(len(on_maps[0]), np.int64)
+    for cells in on_maps:
+        distinct, which = unique_windows(cells)
+        keys = keys * len(distinct) + which
+        # Small numbers again: products for many maps would overflow.
+        _, first, keys = np.unique(keys, return_index=True, return_inverse=True)
+    return np.concatenate(on_maps, axis=1)[first], keys

@@ -179,12 +179,16 @@ class WarpFeatures(Features[WarpedWindows]):
         wanted, inverse = np.unique(frames(windows, self.crop, self.options.context), axis=0, return_inverse=True)
         return Cells(np.zeros(len(wanted), np.int64), wanted, inverse.reshape(-1))
 
-    def crop_maps(self, pixels: Tensor, wanted: Array) -> Iterator[tuple[slice, Tensor]]:
-        """Yield maps (n, C, h, w) of warped frames (N, 4) of an image (1, 3, H, W), in batches."""
+    def pooled_crops(self, pixels: Tensor, wanted: Array) -> Iterator[tuple[slice, Tensor]]:
+        """Yield pooled rows (n, pooled_width) of warped frames (N, 4) of an image (1, 3, H, W), in batches."""
         for start in range(0, len(wanted), self.batch):
             part = slice(start, min(start + self.batch, len(wanted)))
             with torch.inference_mode():
-                yield part, self.backbone(warp(pixels, wanted[part], self.crop))
+                yield part, self.pool_maps(self.backbone.maps(warp(pixels, wanted[part], self.crop)))
+
+    def pool_maps(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """Pool the maps (n, C, h, w) of warped frames to rows (n, pooled_width)."""
+        return torch.cat([pool_whole_maps(found, self.options.levels) for found in maps], dim=1)
 
     def _pool_into(self, rows: Tensor, maps: WarpedWindows, cells: Cells) -> Tensor:
         """Fill ``rows`` from the known rows; first compute those of the other windows."""
@@ -193,8 +197,8 @@ class WarpFeatures(Features[WarpedWindows]):
         if unknown:
             if maps.pixels is None:
                 raise ValueError(f"{len(unknown)} windows were not among those whose features are kept")
-            for part, of_crops in self.crop_maps(maps.pixels, cells.cells[unknown]):
-                for number, row in zip(unknown[part], pool_whole_maps(of_crops, self.options.levels), strict=True):
+            for part, pooled in self.pooled_crops(maps.pixels, cells.cells[unknown]):
+                for number, row in zip(unknown[part], pooled, strict=True):
                     maps.rows[wanted[number]] = row
         if wanted:
             rows.copy_(torch.stack([maps.rows[frame] for frame in wanted]))

@@ -96,7 +96,6 @@ class RCNNSide:
         import numpy as np
         import torch
 
-        from ...detector.pooling.spp import pool_whole_maps
         from ...detector.windows.features import linear_scores
         from ...detector.windows.warping import frames, warp
 
@@ -115,9 +114,9 @@ class RCNNSide:
                 with timer.stage("warping"):
                     crops = warp(pixels, wanted[first : min(first + features.batch, part.stop)], features.crop)
                 with timer.stage("convolutions"), torch.inference_mode():
-                    maps = features.backbone(crops)
+                    maps = features.backbone.maps(crops)
                 with timer.stage("pooling"):
-                    pooled.append(pool_whole_maps(maps, features.options.levels))
+                    pooled.append(features.pool_maps(maps))
             with timer.stage("pooling"):
                 rows = torch.cat(pooled)
             rows = through_fc(features, rows, timer)

@@ -97,9 +97,9 @@ def test_rows_are_the_pyramid_of_each_square_s_map(backbone, warped, image):
 
 def test_equal_windows_go_through_the_network_once(warped, image, monkeypatch):
     seen = []
-    through = warped.crop_maps
+    through = warped.pooled_crops
     monkeypatch.setattr(
-        warped, "crop_maps", lambda pixels, wanted: seen.extend(wanted.tolist()) or through(pixels, wanted)
+        warped, "pooled_crops", lambda pixels, wanted: seen.extend(wanted.tolist()) or through(pixels, wanted)
     )
     maps = warped.maps(image)
     windows = np.array([[5, 5, 60, 50], [30, 10, 80, 59], [5, 5, 60, 50]], np.float32)
