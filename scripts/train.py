@@ -26,6 +26,7 @@ from .arguments import (
     add_features_argument,
     add_file_output,
     add_held_out_argument,
+    counts,
     integers,
 )
 from .common import compile_kernels, protect_inputs, resolve_device
@@ -83,7 +84,20 @@ def add_arguments(parser: CommandParser) -> None:
 def add_network_arguments(parser: CommandParser) -> None:
     """Add the options of the network."""
     network = parser.groups["network"]
-    add_backbone_arguments(parser, TrainPlan.backbone, TrainPlan.weights)
+    add_backbone_arguments(
+        parser,
+        TrainPlan.backbone,
+        TrainPlan.weights,
+        "layers of the network whose maps are pooled, with commas between them (default: the last before the network's "
+        "own pooling, and the last whose stride is not removed)",
+    )
+    network.add_argument(
+        "--channels",
+        type=counts,
+        metavar="N,N",
+        help="channels that principal components leave of each layer's map, 0 for all (default: 512 of one layer; of "
+        "several 320 of the last and 160 of each other)",
+    )
     network.add_argument(
         "--scales",
         type=integers,
@@ -133,6 +147,7 @@ def run(args: argparse.Namespace) -> int:
         weights=args.weights,
         layer=args.layer,
         stride=args.stride,
+        channels=args.channels,
         features=FeatureOptions(levels=args.pyramid, kind=args.features, method=args.method, **chosen),
         scorer=args.scorer,
         detection=DetectOptions(args.proposals, args.max_windows, regressions=args.regressions),

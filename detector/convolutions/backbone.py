@@ -52,6 +52,7 @@ class Backbone(nn.Module):
         Seed of the random weights; does not change the global generator.
     stride : int or None
         Limit of the map's stride in pixels, such as 8, 16 or 32. None leaves the network as it is.
+
     Attributes
     ----------
     name, layer : str
@@ -117,7 +118,7 @@ class Backbone(nn.Module):
         InputError
             When the matrices do not fit the maps.
         """
-        widths = [grid.channels for grid in self._maps]
+        widths = self.layer_channels
         if reduction:
             shapes = [tuple(values.shape) for values in reduction]
             if len(shapes) != len(widths) or any(s and s[0] != w for s, w in zip(shapes, widths, strict=True)):
@@ -134,6 +135,11 @@ class Backbone(nn.Module):
             for place, group in places.items()
         )
         return self
+
+    @property
+    def layer_channels(self) -> list[int]:
+        """Channels of each layer, not reduced."""
+        return [grid.channels for grid in self._maps]
 
     @property
     def stride(self) -> int:

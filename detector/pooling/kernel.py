@@ -46,9 +46,7 @@ def unique_windows(windows: Array) -> tuple[Array, Array]:
     return windows[first], inverse.reshape(len(windows))
 
 
-def pool_bits(
-    bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array, first: int = 0
-) -> None:
+def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array, first: int = 0) -> None:
     """Max-pool windows of a channel-last map of IEEE-like floats; input and output are integers of the same width.
 
     Parameters
@@ -116,9 +114,7 @@ def _order(bits: Array, infinity: int) -> Array:
 
 
 @compiled(nogil=True)  # pragma: no cover
-def _pool(
-    cells: Array, width: int, windows: Array, plan: Array, signed: bool, out: Array, first_column: int
-) -> None:
+def _pool(cells: Array, width: int, windows: Array, plan: Array, signed: bool, out: Array, first_column: int) -> None:
     """Pool windows of a map (H * W, C) of integers into columns of ``out``, from ``first_column``."""
     top = np.iinfo(cells.dtype).max
     channels, bins = cells.shape[1], 0

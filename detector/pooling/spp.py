@@ -143,9 +143,7 @@ def pool_whole_maps(maps: Tensor, levels: Sequence[int], out: Tensor | None = No
     return spp_pool(tall, cells, levels, out)
 
 
-def spp_pool_into(
-    rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int], first: int = 0
-) -> Tensor:
+def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int], first: int = 0) -> Tensor:
     """:func:`spp_pool` into existing memory, which it returns.
 
     Parameters

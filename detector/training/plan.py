@@ -34,9 +34,13 @@ class TrainPlan:
     weights : {"imagenet", "none"} or path
         Initial weights of the convolutions, and of the fc layers if the network has some.
     layer : str or None
-        Node of the network whose map is pooled; None means the last one before the network's own pooling.
+        Nodes of the network whose maps are pooled, with commas between them. None means the last map before the
+        network's own pooling, and with it the last one whose stride is not removed, if that is another.
     stride : int
         Limit of the map's stride in pixels; strides beyond it become dilations.
+    channels : tuple of int or None
+        Channels to which principal components reduce the map of each layer, one number for each or one for all; 0
+        keeps them all. None means 512 for one layer, and for several 320 for the last and 160 for each other.
     features : FeatureOptions
         Scales, pyramid, features to score (pool5 or the output of an fc layer), and the method: SPP-net's or R-CNN's.
     scorer : {"svm", "softmax"}
@@ -64,6 +68,7 @@ class TrainPlan:
     weights: str | Path = WEIGHTS
     layer: str | None = None
     stride: int = STRIDE
+    channels: tuple[int, ...] | None = None
     features: FeatureOptions = field(default_factory=FeatureOptions)
     scorer: Scorer = "svm"
     detection: DetectOptions = field(default_factory=DetectOptions)
@@ -75,6 +80,8 @@ class TrainPlan:
 
     def __post_init__(self) -> None:
         features = self.features
+        if self.channels is not None and min(self.channels, default=-1) < 0:
+            raise InputError(f"the channels of layers are numbers from 0 up, not {self.channels}")
         if self.scorer not in SCORERS:
             raise InputError(f"the scorer must be one of {', '.join(SCORERS)}, not {self.scorer!r}")
         if self.scorer == "softmax" and (features.kind != "fc7" or self.finetune.epochs == 0):
@@ -108,6 +115,7 @@ class TrainPlan:
             "weights": str(self.weights),
             "layer": self.layer,
             "stride": self.stride,
+            "channels": None if self.channels is None else list(self.channels),
             "features": self.features.to_dict(),
             "scorer": self.scorer,
             "detection": self.detection.to_dict(),

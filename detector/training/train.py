@@ -21,6 +21,7 @@ from ...eval.voc_ap import VOCResult, judge_voc
 from ...proposals.backends import Proposer, make_proposer
 from ...proposals.cache import ProposalCache
 from ..convolutions.backbone import Backbone
+from ..convolutions.truncation import default_layers
 from ..detection.bundle import Bundle
 from ..detection.calibration import Calibration, cross_fitted
 from ..detection.detector import Detector, detector_of, features_of
@@ -31,6 +32,7 @@ from ..options import Compression
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
 from .plan import TrainPlan
+from .reduction import reduce_maps
 from .sampling import TrainingImages, sample_rows, training_windows
 from .stages import Regressors, Stages
 
@@ -97,9 +99,8 @@ def train(
     plan = replace(plan or TrainPlan(), **{name: value for name, value in choices.items() if value is not None})
     # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
-    network = Backbone(
-        plan.backbone, weights=plan.weights, layer=plan.layer, stride=plan.stride, seed=plan.options.seed
-    ).to(device)
+    layer = plan.layer or default_layers(plan.backbone, plan.stride)
+    network = Backbone(plan.backbone, plan.weights, layer, plan.options.seed, plan.stride).to(device)
     if plan.features.method == "warp" and plan.features.crop is None:
         plan = replace(plan, features=replace(plan.features, crop=network.input_size))
     run = _Run(
@@ -155,8 +156,11 @@ class _Run:
     def _images(self, samples: Sequence[Sample]) -> TrainingImages:
         """Training images with proposals and feature maps, computed if not cached."""
         stored = ProposalCache(self.work / "proposals", self.proposer)
-        cache = feature_cache(self.work, self.pooled)
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
+        plan, scale = self.plan, min(self.plan.features.scales)
+        seed, folder = plan.options.seed, self.work / "stages"
+        reduce_maps(self.pooled.backbone, plan.channels, samples, keys, scale, folder, seed, self.quiet)
+        cache = feature_cache(self.work, self.pooled)
         sizes = [image_size(sample.path) for sample in samples]
         proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
         label = "feature maps" if self.pooled.options.method == "spp" else "warped windows"

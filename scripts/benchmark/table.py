@@ -242,19 +242,20 @@ class _Bench:
         self.args = args
         scales = {"1": (args.single,), "5": args.scales}
         self.features = {column: FeatureOptions(scales=scales[column], levels=args.pyramid) for column in args.columns}
+        self.device = resolve_device(args)
+        self.backbone = Backbone(args.backbone, args.weights, args.layer, args.seed, args.stride).to(self.device)
         self.common = TrainPlan(
             args.backbone,
             args.weights,
-            args.layer,
+            self.backbone.layer,
             args.stride,
+            channels=(0,),  # the paper pools the map as it is
             finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),
             options=TrainOptions(seed=args.seed, held_out=args.held_out),
         )
         detection = self.common.detection
         self.proposer = make_proposer(detection.proposals, detection.max_windows, seed=0)
         self.train_set, self.test_set = _sets(args)
-        self.device = resolve_device(args)
-        self.backbone = Backbone(args.backbone, args.weights, args.layer, args.seed, args.stride).to(self.device)
         self._named: set[str] = set()
 
     def random_layers(self) -> list[str]:

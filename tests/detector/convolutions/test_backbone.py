@@ -125,9 +125,9 @@ def test_receptive_fields_are_centred_where_offset0_says(name, stride, random_st
     ],
 )
 def test_default_layers_are_the_papers_and_the_customary_ones(name, layer, stride, offset0, channels):
-    backbone = cut(name)
-    assert (backbone.name, backbone.layer) == (name, layer)
-    assert (backbone.stride, backbone.offset0, backbone.channels) == (stride, offset0, channels)
+    part = cut(name)
+    assert (part.name, part.layer) == (name, layer)
+    assert (part.map.stride, part.map.offset0, part.map.channels) == (stride, offset0, channels)
 
 
 def hooked(model, path, images):
