@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-#: Expanded maps of fewer bytes are computed at once; larger ones in bands of about ``_BAND`` bytes.
-_LARGE, _BAND = 12e6, 3e6
+#: Expanded maps of fewer bytes are computed at once; larger ones in bands of about ``BAND`` bytes.
+LARGE, BAND = 12e6, 3e6
 
 
 class Banded(nn.Module):
@@ -38,7 +38,7 @@ class Banded(nn.Module):
         """Map features (B, C, h, w) to the projected map."""
         height = features.shape[2]
         row = features[:, 0, 0].numel() * self.expand.out_channels * features.element_size()
-        if features.device.type != "cpu" or height * row < _LARGE:
+        if features.device.type != "cpu" or height * row < LARGE:
             result: Tensor = self.project(self.second(self.depthwise(self.first(self.expand(features)))))
             return result
         layer = self.depthwise
@@ -46,7 +46,7 @@ class Banded(nn.Module):
         margin, side = (int(padding) for padding in layer.padding)
         reach = (kernel - 1) * step + 1
         rows = (height + 2 * margin - reach) // stride + 1
-        band = max(1, int(_BAND / row) // stride)
+        band = max(1, int(BAND / row) // stride)
         parts = []
         for start in range(0, rows, band):
             end = min(start + band, rows)

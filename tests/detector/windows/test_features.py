@@ -3,7 +3,10 @@
 import numpy as np
 import torch
 from sppnet.data.boxes import flip
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.options import FeatureOptions
 from sppnet.detector.windows import features as features_module
+from sppnet.detector.windows.features import WindowFeatures
 from sppnet.detector.windows.projection import project
 from sppnet.detector.windows.scales import choose_scale, resize, scale_boxes, scaled_size
 from torch.nn import functional
@@ -39,6 +42,31 @@ def test_every_window_equals_the_one_at_a_time_path(far_scales):
     assert pooled.shape == (len(cells), far_scales.width)
     for window, row in zip(windows, cells.inverse, strict=True):
         np.testing.assert_array_equal(pooled[row], one_window(far_scales, image, window))
+
+
+def test_maps_of_several_strides_are_pooled_beside_each_other():
+    """As if there were a network for each layer; windows that differ on one of the maps are different ones."""
+    both = Backbone("mobilenet_v2", layer="features.6,features.14.conv.0,features.18", seed=1)
+    options = FeatureOptions(scales=(96, 200), levels=(1, 3))
+    features = WindowFeatures(both, options)
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (90, 140, 3), np.uint8)
+    windows = random_windows(rng, 40, 90, 140)
+    windows = np.concatenate([windows, windows + np.float32(0.01)])
+    maps = features.maps(image)
+    cells = features.locate(maps, windows)
+    found = features.pool(maps, cells).numpy()[cells.inverse]
+    single = []
+    for layer in ("features.6", "features.14.conv.0,features.18"):
+        one = WindowFeatures(Backbone("mobilenet_v2", both.state(), layer), options)
+        on_one = one.locate(one.maps(image), windows)
+        assert len(on_one) <= len(cells)
+        single.append(one.pool(one.maps(image), on_one).numpy()[on_one.inverse])
+    np.testing.assert_array_equal(found, np.concatenate(single, axis=1))
+    assert found.shape[1] == features.pooled_width == (32 + 576 + 1280) * 10
+    assert len(cells) < 50
+    some = cells[np.arange(0, len(cells), 3)]
+    np.testing.assert_array_equal(features.pool(maps, some), features.pool(maps, cells)[::3])
 
 
 def test_windows_on_the_same_cells_are_pooled_once(far_scales):
