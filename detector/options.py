@@ -103,7 +103,9 @@ class FeatureOptions(BaseOptions):
     Attributes
     ----------
     scales : tuple of int
-        Lengths of the image's shorter side in pixels; not used if windows are warped.
+        Lengths of the image's shorter side in pixels; not used if windows are warped. The default was chosen by mean
+        area AP over cat, cow and horse (50 photographs to learn from, 75 to score on, efficientnet_lite0): 0.632, with
+        480 and 688 0.583, 320 and 576 0.606, 480, 688 and 864 0.602, 688 alone 0.558.
     levels : tuple of int
         Pyramid levels; level n pools n x n bins.
     scale_rule : {"area", "reference"}
@@ -128,7 +130,7 @@ class FeatureOptions(BaseOptions):
 
     KEYS: ClassVar[Mapping[str, str]] = {"kind": "features"}
 
-    scales: tuple[int, ...] = (688,)
+    scales: tuple[int, ...] = (320, 480, 688)
     levels: tuple[int, ...] = (1, 2, 3, 6)
     scale_rule: ScaleRule = "area"
     projection_rule: CornerRule = "reference"

@@ -100,9 +100,9 @@ def train(
     # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
     layer = plan.layer or default_layers(plan.backbone, plan.stride)
-    network = Backbone(
-        plan.backbone, weights=plan.weights, layer=layer, stride=plan.stride, seed=plan.options.seed
-    ).to(device)
+    network = Backbone(plan.backbone, weights=plan.weights, layer=layer, stride=plan.stride, seed=plan.options.seed).to(
+        device
+    )
     if plan.features.method == "warp" and plan.features.crop is None:
         plan = replace(plan, features=replace(plan.features, crop=network.input_size))
     run = _Run(

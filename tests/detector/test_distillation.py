@@ -203,6 +203,6 @@ def test_maps_that_differ_are_refused_at_once(paths, tmp_path):
 
 
 def test_the_student_made_for_mobilenet_is_like_it():
-    student, teacher = cut("sppnet_student"), cut("mobilenet_v2", TEACHER_LAYER)
+    student, teacher = cut("sppnet_student").map, cut("mobilenet_v2", TEACHER_LAYER).map
     assert (student.channels, student.stride, student.offset0) == (teacher.channels, teacher.stride, teacher.offset0)
     assert student.extent >= teacher.extent

@@ -30,7 +30,7 @@ def test_components_are_those_of_numpy(backbone, images):
     cells = cells_of(backbone, images, 0)
     weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in cells])
     covariance = np.cov(np.concatenate(cells).T, bias=True, aweights=weights)
-    values, vectors = np.linalg.eigh(covariance)
+    _, vectors = np.linalg.eigh(covariance)
     best = vectors[:, ::-1][:, :5]
     found = matrix.double().numpy()
     # Equal up to signs and one factor.
