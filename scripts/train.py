@@ -6,8 +6,11 @@ import argparse
 from pathlib import Path
 
 from ..detector.options import (
+    EARLIER_LAYER,
     FIVE_SCALES,
+    LAST_LAYER,
     METHODS,
+    ONE_LAYER,
     SCORERS,
     DetectOptions,
     FeatureOptions,
@@ -95,8 +98,8 @@ def add_network_arguments(parser: CommandParser) -> None:
         "--channels",
         type=counts,
         metavar="N,N",
-        help="channels that principal components leave of each layer's map, 0 for all (default: 512 of one layer; of "
-        "several 320 of the last and 160 of each other)",
+        help="channels that principal components leave of each layer's map, 0 for all; by themselves they leave "
+        f"{ONE_LAYER} of a single layer, or {LAST_LAYER} of the last and {EARLIER_LAYER} of each other",
     )
     network.add_argument(
         "--scales",

@@ -14,6 +14,7 @@ from ...data.sample import Sample
 from ...data.store import Checkpoint, content_key
 from ..convolutions.backbone import Backbone
 from ..convolutions.reduction import learn_reduction
+from ..options import EARLIER_LAYER, LAST_LAYER, ONE_LAYER
 from ..windows.scales import resize
 from .cache import fingerprint
 
@@ -22,11 +23,6 @@ VERSION = 1
 
 #: The largest number of photographs to learn from.
 MOST_IMAGES = 64
-
-#: Default channels after the reduction: of one layer, and of the first and of the last of several. Mean area AP over
-#: cat, cow and horse (50 photographs to learn from, 75 to score on, efficientnet_lite0): both maps whole, 672 + 1,280
-#: channels, 0.615; 160 + 320 channels 0.607, 96 + 192 0.598, 64 + 128 0.570.
-ONE, EARLIER, LAST = 512, 160, 320
 
 
 def reduce_maps(
@@ -79,7 +75,7 @@ def _wanted(backbone: Backbone, channels: Sequence[int] | None) -> list[int | No
     """Channels of each layer after the reduction; None for a layer that keeps its own."""
     widths = backbone.layer_channels
     if channels is None:
-        channels = [ONE] if len(widths) == 1 else [*[EARLIER] * (len(widths) - 1), LAST]
+        channels = [ONE_LAYER] if len(widths) == 1 else [*[EARLIER_LAYER] * (len(widths) - 1), LAST_LAYER]
     elif len(channels) == 1:
         channels = list(channels) * len(widths)
     if len(channels) != len(widths):

@@ -247,7 +247,7 @@ class _Bench:
         self.common = TrainPlan(
             args.backbone,
             args.weights,
-            self.backbone.layer,
+            args.layer or self.backbone.layer,
             args.stride,
             channels=(0,),  # the paper pools the map as it is
             finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),

@@ -34,7 +34,7 @@ def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path,
     assert main(["info", str(model)]) == 0
     said = capsys.readouterr().out
     assert "dense, 150 windows, boxes regressed 2 times" in said
-    assert "sppnet_small, layer features.6.relu2, stride 8, weights none" in said
+    assert "sppnet_small, layer features.4.relu2,features.6.relu2, stride 8, weights none" in said
 
 
 @pytest.mark.parametrize(
