@@ -60,9 +60,9 @@ def test_every_other_cell_is_the_networks_own(name, own, limit, sides, random_st
 @pytest.mark.parametrize("limit", [8, 12, 32])
 def test_the_stride_in_use_leads_to_the_same_network(name, layer, limit):
     first = cut(name, layer, limit)
-    again = cut(name, first.layer, first.stride)
-    assert first.stride <= limit
-    assert (again.stride, again.offset0, again.extent) == (first.stride, first.offset0, first.extent)
+    again = cut(name, first.layer, first.map.stride)
+    assert first.map.stride <= limit
+    assert again.maps == first.maps
     layers = [[str(part) for part in of.network.modules() if not list(part.children())] for of in (first, again)]
     assert layers[0] == layers[1]
     assert first.network.code == again.network.code
@@ -187,8 +187,8 @@ class Function(nn.Module):
 )
 def test_what_cannot_be_dilated_is_named(layer, culprit, monkeypatch):
     monkeypatch.setitem(networks.OURS, "refused", lambda: Refused(layer()))
-    assert cut("refused", stride=32).stride == 32
-    assert cut("refused", "stem").stride == 16
+    assert cut("refused", stride=32).map.stride == 32
+    assert cut("refused", "stem").map.stride == 16
     with pytest.raises(InputError) as refused:
         cut("refused", stride=16)
     message = str(refused.value)
