@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -13,9 +14,10 @@ from .. import __version__
 from ..data.errors import InputError
 from ..data.labelled import LabelledImage, LabelledImages, described, no_labels
 from ..data.progress import log
-from ..data.store import content_key
+from ..data.store import Checkpoint, content_key
 from .convolutions.backbone import Backbone
-from .convolutions.truncation import cut, to_learn
+from .convolutions.reduction import learn_reduction, reduced_channels
+from .convolutions.truncation import MapGrid, cut, default_layers, to_learn
 from .convolutions.weights import weights_key
 from .descent.curves import write_curves
 from .descent.descent import Descent
@@ -25,7 +27,6 @@ from .descent.options import (
     DISTIL_LEARN,
     STUDENT,
     TEACHER,
-    TEACHER_LAYER,
     Augmentation,
     LearnOptions,
 )
@@ -33,7 +34,7 @@ from .descent.photographs import Batch, Photographs
 from .modelfile import write_model
 
 #: Increased when this version would misread earlier checkpoints.
-_VERSION = 2
+_VERSION = 3
 
 
 def distil(
@@ -48,6 +49,7 @@ def distil(
     device: str = "cpu",
     quiet: bool = False,
     teacher_layer: str | None = None,
+    channels: Sequence[int] | None = None,
 ) -> Path:
     """Train a network's convolutions to reproduce the feature map of a teacher network, and save them.
 
@@ -58,7 +60,8 @@ def distil(
     out : str or Path
         The file to write; use it as ``weights`` of :class:`.backbone.Backbone` for this backbone.
     backbone : str
-        The student, with random initial weights. Its default map must have the stride and channels of the teacher's.
+        The student, with random initial weights. Its default map must have the stride of the teacher's, and as many
+        channels as the reduction leaves of them.
     teacher, teacher_weights : str, str or Path
         The teacher network, as in :class:`.backbone.Backbone`.
     learn : LearnOptions
@@ -69,8 +72,10 @@ def distil(
     quiet : bool
         No progress bars, and only warnings to the logger ``sppnet``.
     teacher_layer : str, optional
-        The teacher's layer whose map is learnt; by default ``features.14.conv.0`` of the default teacher, and the
-        default map of another one.
+        The teacher's layers whose maps are learnt, with commas between them; by default the two of a detector
+        (:func:`.truncation.default_layers`).
+    channels : sequence of int, optional
+        Channels that principal components leave of the map of each layer, as in :class:`.training.plan.TrainPlan`.
 
     Returns
     -------
@@ -82,24 +87,22 @@ def distil(
     InputError
         When the two maps differ in shape, there are too few photographs, or the training diverges.
     """
-    layer = TEACHER_LAYER if teacher_layer is None and teacher == TEACHER else teacher_layer
-    part, example = cut(backbone), Backbone(teacher, teacher_weights, layer)
-    maps = [
-        f"{net.channels} channels at stride {net.stride}, first cell at {net.offset0:g}" for net in (part.map, example)
-    ]
-    if maps[0] != maps[1]:
-        raise InputError(f"the map of {backbone} ({maps[0]}) must be like that of {teacher} ({maps[1]})")
+    part, example = cut(backbone), Backbone(teacher, teacher_weights, teacher_layer or default_layers(teacher))
+    wanted = reduced_channels(example, channels)
+    _check_alike(part.map, backbone, example, wanted)
     images = LabelledImages([LabelledImage(path, no_labels()) for path in photographs], (), multi_label=True)
     fit, held_out = images.split(learn.held_out, learn.seed)
     work = Path(f"{out}.work") if work is None else Path(work)
     key = content_key(
         _VERSION,
         [described(fit), described(held_out)],
-        [backbone, teacher, example.layer, weights_key(teacher_weights)],
+        [backbone, teacher, example.layer, wanted, weights_key(teacher_weights)],
         [learn.to_dict(), augmentation.to_dict()],
     )
     kept = Photographs(fit, learn.sizes[0], "reading photographs", quiet)
     unseen = Photographs(held_out, learn.sizes[0], "reading held-out photographs", quiet)
+    example.to(device)
+    _reduce(example, wanted, part.channels, kept, learn, augmentation, Checkpoint(work, "reduction", key))
     student = to_learn(part, seed=learn.seed).to(device)
     training = Distillation(student, example, kept, unseen, learn, augmentation, lambda line: log(line, quiet))
 
@@ -114,6 +117,7 @@ def distil(
         "images": len(kept),
         "teacher": teacher,
         "teacher_layer": example.layer,
+        "teacher_channels": example.channels,
         "teacher_weights": str(teacher_weights),
         "training": learn.to_dict(),
         "augmentation": augmentation.to_dict(),
@@ -126,11 +130,50 @@ def distil(
     return Path(out)
 
 
-#: For AdamW, which reached an explained variance of 0.15 in 300 steps of 32 crops; SGD at a rate of 0.3 reached 0.03.
-_RATE = 2e-3
+def _check_alike(own: MapGrid, name: str, teacher: Backbone, wanted: Sequence[int | None]) -> None:
+    """Raise an InputError if the student's map has not the geometry and channels of the teacher's, reduced."""
+    widths = [width if most is None else most for width, most in zip(teacher.layer_channels, wanted, strict=True)]
+    places = {f"stride {grid.stride}, first cell at {grid.offset0:g}" for grid in teacher.grids}
+    maps = [
+        f"{own.channels} channels at stride {own.stride}, first cell at {own.offset0:g}",
+        f"{'+'.join(map(str, widths))} channels at {' and '.join(sorted(places))}",
+    ]
+    if own.channels != sum(widths) or {f"stride {own.stride}, first cell at {own.offset0:g}"} != places:
+        raise InputError(f"the map of {name} ({maps[0]}) must be like that of {teacher.name} ({maps[1]})")
+
 
 #: Number of photographs to measure the teacher's channels on, one crop each.
 _MEASURED = 200
+
+
+def _reduce(
+    teacher: Backbone,
+    wanted: Sequence[int | None],
+    channels: int,
+    photographs: Photographs,
+    learn: LearnOptions,
+    augmentation: Augmentation,
+    stored: Checkpoint,
+) -> None:
+    """Reduce the teacher's maps to the principal components of crops like those of the training, in place.
+
+    The mean square of a channel is then 1 on average: what a network with random weights computes.
+    """
+    if len(wanted) == 1 and wanted[0] is None:
+        return
+    arrays = stored.load()
+    if arrays is None:
+        with closing(photographs.training(learn.sizes[0], augmentation, 1, [learn.seed])) as batches:
+            crops = (batch.images[0].numpy() for batch in islice(batches, _MEASURED))
+            reduction = learn_reduction(teacher, crops, wanted)
+        size = (channels / len(wanted)) ** 0.5
+        arrays = {f"layer{number}": size * values.numpy() for number, values in enumerate(reduction)}
+        stored.save(arrays)
+    teacher.reduce([torch.from_numpy(arrays[f"layer{number}"]) for number in range(len(wanted))])
+
+
+#: For AdamW, which reached an explained variance of 0.15 in 300 steps of 32 crops; SGD at a rate of 0.3 reached 0.03.
+_RATE = 2e-3
 
 
 class Distillation(Descent):

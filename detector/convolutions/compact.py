@@ -53,20 +53,29 @@ class CompactNet(nn.Module):
     depths : three int
         Blocks of each stage, at least one; the first has stride 2.
     expanded : int, optional
-        Channels of the map after an additional 1 x 1 convolution of the last stage.
+        Channels after an additional 1 x 1 convolution of the last stage.
+    projected : int, optional
+        Channels of the map after a last 1 x 1 convolution, without an activation: values of both signs, like principal
+        components.
 
     Raises
     ------
     ValueError
-        When there are not four widths and three depths, or one of them or ``expanded`` is below 1.
+        When there are not four widths and three depths, or a number is below 1.
     """
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], expanded: int | None = None) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        expanded: int | None = None,
+        projected: int | None = None,
+    ) -> None:
         super().__init__()
         if len(widths) != 4 or len(depths) != 3 or min(*widths, *depths) < 1:
             raise ValueError(f"expected four widths and three depths from 1 up, not {widths} and {depths}")
-        if expanded is not None and expanded < 1:
-            raise ValueError(f"expected one channel or more after the expansion, not {expanded}")
+        if any(width is not None and width < 1 for width in (expanded, projected)):
+            raise ValueError(f"expected one channel or more in the last layers, not {expanded} and {projected}")
         layers: list[nn.Module] = [
             nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(widths[0]),
@@ -79,6 +88,8 @@ class CompactNet(nn.Module):
             layers.append(nn.Conv2d(widths[-1], expanded, 1, bias=False))
             layers.append(nn.BatchNorm2d(expanded))
             layers.append(nn.ReLU(inplace=True))
+        if projected is not None:
+            layers.append(nn.Conv2d(expanded or widths[-1], projected, 1))
         self.features = nn.Sequential(*layers)
         for module in self.modules():
             # Tensors on the meta device have no values, and filling them would make torch load its compiler.
@@ -86,7 +97,7 @@ class CompactNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute the map (B, C, ceil(H / 16), ceil(W / 16)) of images (B, 3, H, W); no value is negative."""
+        """Compute the map (B, C, ceil(H / 16), ceil(W / 16)) of images (B, 3, H, W)."""
         features: Tensor = self.features(images)
         return features
 
@@ -106,8 +117,8 @@ def medium() -> CompactNet:
 def student() -> CompactNet:
     """Network of about 2.8 million weights, for distillation from MobileNetV2 (:mod:`sppnet.detector.distillation`).
 
-    Its map has the 576 channels of MobileNetV2's default map and a similar receptive field (279 pixels instead of
-    267), which takes two more blocks in the last stage.
+    Its map has the 576 channels of MobileNetV2's ``features.14.conv.0`` and a similar receptive field (279 pixels
+    instead of 267), which takes two more blocks in the last stage.
     """
     return CompactNet((16, 48, 96, 192), (1, 1, 4), expanded=576)
 
@@ -117,10 +128,25 @@ def small_student() -> CompactNet:
     return CompactNet((16, 32, 64, 112), (1, 1, 4), expanded=576)
 
 
+def student_480() -> CompactNet:
+    """Network of about 3.1 million weights, for distillation from EfficientNet-Lite.
+
+    Its map has the 480 channels that principal components leave of the teacher's two maps.
+    """
+    return CompactNet((16, 48, 96, 192), (1, 1, 4), expanded=576, projected=480)
+
+
+def small_student_480() -> CompactNet:
+    """Like :func:`student_480`, with 1.2 million weights, for objects that differ in colour and texture."""
+    return CompactNet((16, 32, 64, 112), (1, 1, 4), expanded=384, projected=480)
+
+
 #: Networks by their names in :class:`.backbone.Backbone`.
 NETWORKS: dict[str, Callable[[], CompactNet]] = {
     "sppnet_small": small,
     "sppnet_medium": medium,
     "sppnet_student": student,
     "sppnet_student_small": small_student,
+    "sppnet_student_480": student_480,
+    "sppnet_student_small_480": small_student_480,
 }

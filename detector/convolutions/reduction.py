@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ...data.arrays import Array
+from ...data.errors import InputError
+from ..options import EARLIER_LAYER, LAST_LAYER, ONE_LAYER
 from .backbone import Backbone
 
 
@@ -51,6 +53,30 @@ def learn_reduction(backbone: Backbone, images: Iterable[Array], channels: Seque
     if not sums or len(sums) != len(channels):
         raise ValueError(f"one image or more and {len(sums)} numbers of channels are expected, not {channels}")
     return tuple(moments.reduction(wanted) for moments, wanted in zip(sums, channels, strict=True))
+
+
+def reduced_channels(backbone: Backbone, channels: Sequence[int] | None) -> list[int | None]:
+    """Channels of each layer after a reduction; None for a layer that keeps its own.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    channels : sequence of int, optional
+        For each layer, as in :class:`.training.plan.TrainPlan`.
+
+    Raises
+    ------
+    InputError
+        When there is neither one number nor one for each layer.
+    """
+    widths = backbone.layer_channels
+    if channels is None:
+        channels = [ONE_LAYER] if len(widths) == 1 else [*[EARLIER_LAYER] * (len(widths) - 1), LAST_LAYER]
+    elif len(channels) == 1:
+        channels = list(channels) * len(widths)
+    if len(channels) != len(widths):
+        raise InputError(f"{len(channels)} numbers of channels do not fit the {len(widths)} layers {backbone.layer}")
+    return [most if 0 < most < width else None for most, width in zip(channels, widths, strict=True)]
 
 
 class _Moments:

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...data.errors import InputError
 from ...data.progress import track
 from ...data.sample import Sample
 from ...data.store import Checkpoint, content_key
 from ..convolutions.backbone import Backbone
-from ..convolutions.reduction import learn_reduction
-from ..options import EARLIER_LAYER, LAST_LAYER, ONE_LAYER
+from ..convolutions.reduction import learn_reduction, reduced_channels
 from ..windows.scales import resize
 from .cache import fingerprint
 
@@ -56,7 +54,7 @@ def reduce_maps(
     quiet : bool
         No progress bar.
     """
-    wanted = _wanted(backbone, channels)
+    wanted = reduced_channels(backbone, channels)
     if len(wanted) == 1 and wanted[0] is None:
         return
     stored = Checkpoint(folder, "reduction", content_key(VERSION, fingerprint(backbone), wanted, scale))
@@ -69,15 +67,3 @@ def reduce_maps(
         arrays["images"] = np.array([image_keys[i] for i in chosen])
         stored.save(arrays)
     backbone.reduce([torch.from_numpy(arrays[f"layer{number}"]) for number in range(len(wanted))])
-
-
-def _wanted(backbone: Backbone, channels: Sequence[int] | None) -> list[int | None]:
-    """Channels of each layer after the reduction; None for a layer that keeps its own."""
-    widths = backbone.layer_channels
-    if channels is None:
-        channels = [ONE_LAYER] if len(widths) == 1 else [*[EARLIER_LAYER] * (len(widths) - 1), LAST_LAYER]
-    elif len(channels) == 1:
-        channels = list(channels) * len(widths)
-    if len(channels) != len(widths):
-        raise InputError(f"{len(channels)} numbers of channels do not fit the {len(widths)} layers {backbone.layer}")
-    return [most if 0 < most < width else None for most, width in zip(channels, widths, strict=True)]

@@ -9,7 +9,7 @@ from sppnet.data.errors import InputError
 from sppnet.detector import distillation as module
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.convolutions.truncation import cut, to_learn
-from sppnet.detector.descent.options import TEACHER_LAYER, Augmentation, LearnOptions
+from sppnet.detector.descent.options import Augmentation, LearnOptions
 from sppnet.detector.descent.photographs import normalised
 from sppnet.detector.distillation import Distillation, distil
 from sppnet.detector.modelfile import read_header, read_model
@@ -203,6 +203,38 @@ def test_maps_that_differ_are_refused_at_once(paths, tmp_path):
 
 
 def test_the_student_made_for_mobilenet_is_like_it():
-    student, teacher = cut("sppnet_student").map, cut("mobilenet_v2", TEACHER_LAYER).map
+    student, teacher = cut("sppnet_student").map, cut("mobilenet_v2", "features.14.conv.0").map
     assert (student.channels, student.stride, student.offset0) == (teacher.channels, teacher.stride, teacher.offset0)
     assert student.extent >= teacher.extent
+
+
+@pytest.mark.parametrize("student", ["sppnet_student_480", "sppnet_student_small_480"])
+def test_the_default_teacher_is_reduced_to_the_students_map(student, paths, tmp_path):
+    """Both maps of the teacher, their principal components beside each other, with a mean square of 1."""
+    out, seen = tmp_path / "student.safetensors", []
+
+    class Watched(Distillation):
+        def __init__(self, network, teacher, photographs, *rest):
+            super().__init__(network, teacher, photographs, *rest)
+            batch = next(photographs.training(64, Augmentation("none"), 9, [0]))
+            seen.append(teacher(normalised(batch.images)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Distillation", Watched)
+        distil(paths, out, student, teacher_weights="none", learn=LearnOptions(**LEARN | {"epochs": 1}), quiet=True)
+        distil(paths, out, student, teacher_weights="none", learn=LearnOptions(**LEARN | {"epochs": 1}), quiet=True)
+    assert torch.equal(*seen)  # the stored components are used again
+    squares = seen[0].square().mean(dim=(0, 2, 3))
+    assert float(squares[:160].sum()) / 240 == pytest.approx(1, rel=0.5)
+    assert float(squares[160:].sum()) / 240 == pytest.approx(1, rel=0.5)
+    card = read_header(out)["card"]
+    assert (card["teacher"], card["teacher_channels"]) == ("efficientnet_lite0", 480)
+    assert card["teacher_layer"].count(",") == 1
+
+
+def test_other_channels_than_the_students_are_refused(paths, tmp_path):
+    wanted = (
+        r"\(480 channels at stride 16, .*\) must be like that of efficientnet_lite0 \(160\+100 channels at stride 16, "
+    )
+    with pytest.raises(InputError, match=wanted):
+        distil(paths, tmp_path / "m.safetensors", teacher_weights="none", channels=(160, 100))

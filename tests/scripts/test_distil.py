@@ -32,12 +32,16 @@ def test_a_student_unlike_its_teacher(tmp_path, capsys):
     Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
     call = ["distil", str(tmp_path / "a.png"), "--out", str(tmp_path / "m.safetensors")]
     call += ["--backbone", "sppnet_medium", "--weights", "none"]
-    # The teacher's map is the one that the students are made for, unless another is named.
-    for options, channels in (([], 576), (["--layer", "features.18"], 1280), (["--layer", "features.17"], 320)):
+    mobilenet = ["--teacher", "mobilenet_v2", "--layer"]
+    for options, teacher, channels in (
+        ([*mobilenet, "features.18"], "mobilenet_v2", "512"),
+        ([*mobilenet, "features.17", "--channels", "0"], "mobilenet_v2", "320"),
+        (["--channels", "8,16"], "efficientnet_lite0", "8+16"),
+    ):
         assert main([*call, *options]) == 2
         assert (
-            "the map of sppnet_medium (288 channels at stride 16, first cell at 1) must be like that of mobilenet_v2 "
-            f"({channels} channels at stride 16, first cell at 1)"
+            "the map of sppnet_medium (288 channels at stride 16, first cell at 1) must be like that of "
+            f"{teacher} ({channels} channels at stride 16, first cell at 1)"
         ) in capsys.readouterr().err
 
 
@@ -46,6 +50,6 @@ def test_parts_of_a_photograph(tmp_path, capsys):
     call = ["distil", str(tmp_path / "a.png"), "--out", str(tmp_path / "m.safetensors"), "--weights", "none", "--area"]
     for wrong in ("0.1", "a,b", "0.1,0.2,0.3"):
         assert main([*call, wrong]) == 2
-        assert f"expected two parts of a photograph, like 0.04,0.4, got '{wrong}'" in capsys.readouterr().err
+        assert f"expected two parts of a photograph, like 0.08,0.8, got '{wrong}'" in capsys.readouterr().err
     assert main([*call, "0.4,0.1"]) == 2
     assert "area must be two shares of a photograph, 0 < least <= most <= 1" in capsys.readouterr().err

@@ -122,6 +122,7 @@ def test_receptive_fields_are_centred_where_offset0_says(name, stride, random_st
         ("mnasnet0_5", "layers.16", 16, 1, 1280),
         ("regnet_y_400mf", "trunk_output.block4.block4-5.activation", 16, 1, 440),
         ("sppnet_student", "features.11", 16, 1, 576),
+        ("sppnet_student_480", "features.12", 16, 1, 480),
     ],
 )
 def test_default_layers_are_the_papers_and_the_customary_ones(name, layer, stride, offset0, channels):

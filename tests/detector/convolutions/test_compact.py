@@ -25,6 +25,8 @@ def tiny():
         ("sppnet_medium", 2.8e6, 3.2e6),
         ("sppnet_student", 2.7e6, 2.9e6),
         ("sppnet_student_small", 0.9e6, 1.1e6),
+        ("sppnet_student_480", 3.0e6, 3.1e6),
+        ("sppnet_student_small_480", 1.1e6, 1.2e6),
     ],
 )
 def test_convolution_weights(name, least, most):
@@ -32,11 +34,12 @@ def test_convolution_weights(name, least, most):
         network = NETWORKS[name]()
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert least <= sum(module.weight.numel() for module in convolutions) <= most
-    assert all(module.bias is None for module in convolutions)
+    # A batch norm has its own, and follows all but a projection.
+    assert [module for module in convolutions if module.bias is not None] == convolutions[-1:] * name.endswith("_480")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_as_a_backbone_it_is_cut_at_its_last_relu(name):
+def test_as_a_backbone_it_is_cut_at_its_last_layer(name):
     backbone = Backbone(name)
     assert (backbone.stride, backbone.offset0, backbone.input_size) == (16, 1.0, 224)
     assert backbone.feeds_classifier
@@ -47,7 +50,9 @@ def test_as_a_backbone_it_is_cut_at_its_last_relu(name):
     with torch.no_grad():
         expected = network(image)
     assert expected.shape == (1, backbone.channels, 5, 7)
-    assert expected.min() == 0
+    # Only a projection has values of both signs.
+    assert (expected.min() < 0) == name.endswith("_480")
+    assert name.endswith("_480") or expected.min() == 0
     torch.testing.assert_close(backbone(image), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -142,8 +147,14 @@ def test_an_expansion_gives_the_map_its_channels():
         expected = functional.relu(norm(functional.conv2d(whole, convolution.weight)))
         assert torch.equal(network(image), expected)
     assert expected.shape == (1, 24, 3, 4)
-    with pytest.raises(ValueError, match="one channel or more after the expansion, not 0"):
-        CompactNet((4, 6, 8, 10), (1, 2, 1), expanded=0)
+    with torch.no_grad():
+        projected = CompactNet((4, 6, 8, 10), (1, 2, 1), expanded=24, projected=5).eval()
+        projected.features[:-1].load_state_dict(network.features.state_dict())
+        last = projected.features[-1]
+        assert torch.equal(projected(image), functional.conv2d(expected, last.weight, last.bias))
+    for wrong in ({"expanded": 0}, {"projected": 0}):
+        with pytest.raises(ValueError, match="one channel or more in the last layers, not "):
+            CompactNet((4, 6, 8, 10), (1, 2, 1), **wrong)
 
 
 @pytest.mark.parametrize(

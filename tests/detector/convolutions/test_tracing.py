@@ -24,6 +24,7 @@ from torchvision.models.feature_extraction import get_graph_node_names
         "convnext_tiny",
         "zf5",
         "sppnet_student",
+        "sppnet_student_480",
     ],
 )
 def test_nodes_have_the_names_that_torchvision_gives_them(name):

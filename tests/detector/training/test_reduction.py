@@ -7,6 +7,7 @@ from detector_options import SMALL
 from sppnet.data.errors import InputError
 from sppnet.data.store import file_key
 from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.convolutions.reduction import reduced_channels
 from sppnet.detector.load import load
 from sppnet.detector.training import reduction as module
 from sppnet.detector.training.plan import TrainPlan
@@ -61,7 +62,7 @@ def test_more_photographs_keep_the_reduction_and_fewer_do_not(scenes, tmp_path, 
 )
 def test_channels_of_each_layer(channels, expected):
     backbone = Backbone("mobilenet_v2", layer="features.7,features.14.conv.0")
-    assert module._wanted(backbone, channels) == expected
+    assert reduced_channels(backbone, channels) == expected
 
 
 def test_one_small_map_is_left_as_it_is(scenes, tmp_path):

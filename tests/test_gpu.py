@@ -1,0 +1,79 @@
+"""The same results on a GPU as on the CPU: maps, their reduction, training, detection, distillation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from detector_options import SMALL, SMALL_FC, SMALL_WARP
+from sppnet.data.scenes import make_scenes
+from sppnet.data.voc import VOCDataset
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.convolutions.reduction import learn_reduction
+from sppnet.detector.convolutions.truncation import default_layers
+from sppnet.detector.descent.options import Augmentation, LearnOptions
+from sppnet.detector.distillation import distil
+from sppnet.detector.load import load
+from sppnet.detector.training.train import train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpu")
+    make_scenes(folder, {"train": 12, "val": 3}, seed=0, size=(96, 128))
+    return {name: VOCDataset(folder, name) for name in ("train", "val")}
+
+
+@pytest.fixture(autouse=True)
+def _whole_single_precision():
+    """Without TF32, which rounds the factors of a product to ten bits."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet18", "sppnet_student_480"])
+def test_maps_and_their_reduction(name, scenes):
+    images = [sample.image for sample in scenes["train"]][:3]
+    here, there = (Backbone(name, layer=default_layers(name)).to(device) for device in ("cpu", "cuda"))
+    for expected, found in zip(*(one.layer_maps(one.preprocess(images[0]).to(next(one.parameters()).device))
+                                 for one in (here, there)), strict=True):  # fmt: skip
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    wanted = [8] * len(here.layer_channels)
+    for expected, found in zip(*(learn_reduction(one, images, wanted) for one in (here, there)), strict=True):
+        # An eigenvector's sign means nothing, and neither do directions of nearly equal variance.
+        here_space, there_space = (torch.linalg.qr(values[:, :2])[0] for values in (expected, found))
+        torch.testing.assert_close(torch.linalg.svdvals(here_space.T @ there_space), torch.ones(2), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SMALL | {"backbone": "mobilenet_v2", "channels": (6, 10)},
+        SMALL_FC | {"backbone": "efficientnet_lite0", "channels": (6, 10)},
+        SMALL_WARP,
+    ],
+    ids=["two maps", "two maps and fc layers", "warping"],
+)
+def test_a_model_that_a_gpu_trained_finds_the_same_on_a_cpu(options, scenes, tmp_path):
+    model = train(scenes["train"], out=tmp_path / "m.safetensors", work=tmp_path / "work", device="cuda", **options)
+    assert model.device.type == "cuda"
+    here = load(tmp_path / "m.safetensors", device="cpu")
+    for sample in scenes["val"]:
+        windows = here.propose(sample.image)
+        scores = [one.score_on(one.maps(sample.image), windows) for one in (here, model)]
+        np.testing.assert_allclose(scores[1], scores[0], rtol=0, atol=1e-2 * np.abs(scores[0]).max())
+
+
+def test_distillation(scenes, tmp_path):
+    learn = LearnOptions(epochs=4, batch=4, sizes=(96, 64), held_out=0.25, optimizer="adamw", average=0.5)
+    paths = [sample.path for sample in scenes["train"]]
+    out = distil(
+        paths, tmp_path / "s.safetensors", teacher_weights="none", learn=replace(learn, seed=1),
+        augmentation=Augmentation("none"), device="cuda", quiet=True,
+    )  # fmt: skip
+    assert torch.isfinite(Backbone("sppnet_student_480", out).feature_map(scenes["val"][0].image)).all()
