@@ -17,6 +17,7 @@ Method = Literal["spp", "warp"]
 FeatureKind = Literal["pool5", "fc6", "fc7"]
 Scorer = Literal["svm", "softmax"]
 Solver = Literal["coordinate descent", "liblinear"]
+Precision = Literal["float32", "bfloat16"]
 
 MIN_SIDE = 64
 """Minimum side of a scaled image in pixels: a backbone then has at least one cell."""
@@ -25,6 +26,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
 SCORERS: tuple[str, ...] = get_args(Scorer)
 SOLVERS: tuple[str, ...] = get_args(Solver)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 #: The default backbone of detectors and its weights.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"

@@ -14,6 +14,7 @@ from ..detector.options import (
     FEATURE_KINDS,
     LAST_LAYER,
     ONE_LAYER,
+    PRECISIONS,
     STRIDE,
     Compression,
     FeatureOptions,
@@ -163,6 +164,7 @@ def add_model_arguments(parser: CommandParser) -> None:
         help="image scales: lengths of the shorter side in pixels (default: the model's)",
     )
     add_compress_argument(parser, "compress the fc layers on loading: svd keeps a share E of the energy or R ranks, ")
+    add_precision_argument(parser)
     windows = parser.groups["windows"]
     add_count(windows, "--max-windows", None, "windows scored in an image (default: the model's)")
 
@@ -171,6 +173,17 @@ def add_compress_argument(parser: CommandParser, start: str, **options: Any) -> 
     """Add ``--compress``; ``start`` is the beginning of its help."""
     options = {"type": compression, "metavar": "svd[=E|R],bfloat16", **options}
     parser.groups["network"].add_argument("--compress", help=f"{start}bfloat16 halves the bytes", **options)
+
+
+def add_precision_argument(parser: CommandParser) -> None:
+    """Add ``--precision`` of a detector's convolutions."""
+    parser.groups["network"].add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="precision of the convolutions: bfloat16 takes half the time on processors with instructions for it "
+        "(AVX-512 or AMX), twice as long or longer on others, and moves scores and boxes a little",
+    )
 
 
 def detector_help() -> str:

@@ -48,6 +48,19 @@ def resolve_device(args: argparse.Namespace) -> str:
     return "cpu"
 
 
+def report_slow_precision(args: argparse.Namespace) -> None:
+    """Say so when ``--precision bfloat16`` makes the convolutions slower on this device."""
+    if args.precision != "bfloat16":
+        return
+    import torch
+
+    from ..data.progress import log
+    from ..detector.head.compression import bfloat16_is_fast
+
+    if not bfloat16_is_fast(torch.device(resolve_device(args))):
+        log("--precision bfloat16: this device has no instructions for it, so float32 is faster here", args.quiet)
+
+
 def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Refuse to overwrite input files of the arguments, or ``inputs``; call this before any computation.
 

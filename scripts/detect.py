@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_folder_output, add_images_argument, add_model_arguments, some_of
-from .common import compile_kernels, loading, model_name, model_names, protect_inputs, resolve_device
+from .common import (
+    compile_kernels,
+    loading,
+    model_name,
+    model_names,
+    protect_inputs,
+    report_slow_precision,
+    resolve_device,
+)
 from .parser import CommandParser
 
 if TYPE_CHECKING:
@@ -127,6 +135,7 @@ def check_replaced(drawings: Iterable[Path]) -> None:
 
 def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
     """Load the detector of ``--model``, or a combination of several."""
+    report_slow_precision(args)
     detectors = [load_model(model, args) for model in model_names(args)]
     if len(detectors) == 1:
         return detectors[0]
@@ -161,7 +170,7 @@ def check_threshold(args: argparse.Namespace, detector: Detector | CombinedDetec
 
 
 def load_model(model: str, args: argparse.Namespace) -> Detector:
-    """Load a model, name or file, and apply ``--scales``, ``--max-windows`` and ``--compress``."""
+    """Load a model, name or file, and apply ``--scales``, ``--max-windows``, ``--compress`` and ``--precision``."""
     from dataclasses import replace
 
     from ..data.errors import InputError
@@ -180,7 +189,7 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
     if args.compress is not None:
         bundle = bundle.compressed(args.compress)
         log(f"{model}: {compression_lines(bundle.card)[0]}", args.quiet)
-    return detector_of(bundle, resolve_device(args))
+    return detector_of(bundle, resolve_device(args), args.precision)
 
 
 def detect_all(

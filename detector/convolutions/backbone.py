@@ -136,6 +136,15 @@ class Backbone(nn.Module):
         )
         return self
 
+    def in_bfloat16(self) -> Backbone:
+        """Compute the maps in bfloat16 from now on; returns itself. They are still returned as float32.
+
+        The convolutions then take half the time or less on processors with instructions for bfloat16, and longer on
+        others. The state stays as it is.
+        """
+        self._network.to(torch.bfloat16)
+        return self
+
     @property
     def layer_channels(self) -> list[int]:
         """Channels of each layer, not reduced."""
@@ -194,10 +203,10 @@ class Backbone(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute a map (B, C, h, w) for each of :attr:`grids` of images (see :meth:`layer_maps`)."""
-        layers = self.layer_maps(images)
+        layers = self._outputs(images)
         for number, values in enumerate(self._reduction):
-            layers[number] = _multiply(layers[number], values.float())
-        groups = ([layers[number] for number in group] for group in self._groups)
+            layers[number] = _multiply(layers[number], values)
+        groups = ([layers[number].float() for number in group] for group in self._groups)
         return tuple(torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups)
 
     def layer_maps(self, images: Tensor) -> list[Tensor]:
@@ -215,6 +224,10 @@ class Backbone(nn.Module):
         ValueError
             For images of another shape, or when H or W is below ``options.MIN_SIDE``.
         """
+        return [features.float() for features in self._outputs(images)]
+
+    def _outputs(self, images: Tensor) -> list[Tensor]:
+        """:meth:`layer_maps` in the precision of the network's weights."""
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
             raise ValueError(f"images must have shape (B, 3, H >= {MIN_SIDE}, W >= {MIN_SIDE}), not {images.shape}")
         # The first cell must not be centred beyond the middle. Of torchvision's networks only inception_v3 needs more
@@ -224,7 +237,7 @@ class Backbone(nn.Module):
             images = functional.pad(images, (0, width, 0, height))
         dtype = next(self._network.parameters()).dtype
         result = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
-        return [features.float() for features in (result if isinstance(result, tuple) else (result,))]
+        return list(result) if isinstance(result, tuple) else [result]
 
     @torch.no_grad()
     def feature_map(self, image: NDArray[Any]) -> Tensor:
@@ -242,10 +255,12 @@ class Backbone(nn.Module):
 
 
 def _multiply(features: Tensor, values: Tensor) -> Tensor:
-    """Multiply the channels of maps (B, C, h, w) by a matrix (C, K) or a factor."""
+    """Multiply the channels of maps (B, C, h, w) by a matrix (C, K), in the maps' precision, or by a factor."""
     if values.ndim == 0:
-        return features * values
-    return functional.conv2d(features, values.T[:, :, None, None].contiguous(memory_format=torch.channels_last))
+        # A factor rounded to bfloat16 would scale the whole map by up to 0.4 % too much or too little.
+        return features.float() * values
+    weights = values.to(features.dtype).T[:, :, None, None]
+    return functional.conv2d(features, weights.contiguous(memory_format=torch.channels_last))
 
 
 def _fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:

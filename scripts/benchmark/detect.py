@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...data.embedded import DEFAULT_MODEL
-from ..arguments import add_count, detector_help
-from ..common import resolve_device
+from ..arguments import add_count, add_precision_argument, detector_help
+from ..common import report_slow_precision, resolve_device
 from ..parser import CommandParser
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet benchmark detect``."""
     measurement = parser.groups["measurement"]
     parser.groups["network"].add_argument("--model", default=DEFAULT_MODEL, metavar="M", help=detector_help())
+    add_precision_argument(parser)
     parser.groups["data"].add_argument(
         "--images", required=True, type=Path, metavar="DIR", help="folder of photographs to detect in"
     )
@@ -54,11 +55,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from .growth import write_growth_charts
 
     check(args)
+    report_slow_precision(args)
     device = resolve_device(args)
-    detector = detector_of(Bundle.load(args.model), device)
+    detector = detector_of(Bundle.load(args.model), device, args.precision)
     paths = find_images([args.images])
     result = {
         "model": args.model,
+        "precision": args.precision,
         **measure_stages(detector, paths, args.count, device),
         "overlapped_per_second": overlapped_rate(detector, paths[: args.count]),
         # Before the growth curves, whose largest images need more memory than usual detection.
@@ -211,7 +214,8 @@ def _stages(result: dict[str, Any]) -> str:
         ]
         for name, times in [*result["stages"].items(), ("whole", result["whole"])]
     ]
-    title = f"Detection in {result['images']} photographs, {result['windows']:.0f} windows (median), milliseconds"
+    half = ", convolutions in bfloat16" if result["precision"] == "bfloat16" else ""
+    title = f"Detection in {result['images']} photographs, {result['windows']:.0f} windows (median){half}, milliseconds"
     return f"{title}\n{text_table(['stage', 'median', 'quartiles'], rows)}"
 
 

@@ -46,6 +46,22 @@ def test_a_classification_network(settled, tmp_path):
     assert loaded.predict(IMAGE) == network.predict(IMAGE)
 
 
+def test_a_precision_for_detectors_of_either_method(bundle, features, settled, tmp_path):
+    warp = FeatureOptions(levels=features.options.levels, method="warp", crop=64)
+    path, windows = tmp_path / "m.safetensors", [[5, 5, 60, 50], [30, 10, 110, 79]]
+    for options in (features.options, warp):
+        replace(bundle, features=options).save(path)
+        found = []
+        for loaded in (sppnet.load(path), sppnet.load(path, precision="bfloat16")):
+            loaded.set_image(IMAGE)
+            found.append(loaded.score_windows(windows))
+        assert not np.array_equal(*found)
+        np.testing.assert_allclose(*found, atol=0.05 * np.abs(found).max())
+    settled().save(path)
+    with pytest.raises(InputError, match=r"m\.safetensors: a classification network computes in float32, not bfloat16"):
+        sppnet.load(path, precision="bfloat16")
+
+
 @pytest.mark.parametrize("stride", [None, 8])
 def test_the_stride_of_the_map_is_kept(tmp_path, stride):
     features = WindowFeatures(Backbone("shufflenet_v2_x0_5", stride=stride), FeatureOptions(scales=(128,), levels=(1,)))

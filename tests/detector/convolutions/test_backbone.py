@@ -352,3 +352,43 @@ def test_a_constructor_that_computes_with_tensors_is_built_too():
     network = build_without_values("regnet_y_400mf")
     assert all(parameter.is_meta for parameter in network.parameters())
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def relative(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet18", "squeezenet1_1", "sppnet_student"])
+def test_maps_in_bfloat16_are_as_close_as_its_rounding_allows(name, random_state):
+    state, images = random_state(name), 4 * torch.rand(1, 3, 96, 128) - 2
+    generator = torch.Generator().manual_seed(0)
+
+    def rounded(values):
+        """Other values, as far away as half of bfloat16's last bit; how much they matter depends on the network."""
+        return values * (1 + (2 * torch.rand(values.shape, generator=generator) - 1) * 2**-9)
+
+    exact, half, other = (Backbone(name, state) for _ in range(3))
+    for values in other.parameters():
+        values.copy_(rounded(values))
+    expected = exact(images)
+    found = half.in_bfloat16()(images)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    # bfloat16 also rounds every map between image and result.
+    assert 0 < relative(found, expected) < 4 * relative(other(rounded(images)), expected)
+    assert all(torch.equal(value, state[key]) for key, value in half.state().items())
+
+
+def test_a_reduction_in_bfloat16_adds_only_its_own_rounding(random_state):
+    backbone = Backbone("squeezenet1_1", random_state("squeezenet1_1"), "features.7.cat,features.12.cat")
+    generator = torch.Generator().manual_seed(0)
+    matrix, factor = torch.linalg.qr(torch.randn(512, 40, generator=generator))[0], torch.tensor(1.003)
+    backbone.reduce([factor, matrix]).in_bfloat16()
+    images = torch.rand(1, 3, 96, 128)
+    first, second = backbone.layer_maps(images)
+    scaled, found = backbone.maps(images)
+    assert (scaled.dtype, found.dtype) == (torch.float32, torch.float32)
+    # The factor is not rounded, which would move the whole map.
+    assert torch.equal(scaled, first * factor)
+    assert 0 < relative(found, torch.einsum("bchw,ck->bkhw", second, matrix)) < 2**-8
+    assert torch.equal(backbone.state()["reduction.1"], matrix)

@@ -35,6 +35,18 @@ def test_bands_give_the_values_of_the_whole_block(small_bands, kernel, stride, d
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_bands_in_bfloat16_give_the_values_of_the_whole_block(small_bands):
+    torch.manual_seed(0)
+    parts = [part.to(torch.bfloat16) for part in block(4, 12, 5, 2, 1, nn.ReLU6)]
+    features = torch.randn(2, 4, 64, 9, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = nn.Sequential(*parts)(features)
+        found = bands.Banded(*parts)(features)
+    assert found.dtype == torch.bfloat16
+    # Sums in another order may be rounded the other way.
+    torch.testing.assert_close(found, expected, rtol=2**-7, atol=2**-8 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize(("name", "count"), [("mobilenet_v2", 16), ("efficientnet_lite0", 15), ("squeezenet1_1", 0)])
 def test_blocks_of_networks_are_found_and_change_nothing(small_bands, monkeypatch, name, count):
     images = torch.randn(1, 3, 70, 90)

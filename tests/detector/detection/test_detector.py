@@ -76,6 +76,34 @@ def test_a_detector_says_and_changes_where_it_computes(bundle, image):
         detector.score_windows(WINDOWS)
 
 
+@pytest.mark.parametrize("kind", ["pool5", "fc7"])
+def test_convolutions_in_bfloat16_move_scores_a_little(bundle, features, image, kind, tmp_path):
+    if kind == "fc7":
+        wide = Head(features.width, 8, 3)
+        options = replace(features.options, kind="fc7")
+        scores = {"score_weights": torch.eye(3, 8), "score_intercepts": torch.zeros(3)}
+        bundle = replace(bundle, features=options, head=wide.state(upto="fc7"), **scores)
+    exact, half = SPPDetector(bundle), SPPDetector(bundle, precision="bfloat16")
+    expected = exact.detect(image, -10, WINDOWS)
+    for detector in (exact, half):
+        detector.set_image(image)
+    scores, found = exact.score_windows(WINDOWS), half.score_windows(WINDOWS)
+    assert not np.array_equal(found, scores)
+    np.testing.assert_allclose(found, scores, atol=0.05 * np.abs(scores).max())
+    # It moves to a device in its precision, of which the model file knows nothing.
+    half.to("cpu").set_image(image)
+    np.testing.assert_array_equal(half.score_windows(WINDOWS), found)
+    half.save(tmp_path / "half.safetensors")
+    exact.save(tmp_path / "exact.safetensors")
+    assert (tmp_path / "half.safetensors").read_bytes() == (tmp_path / "exact.safetensors").read_bytes()
+    assert SPPDetector.load(tmp_path / "half.safetensors").detect(image, -10, WINDOWS) == expected
+
+
+def test_a_precision_that_is_none_is_refused(bundle):
+    with pytest.raises(InputError, match="the precision must be one of float32, bfloat16, not 'float16'"):
+        SPPDetector(bundle, precision="float16")
+
+
 @pytest.mark.parametrize("device", ["gpu", "mps", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_refused(bundle, image, device):
     detector = SPPDetector(bundle)

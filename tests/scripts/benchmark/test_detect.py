@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from random_models import random_model
+from sppnet import SPPDetector
 from sppnet.data.scenes import make_scenes
 from sppnet.scripts.benchmark import detect as bench_detect
 from sppnet.scripts.benchmark import growth
@@ -79,9 +80,27 @@ def test_figures_of_a_folder_and_of_the_growth(folder, capsys, tmp_path):
 def test_without_growth(folder, capsys, tmp_path):
     assert benchmark(folder, "--no-growth", "--json", str(tmp_path / "detect.json")) == 0
     result = json.loads((tmp_path / "detect.json").read_text())["result"]
+    assert result["precision"] == "float32"
     assert result["images"] == 3  # all there are, fewer than the default
     assert "growth" not in result
     assert "Growth" not in capsys.readouterr().out
+
+
+def test_convolutions_in_another_precision(folder, monkeypatch, capsys, tmp_path):
+    timed, measure = [], bench_detect.measure_stages
+
+    def note(detector, *rest):
+        timed.append(detector)
+        return measure(detector, *rest)
+
+    monkeypatch.setattr(bench_detect, "measure_stages", note)
+    options = ["--no-growth", "--count", "1", "--precision", "bfloat16", "--json", str(tmp_path / "detect.json")]
+    assert benchmark(folder, *options) == 0
+    assert json.loads((tmp_path / "detect.json").read_text())["result"]["precision"] == "bfloat16"
+    assert "convolutions in bfloat16" in capsys.readouterr().out
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    half, exact = (one.maps(image).maps[0] for one in (timed[0], SPPDetector(random_model())))
+    assert not torch.equal(half, exact)
 
 
 def test_each_photograph_is_drawn_after_the_warm_up(folder, monkeypatch):
