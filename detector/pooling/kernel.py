@@ -10,8 +10,11 @@ NaN are above those of infinity.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from ...data.compiled import compiled
 from ..options import check_levels
 from .levels import check_windows, steps
 
-# Windows in a task of a thread: a few milliseconds of work.
+# Most windows in a task of a thread: a few milliseconds of work.
 _CHUNK = 64
 
 
@@ -46,49 +49,84 @@ def unique_windows(windows: Array) -> tuple[Array, Array]:
     return windows[first], inverse.reshape(len(windows))
 
 
-def pool_bits(bits: Array, infinity: int, windows: Array, levels: Sequence[int], out: Array, first: int = 0) -> None:
-    """Max-pool windows of a channel-last map of IEEE-like floats; input and output are integers of the same width.
+class Sortable(NamedTuple):
+    """A map of integers in the order of the floats whose bits they come from.
+
+    Attributes
+    ----------
+    cells : int16, int32 or int64 array (H, W, C), C-contiguous
+    signed : bool
+        Whether the bits of negative numbers are inverted; if none is negative, the integers are the bits.
+    """
+
+    cells: Array
+    signed: bool
+
+
+def sortable(bits: Array, infinity: int) -> Sortable:
+    """Prepare a channel-last map of IEEE-like floats for :func:`pool_bits`; it takes as long as to pool many windows.
 
     Parameters
     ----------
     bits : int16, int32 or int64 array (H, W, C), C-contiguous
+        Kept without a copy if no number is negative.
     infinity : int
         Bits of the format's infinity.
+    """
+    signed = bool(bits.min() < 0)
+    return Sortable(_order(bits.reshape(-1), bits.dtype.type(infinity)).reshape(bits.shape) if signed else bits, signed)
+
+
+def pool_bits(on_map: Sortable, windows: Array, levels: Sequence[int], out: Array, first: int = 0) -> None:
+    """Max-pool windows of a map; the output is the bits of floats, integers of the same width as the map's.
+
+    Parameters
+    ----------
+    on_map : Sortable
     windows : int array (N, 4)
         Cells x0, y0, x1, y1, inclusive, 0-based.
     levels : sequence of int
         Level n has n x n bins, with the edges of AdaptiveMaxPool2d.
-    out : array (N, at least first + M * C) of the dtype of ``bits``, C-contiguous
+    out : array (N, at least first + M * C) of the dtype of the map's cells, C-contiguous
         The output: level blocks in the given order; in a block bin by bin (row-major), each with its C adjacent
         channels. A bin that contains a NaN is NaN.
     first : int
         First column of the output.
     """
-    height, width, channels = bits.shape
+    height, width, channels = on_map.cells.shape
     windows = check_windows(windows, height, width)
     if len(windows) == 0:
         return
-    signed = bool(bits.min() < 0)
-    if signed:
-        bits = _order(bits.reshape(-1), bits.dtype.type(infinity)).reshape(bits.shape)
-    cells = bits.reshape(height * width, channels)
-    plan = _plan(levels)
+    cells = on_map.cells.reshape(height * width, channels)
+    plan = _plan(tuple(levels))
     threads = torch.get_num_threads()
-    starts = range(0, len(windows), _CHUNK)
+    size = min(_CHUNK, -(-len(windows) // threads))
+    starts = range(0, len(windows), size)
 
     def pool(start: int) -> None:
-        part = slice(start, start + _CHUNK)
-        _pool(cells, width, windows[part], plan, signed, out[part], first)
+        part = slice(start, start + size)
+        _pool(cells, width, windows[part], plan, on_map.signed, out[part], first)
 
     if threads == 1 or len(starts) == 1:
         for start in starts:
             pool(start)
     else:
-        with ThreadPoolExecutor(threads) as pool_of_threads:
-            list(pool_of_threads.map(pool, starts))
+        list(_workers(threads).map(pool, starts))
 
 
-def _plan(levels: Sequence[int]) -> Array:
+@lru_cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: new ones for each chunk of windows would take a tenth of the time."""
+    return ThreadPoolExecutor(threads)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of the threads, and would wait for them.
+    os.register_at_fork(after_in_child=_workers.cache_clear)
+
+
+@lru_cache
+def _plan(levels: tuple[int, ...]) -> Array:
     """One row for each level in order of computation: n, first bin, n and first bin of its source (-1: the map)."""
     checked = check_levels(levels)
     first = np.cumsum([0, *(n * n for n in checked)])

@@ -10,6 +10,7 @@ written fastest this way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from ...data.arrays import Array
 from ..options import check_levels
-from .kernel import pool_bits
+from .kernel import Sortable, pool_bits, sortable
 from .levels import bins, check_windows, edges, steps
 
 __all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "pool_whole_maps", "spp_pool"]
@@ -91,7 +92,7 @@ def spp_pool(
     shape = len(cells), bins(levels) * channels
     if out is not None:
         _check_out(out, features, shape)
-        spp_pool_into(out.detach(), features.detach(), cells, levels)
+        spp_pool_into(out.detach(), Poolable.of(features.detach()), cells, levels)
         if not out.is_inference():  # inference tensors have no version counter
             increment_version(out)
         return out
@@ -101,7 +102,7 @@ def spp_pool(
     # numpy requests large memory pages, which is faster for a result of 100 MB.
     integer = np.empty(0, f"i{features.element_size()}").dtype
     pooled = torch.from_numpy(np.empty(shape, integer)).view(features.dtype)
-    return spp_pool_into(pooled, features.detach(), cells, levels)
+    return spp_pool_into(pooled, Poolable.of(features.detach()), cells, levels)
 
 
 def _check_out(out: Tensor, features: Tensor, shape: tuple[int, int]) -> None:
@@ -143,26 +144,49 @@ def pool_whole_maps(maps: Tensor, levels: Sequence[int], out: Tensor | None = No
     return spp_pool(tall, cells, levels, out)
 
 
-def spp_pool_into(rows: Tensor, features: Tensor, cells: Array, levels: Sequence[int], first: int = 0) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Poolable:
+    """A feature map prepared for :func:`spp_pool_into`, once for all its windows; do not change the map after that.
+
+    Attributes
+    ----------
+    features : tensor (C, H, W)
+    bits : Sortable or None
+        The map as the compiled kernel takes it; None on other devices than the CPU.
+    """
+
+    features: Tensor
+    bits: Sortable | None
+
+    @classmethod
+    def of(cls, features: Tensor) -> Poolable:
+        """Prepare a map (C, H, W) of any floating-point dtype, memory layout and device."""
+        if features.device.type != "cpu":
+            return cls(features, None)
+        integer = _INTEGERS[features.dtype]
+        infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
+        bits = np.ascontiguousarray(features.view(integer).permute(1, 2, 0).numpy())
+        return cls(features, sortable(bits, infinity))
+
+
+def spp_pool_into(rows: Tensor, on_map: Poolable, cells: Array, levels: Sequence[int], first: int = 0) -> Tensor:
     """:func:`spp_pool` into existing memory, which it returns.
 
     Parameters
     ----------
     rows : tensor (N, at least first + M * C)
-        Contiguous, of the dtype and on the device of ``features``; other columns are left as they are.
-    features, cells, levels
+        Contiguous, of the dtype and on the device of the map; other columns are left as they are.
+    on_map : Poolable
+    cells, levels
         As in :func:`spp_pool`.
     first : int
         First column to fill.
     """
-    if features.device.type != "cpu":
-        pooled = _pool_on_device(features, cells, levels)
+    if on_map.bits is None:
+        pooled = _pool_on_device(on_map.features, cells, levels)
         rows[:, first : first + pooled.shape[1]] = pooled
-        return rows
-    integer = _INTEGERS[features.dtype]
-    infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
-    bits = np.ascontiguousarray(features.view(integer).permute(1, 2, 0).numpy())
-    pool_bits(bits, infinity, cells, levels, rows.view(integer).numpy(), first)
+    else:
+        pool_bits(on_map.bits, cells, levels, rows.view(_INTEGERS[rows.dtype]).numpy(), first)
     return rows
 
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -22,12 +23,15 @@ from ..convolutions.backbone import Backbone
 from ..head.head import Head
 from ..options import FeatureOptions
 from ..pooling.kernel import unique_windows
-from ..pooling.spp import bins, spp_pool_into
+from ..pooling.spp import Poolable, bins, spp_pool_into
 from .projection import project
 from .scales import choose_scale, resize, scale_boxes, scaled_size
 
-#: Windows pooled at a time: on the CPU their features then stay in a core's cache until they are scored.
+#: Most windows pooled at a time.
 CHUNK = {"cpu": 256, "cuda": 4096}
+
+#: Most bytes, and fewest windows, of a part of a chunk on the CPU without fc layers.
+PART_BYTES, PART_LEAST = 8e6, 16
 
 #: Minimum chunk with fc layers, whose weights are read once for each chunk.
 FC_CHUNK = 512
@@ -81,7 +85,12 @@ class FeatureMaps:
 
     def to(self, dtype: torch.dtype) -> FeatureMaps:
         """Convert the maps to another precision."""
-        return FeatureMaps(self.image_size, tuple(level.to(dtype) for level in self.maps))
+        return self if dtype == self.dtype else FeatureMaps(self.image_size, tuple(one.to(dtype) for one in self.maps))
+
+    @cached_property
+    def poolable(self) -> tuple[Poolable, ...]:
+        """The maps, prepared for pooling: once for all chunks of windows."""
+        return tuple(Poolable.of(level) for level in self.maps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,15 +211,32 @@ class Features(ABC, Generic[Maps]):
         if self._layers is not None:
             # Rounding preserves the order, so the maxima of the rounded map are the rounded maxima.
             maps = maps.to(self._layers.dtype)
-        with self._memory(min(most, len(cells)), maps) as rows:
-            for start in range(0, len(cells), most):
-                part = slice(start, min(start + most, len(cells)))
+        starts = range(0, len(cells), most)
+        parts = [part for start in starts for part in self._parts(start, min(start + most, len(cells)))]
+        longest = max((part.stop - part.start for part in parts), default=0)
+        with self._memory(longest, maps) as rows:
+            for part in parts:
                 chosen = cells[np.arange(part.start, part.stop)]
                 yield part, self._pool_into(rows[: len(chosen)], maps, chosen)
 
+    def _parts(self, start: int, end: int) -> Iterator[slice]:
+        """Split a chunk into parts that stay in the cache until they are scored.
+
+        A product's last bits depend on the number of rows, which BLAS takes in groups. Multiples of 16 give the bits of
+        the whole chunk, and so does the last part if it has the rest of the chunk as well.
+        """
+        size = self.chunk
+        if self._layers is None and self.device.type == "cpu":
+            while size > PART_LEAST and size * self.pooled_width * 4 > PART_BYTES:
+                size //= 2
+        count = max(1, (end - start) // size)
+        for number in range(count):
+            first = start + number * size
+            yield slice(first, end if number == count - 1 else first + size)
+
     @property
     def chunk(self) -> int:
-        """Number of windows in a chunk of :meth:`chunks`."""
+        """Most windows in a chunk of :meth:`chunks`; wide rows come in shorter parts of such a chunk."""
         most = CHUNK[self.device.type]
         return most if self._layers is None else max(most, FC_CHUNK)
 
@@ -318,7 +344,7 @@ class WindowFeatures(Features[FeatureMaps]):
             first = 0
             for number, grid in enumerate(grids):
                 on_map = cells.cells[start:end, 4 * number : 4 * number + 4]
-                spp_pool_into(rows[start:end], maps.maps[index * len(grids) + number], on_map, levels, first)
+                spp_pool_into(rows[start:end], maps.poolable[index * len(grids) + number], on_map, levels, first)
                 first += grid.channels * bins(levels)
         return rows
 

@@ -1,5 +1,8 @@
 """Pooling of windows and whole maps: against loops, against torch, and by symmetry."""
 
+import multiprocessing
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -294,6 +297,26 @@ def test_the_number_of_threads_does_not_matter(monkeypatch):
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert torch.equal(spp_pool(features, windows, (1, 3)), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_pools_with_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    features, windows = torch.rand(3, 9, 9), [[0, 0, 8, 8], [1, 2, 3, 4], [5, 5, 8, 7]]
+    expected = spp_pool(features, windows)
+
+    def work():
+        # torch's own threads are the parent's, too: only numpy looks at the result.
+        same = np.array_equal(spp_pool(features, windows).numpy(), expected.numpy())
+        os._exit(0 if same else 1)
+
+    child = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    child.start()
+    child.join(60)
+    hangs = child.is_alive()
+    child.kill()
+    assert (hangs, child.exitcode) == (False, 0)
 
 
 def test_unique_windows_rebuild_the_list():

@@ -1,12 +1,14 @@
 """Windows through scales, projection and pooling: the fast path equals one window at a time."""
 
 import numpy as np
+import pytest
 import torch
 from sppnet.data.boxes import flip
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.options import FeatureOptions
+from sppnet.detector.pooling.spp import Poolable
 from sppnet.detector.windows import features as features_module
-from sppnet.detector.windows.features import WindowFeatures
+from sppnet.detector.windows.features import Cells, FeatureMaps, WindowFeatures
 from sppnet.detector.windows.projection import project
 from sppnet.detector.windows.scales import choose_scale, resize, scale_boxes, scaled_size
 from torch.nn import functional
@@ -87,6 +89,58 @@ def test_chunks_make_up_the_whole(far_scales, monkeypatch):
     parts = [(part, rows.clone()) for part, rows in far_scales.chunks(maps, cells)]
     assert [part.start for part, _ in parts] == list(range(0, len(cells), 7))
     np.testing.assert_array_equal(torch.cat([rows for _, rows in parts]), far_scales.pool(maps, cells))
+
+
+@pytest.mark.parametrize(
+    ("channels", "count", "lengths"),
+    [
+        (100, 600, [256, 256, 88]),  # 5,000 numbers: the whole chunk fits
+        (256, 300, [128, 128, 44]),
+        (256, 256 + 200, [128, 128, 200]),
+        (480, 530, [64] * 8 + [18]),
+        (480, 200, [64, 64, 72]),
+        (480, 63, [63]),
+        (5000, 40, [16, 24]),
+        (5000, 0, []),
+    ],
+)
+def test_wide_rows_come_in_parts_that_fit_the_cache(monkeypatch, channels, count, lengths):
+    features = WindowFeatures(Backbone("squeezenet1_1"), FeatureOptions(scales=(128,), levels=(1, 2, 3, 6)))
+    monkeypatch.setattr(Backbone, "channels", channels)
+    monkeypatch.setattr(features, "_pool_into", lambda rows, maps, cells: rows)
+    cells = Cells(np.zeros(count, np.int64), np.zeros((count, 4), np.int32), np.arange(count))
+    maps = FeatureMaps((90, 140), (torch.zeros(channels, 6, 8),))
+    parts = [(part, rows.shape) for part, rows in features.chunks(maps, cells)]
+    assert [part.stop - part.start for part, _ in parts] == lengths
+    assert [(part.stop - part.start, 50 * channels) for part, _ in parts] == [shape for _, shape in parts]
+    assert [index for part, _ in parts for index in range(part.start, part.stop)] == list(range(count))
+
+
+def test_scores_in_parts_are_those_of_whole_chunks(features, monkeypatch):
+    rng = np.random.default_rng(2)
+    maps = features.maps(rng.integers(0, 256, (90, 140, 3), np.uint8))
+    cells = features.locate(maps, random_windows(rng, 400, 90, 140))
+    assert len(cells) > 100
+    weights, intercepts = torch.randn(3, features.width, generator=torch.Generator().manual_seed(0)), torch.zeros(3)
+    expected = features.scores(maps, cells, weights, intercepts)
+    monkeypatch.setattr(features_module, "PART_BYTES", 0)
+    assert [len(rows) for _, rows in features.chunks(maps, cells)][:2] == [16, 16]
+    # The same bits on some machines, but not on all.
+    np.testing.assert_allclose(features.scores(maps, cells, weights, intercepts), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_map_is_prepared_once_for_all_chunks(features, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(Poolable, "of", lambda level, of=Poolable.of: prepared.append(level) or of(level))
+    monkeypatch.setattr(features_module, "PART_BYTES", 0)
+    rng = np.random.default_rng(2)
+    maps = features.maps(rng.integers(0, 256, (90, 140, 3), np.uint8))
+    cells = features.locate(maps, random_windows(rng, 100, 90, 140))
+    assert len(list(features.chunks(maps, cells))) > 2
+    features.pool(maps, cells)
+    assert len(prepared) == len(maps.maps)
+    assert maps.to(torch.float32) is maps
+    assert maps.to(torch.bfloat16).maps[0].dtype == torch.bfloat16
 
 
 def test_no_windows(features):
