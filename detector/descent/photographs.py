@@ -16,7 +16,7 @@ from ...data.arrays import Array
 from ...data.errors import ImageError
 from ...data.labelled import LabelledImages
 from ...data.progress import track, warn
-from ..convolutions.backbone import MEAN, STD
+from ..convolutions.normalisation import MEAN, STD
 from ..windows.scales import resize
 from .augment import at_size, centre_crop, training_crop, warped
 from .options import Augmentation, Fit

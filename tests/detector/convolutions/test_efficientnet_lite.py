@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from sppnet.data.errors import InputError
 from sppnet.data.example_photographs import sample_photographs
 from sppnet.data.image import read_image
-from sppnet.detector.convolutions import backbone as module
 from sppnet.detector.convolutions import normalisation, weights
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.convolutions.efficientnet_lite import NETWORKS, convert
@@ -144,10 +143,6 @@ def test_the_change_of_normalisation_is_exact_inside_the_image():
     expected = functional.batch_norm(theirs, mean, variance, weight, bias, eps=1e-3)
     torch.testing.assert_close(found[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-5)
     assert float((found[:, :, 0] - expected[:, :, 0]).abs().max()) > 0.01  # the frame has another colour
-
-
-def test_images_are_normalised_as_the_conversion_assumes():
-    assert (normalisation.MEAN, normalisation.STD) == (module.MEAN, module.STD)
 
 
 def test_conversion_changes_nothing_that_was_given():
