@@ -179,10 +179,18 @@ class DetectOptions(BaseOptions):
         The largest number of windows scored in an image.
     keep_above : float
         Windows with a lower score are dropped before suppression.
-    nms : float
+    nms_before, nms : float
         Of two boxes of a class with a higher IoU the lower-scoring one is removed, before and after the regression.
+        Without regression only ``nms`` counts.
     regressions : int
-        Number of box-regression passes, each on the boxes of the last; R-CNN and the reference do one.
+        Number of box-regression passes, each on the boxes of the last; R-CNN and the reference do one. After none
+        boxes are not scored again and do not vote.
+    rescored : bool
+        Whether the boxes of each pass are scored, too. A detection's score is then the mean over its boxes.
+    voting : float
+        A detection's box is the mean of all boxes of its class with at least this IoU, weighted by their scores above
+        ``keep_above`` (Gidaris and Komodakis, "Object detection via a multi-region and semantic segmentation-aware CNN
+        model", ICCV 2015, section 3.3); 1 leaves it as it is.
     max_per_class : int
         The largest number of detections of a class in an image.
     show_above : float
@@ -199,9 +207,12 @@ class DetectOptions(BaseOptions):
     max_windows: int = 2000
     keep_above: float = -1.5
     nms: float = 0.3
-    regressions: int = 1
+    regressions: int = 2
     max_per_class: int = 100
     show_above: float = -0.5
+    nms_before: float = 0.5
+    rescored: bool = True
+    voting: float = 0.5
 
     def __post_init__(self) -> None:
         if self.max_windows < 1 or self.regressions < 0:
@@ -209,6 +220,10 @@ class DetectOptions(BaseOptions):
                 f"max_windows must be at least 1 and regressions at least 0, not {self.max_windows} and "
                 f"{self.regressions}"
             )
+
+
+#: As in R-CNN and the paper: windows are suppressed, regressed once, and suppressed again.
+RCNN_DETECTION = DetectOptions(regressions=1, nms_before=0.3, rescored=False, voting=1.0)
 
 
 @dataclass(frozen=True)

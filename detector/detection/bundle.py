@@ -12,7 +12,7 @@ from ...data.errors import InputError
 from ..head.compression import compress, describe
 from ..head.head import Head
 from ..modelfile import read_model, tensors_below, write_model
-from ..options import Compression, DetectOptions, FeatureOptions, Scorer, check_stride
+from ..options import RCNN_DETECTION, Compression, DetectOptions, FeatureOptions, Scorer, check_stride
 from .calibration import Calibration
 
 
@@ -160,7 +160,7 @@ class Bundle:
                 stride=header.get("stride"),
                 class_names=tuple(header["classes"]),
                 features=FeatureOptions.from_dict(header["features"]),
-                detection=DetectOptions.from_dict(header["detection"]),
+                detection=_detection(header["detection"]),
                 scorer=header["scorer"],
                 card=header["card"],
                 convolutions=tensors_below(tensors, "backbone."),
@@ -175,3 +175,8 @@ class Bundle:
             raise InputError(f"{path}: not a complete sppnet model: {error} is missing") from error
         except (InputError, TypeError) as error:
             raise InputError(f"{path}: not a valid sppnet model: {error}") from error
+
+
+def _detection(stored: dict[str, Any]) -> DetectOptions:
+    """Read the options of detection; models of earlier versions lack some, and detect as they did."""
+    return DetectOptions.from_dict({**RCNN_DETECTION.to_dict(), "nms_before": stored["nms"], **stored})

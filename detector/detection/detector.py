@@ -157,9 +157,21 @@ class Detector(BaseDetector):
             moved = self.features.locate(maps, boxes)
             return self._deltas(maps, moved, moved.inverse, labels)
 
+        def rescore(boxes: Array, labels: Array) -> Array:
+            return self.score_on(maps, boxes)[np.arange(len(labels)), labels]
+
         regressor = None if self._box_weights is None else regress
-        calibration = self.bundle.calibration
-        return finish(windows, scores, maps.image_size, self.class_names, options, level, regressor, calibration)
+        return finish(
+            windows,
+            scores,
+            maps.image_size,
+            self.class_names,
+            options,
+            level,
+            regressor,
+            rescore,
+            self.bundle.calibration,
+        )
 
     def _threshold(self, given: float | None) -> float | tuple[float, ...]:
         """Threshold in use: one number, or one per class."""

@@ -1,4 +1,4 @@
-"""From scored windows to detections: threshold, suppression, caps, box regression."""
+"""From scored windows to detections: threshold, suppression, caps, box regression, box voting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...data.arrays import Array
-from ...data.boxes import clip, decode
+from ...data.boxes import clip, decode, iou
 from ...data.detections import Detections
 from ...data.nms import nms
 from ..options import DetectOptions
@@ -29,13 +29,15 @@ def log_odds(logits: Array) -> Array:
     return (values[:, :-1] - np.log(np.maximum(others, smallest))).astype(np.float32)
 
 
-def select(windows: Array, scores: Array, options: DetectOptions) -> tuple[Array, Array]:
+def select(windows: Array, scores: Array, options: DetectOptions, most: float) -> tuple[Array, Array]:
     """Select the windows (rows) and classes (labels) that survive each class's threshold, suppression and cap.
 
     Parameters
     ----------
     windows : float32 array (N, 4)
     scores : float32 array (N, classes)
+    most : float
+        Highest IoU of two windows of a class.
 
     Returns
     -------
@@ -44,10 +46,14 @@ def select(windows: Array, scores: Array, options: DetectOptions) -> tuple[Array
     rows, labels = [], []
     for label in range(scores.shape[1]):
         above = np.flatnonzero(scores[:, label] > options.keep_above)
-        kept = above[nms(windows[above], scores[above, label], options.nms)[: options.max_per_class]]
+        kept = above[nms(windows[above], scores[above, label], most)[: options.max_per_class]]
         rows.append(kept)
         labels.append(np.full(len(kept), label, np.int64))
     return np.concatenate([np.zeros(0, np.int64), *rows]), np.concatenate([np.zeros(0, np.int64), *labels])
+
+
+#: Maps boxes (M, 4) and their labels (M,) to something for each.
+Look = Callable[[Array, Array], Array]
 
 
 def finish(
@@ -57,7 +63,8 @@ def finish(
     class_names: Sequence[str],
     options: DetectOptions,
     threshold: ArrayLike,
-    regress: Callable[[Array, Array], Array] | None = None,
+    regress: Look | None = None,
+    rescore: Look | None = None,
     calibration: Calibration | None = None,
 ) -> Detections:
     """Turn the scored windows of an image into detections, best first.
@@ -68,31 +75,61 @@ def finish(
     scores : float32 array (N, classes)
     image_size : (height, width)
     threshold : float, or float array (classes,)
-        Only detections with a higher score are kept; with a calibration, with a higher probability.
+        Only detections with a higher score are kept; with a calibration, with a higher probability. The detections
+        above a threshold do not depend on it.
     regress : callable, optional
-        Maps boxes (M, 4) and labels (M,) to deltas (M, 4).
+        Maps boxes (M, 4) and labels (M,) to deltas (M, 4). Without it windows are suppressed once and stay as they are.
+    rescore : callable, optional
+        Maps boxes (M, 4) and labels (M,) to scores (M,); required for ``options.rescored``.
     calibration : Calibration, optional
         Adds probabilities to the detections.
     """
-    rows, labels = select(windows, scores, options)
-    best = scores[rows, labels].astype(np.float32)
-    probabilities = None if calibration is None else calibration.probabilities(best, labels)
     # Compare in float32, the precision of the detections' values.
     levels = np.broadcast_to(np.asarray(threshold, np.float32), scores.shape[1])
-    kept = (best if probabilities is None else probabilities) > levels[labels]
-    rows, labels, best = rows[kept], labels[kept], best[kept]
-    if probabilities is not None:
-        probabilities = probabilities[kept]
+
+    def judged(found: Detections) -> Detections:
+        probabilities = None if calibration is None else calibration.probabilities(found.scores, found.labels)
+        kept = (found.scores if probabilities is None else probabilities) > levels[found.labels]
+        return found.replace(probabilities=probabilities)[kept]
+
+    moves = regress is not None and options.regressions > 0
+    rows, labels = select(windows, scores, options, options.nms_before if moves else options.nms)
     boxes = clip(windows[rows].astype(np.float32), *image_size)
-    found = _solid(Detections(boxes, best, labels, tuple(class_names), probabilities))
-    if regress is not None:
-        for _ in range(options.regressions):
-            if not len(found):
-                break
-            moved = decode(found.boxes, regress(found.boxes, found.labels)).astype(np.float32)
-            found = _solid(found.replace(boxes=clip(moved, *image_size)))
-        found = found.nms(options.nms)
+    found = _solid(Detections(boxes, scores[rows, labels].astype(np.float32), labels, tuple(class_names), None))
+    if not moves or (options.voting >= 1 and not options.rescored):
+        # Neither scores nor other boxes matter any more, so there is less to regress.
+        found = judged(found)
+    if moves:
+        found = judged(vote(*_regressed(found, image_size, options, regress, rescore), options))
     return found[np.argsort(-found.scores, kind="stable")]
+
+
+def _regressed(
+    found: Detections, image_size: tuple[int, int], options: DetectOptions, regress: Look | None, rescore: Look | None
+) -> tuple[Detections, Detections]:
+    """Regress boxes, and score them again; return those that survive the suppression, and all."""
+    assert regress is not None
+    for number in range(options.regressions):
+        if not len(found):
+            break
+        moved = decode(found.boxes, regress(found.boxes, found.labels)).astype(np.float32)
+        found = _solid(found.replace(boxes=clip(moved, *image_size)))
+        if options.rescored and len(found):
+            assert rescore is not None
+            change = (rescore(found.boxes, found.labels) - found.scores) / (number + 2)
+            found = found.replace(scores=found.scores + change.astype(np.float32))
+    return found.nms(options.nms), found
+
+
+def vote(kept: Detections, found: Detections, options: DetectOptions) -> Detections:
+    """Move the boxes of ``kept`` to weighted means of the boxes of ``found`` (see :class:`.options.DetectOptions`)."""
+    if options.voting >= 1 or not len(kept):
+        return kept
+    near = (iou(kept.boxes, found.boxes) >= options.voting) & (kept.labels[:, None] == found.labels)
+    # The mean of several scores can be lower than what was kept.
+    weights = near * np.maximum(found.scores - options.keep_above, 1e-3).astype(np.float64)
+    boxes = weights @ found.boxes / weights.sum(axis=1, keepdims=True)
+    return kept.replace(boxes=boxes.astype(np.float32))
 
 
 def _solid(found: Detections) -> Detections:

@@ -90,9 +90,6 @@ class TrainPlan:
             )
         if self.compression is not None and features.kind == "pool5":
             raise InputError("there are no fc layers to compress: the detector's features are pool5")
-        if features.method == "warp" and self.detection.regressions > 1:
-            # Held-out images are scored on cached features, and there are none of regressed boxes.
-            raise InputError(f"warped windows are regressed once, not {self.detection.regressions} times")
 
     @property
     def mirrors(self) -> bool:

@@ -229,10 +229,10 @@ class _Run:
             return kept["scores"], Calibration.from_dict(kept["calibration"])
         images, indices = stages.images, stages.split.held_out
         detector = detector_of(bundle, str(self.pooled.device))
-        found = [
-            detector.detect_on(images.maps(i), images.proposals[i], threshold=-np.inf)
-            for i in track(indices, "held-out images", quiet=self.quiet)
-        ]
+        found = []
+        for i in track(indices, "held-out images", quiet=self.quiet):
+            maps = detector.features.complete(images.maps(i), images.samples[i].image)
+            found.append(detector.detect_on(maps, images.proposals[i], threshold=-np.inf))
         judged = judge_voc(found, [images.samples[i] for i in indices], bundle.class_names)
         calibration = Calibration.fit(judged)
         measured = cross_fitted(judged)

@@ -141,6 +141,10 @@ class Features(ABC, Generic[Maps]):
     def maps(self, image: Array) -> Maps:
         """Compute the data needed once for an RGB uint8 image (H, W, 3)."""
 
+    def complete(self, maps: Maps, image: Array) -> Maps:
+        """Let cached data of an RGB uint8 image (H, W, 3) serve for all its windows, not only for the cached ones."""
+        return maps
+
     @abstractmethod
     def locate(self, maps: Maps, windows: Array, chosen: Array | None = None) -> Cells:
         """Locate windows on the maps, and find which of them are equal.

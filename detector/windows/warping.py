@@ -174,6 +174,10 @@ class WarpFeatures(Features[WarpedWindows]):
         height, width = image.shape[:2]
         return WarpedWindows((height, width), self.backbone.preprocess(image).to(self.device), self.device)
 
+    def complete(self, maps: WarpedWindows, image: Array) -> WarpedWindows:
+        """The same rows, and the image (see :meth:`.features.Features.complete`)."""
+        return replace(maps, pixels=self.maps(image).pixels)
+
     def locate(self, maps: WarpedWindows, windows: Array, chosen: Array | None = None) -> Cells:
         """The pixels of each window (see :meth:`.features.Features.locate`); there is only one scale."""
         wanted, inverse = np.unique(frames(windows, self.crop, self.options.context), axis=0, return_inverse=True)
@@ -201,5 +205,6 @@ class WarpFeatures(Features[WarpedWindows]):
                 for number, row in zip(unknown[part], pooled, strict=True):
                     maps.rows[wanted[number]] = row
         if wanted:
-            rows.copy_(torch.stack([maps.rows[frame] for frame in wanted]))
+            # Kept rows have half precision, new ones have not.
+            rows.copy_(torch.stack([maps.rows[frame].to(rows.dtype) for frame in wanted]))
         return rows

@@ -144,17 +144,17 @@ def time_side(side: Side, image: NDArray[Any], windows: NDArray[Any], device: st
     Times of a sample are scaled to all windows, except for NMS, whose time does not grow in proportion.
     """
     from ...detector.detection.postprocess import select
-    from ...detector.options import DetectOptions
+    from ...detector.options import RCNN_DETECTION
     from ...eval.timing import StageTimer
 
     timer = StageTimer(device)
     done, scores = side.score(image, windows, timer)
     seconds = {name: sum(times.seconds) * len(windows) / len(done) for name, times in timer.times().items()}
-    options = DetectOptions()
+    options = RCNN_DETECTION
     scores = _realistic(scores, options.keep_above)
     timer.reset()
     with timer.stage("NMS"):
-        select(done, scores, options)
+        select(done, scores, options, options.nms)
     return seconds | {"NMS": timer.times()["NMS"].seconds[0]}
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...detector.options import (
     BACKBONE,
     FIVE_SCALES,
+    RCNN_DETECTION,
     WEIGHTS,
     FeatureOptions,
     FineTuneOptions,
@@ -250,6 +251,7 @@ class _Bench:
             args.layer or self.backbone.layer,
             args.stride,
             channels=(0,),  # the paper pools the map as it is
+            detection=RCNN_DETECTION,
             finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),
             options=TrainOptions(seed=args.seed, held_out=args.held_out),
         )

@@ -170,6 +170,7 @@ def test_regressors_move_boxes(bundle, features, image):
     # Zero weights: every box is moved by the intercept, half its width to the right.
     moving = replace(
         bundle,
+        detection=replace(bundle.detection, regressions=1),
         box_weights=torch.zeros(3, features.width, 4),
         box_intercepts=torch.tensor([[0.5, 0, 0, 0]]).repeat(3, 1),
     )

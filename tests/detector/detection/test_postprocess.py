@@ -1,22 +1,26 @@
 """Threshold, suppression, cap and regression, on answers known by construction."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from reference.calibration import sigmoid
+from reference.postprocess import finish as slow_finish
 from sppnet.detector.detection.calibration import Calibration
 from sppnet.detector.detection.postprocess import finish, select
-from sppnet.detector.options import DetectOptions
+from sppnet.detector.options import RCNN_DETECTION, DetectOptions
 
 WINDOWS = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 50, 50]], np.float32)
 SCORES = np.array([[0.9, -2.0], [0.8, 0.5], [-0.2, 0.7], [-1.6, 0.1]], np.float32)
 
 
 def test_select_suppresses_within_a_class_only():
-    rows, labels = select(WINDOWS, SCORES, DetectOptions())
+    rows, labels = select(WINDOWS, SCORES, DetectOptions(), 0.3)
     assert list(zip(labels.tolist(), rows.tolist(), strict=True)) == [(0, 0), (0, 2), (1, 2), (1, 1), (1, 3)]
 
 
 def test_cap_counts_for_each_class():
-    rows, labels = select(WINDOWS, SCORES, DetectOptions(max_per_class=1))
+    rows, labels = select(WINDOWS, SCORES, DetectOptions(max_per_class=1), 0.3)
     assert list(zip(labels.tolist(), rows.tolist(), strict=True)) == [(0, 0), (1, 2)]
 
 
@@ -36,14 +40,16 @@ def test_regression_moves_clips_and_suppresses_again():
         shift[moved, :2] = (25 - centres[moved]) / sizes[moved]
         return shift
 
-    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), -np.inf, onto_each_other)
+    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), RCNN_DETECTION, -np.inf, onto_each_other)
     assert (found.labels == 1).sum() == 1
     np.testing.assert_array_equal(found.boxes[found.labels == 1], WINDOWS[[2]])
 
     def outwards(boxes, labels):
         return np.tile(np.array([0, 0, 1.5, 1.5], np.float32), (len(boxes), 1))
 
-    wide = finish(WINDOWS, SCORES, (32, 35), ("a", "b"), DetectOptions(nms=1.0), -np.inf, outwards)
+    wide = finish(
+        WINDOWS, SCORES, (32, 35), ("a", "b"), replace(RCNN_DETECTION, nms_before=1.0, nms=1.0), -np.inf, outwards
+    )
     assert wide.boxes[:, 0].min() >= 0
     assert wide.boxes[:, 2].max() <= 35
     assert wide.boxes[:, 3].max() <= 32
@@ -55,7 +61,7 @@ def test_a_box_is_regressed_from_where_it_was_moved_to():
         return np.tile(np.array([1.5, 0, 0, 0], np.float32), (len(boxes), 1))
 
     def lefts(times):
-        options = DetectOptions(nms=1.0, regressions=times)
+        options = replace(RCNN_DETECTION, nms_before=1.0, nms=1.0, regressions=times)
         found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, to_the_right)
         return sorted(found.boxes[found.labels == 0, 0].tolist())
 
@@ -108,12 +114,88 @@ def test_probabilities_survive_regression_and_suppression():
         SCORES,
         (60, 60),
         ("a", "b"),
-        DetectOptions(),
+        RCNN_DETECTION,
         -np.inf,
         lambda boxes, labels: np.zeros((len(boxes), 4), np.float32),
-        CALIBRATION,
+        calibration=CALIBRATION,
     )
     np.testing.assert_array_equal(still.probabilities, CALIBRATION.probabilities(still.scores, still.labels))
     assert len(still) == 5
     none = finish(WINDOWS[:0], SCORES[:0], (60, 60), ("a", "b"), DetectOptions(), 0.5, calibration=CALIBRATION)
     assert none.probabilities.shape == (0,)
+
+
+# --- boxes that are scored again, and vote ----------------------------------------------------------------------------
+
+
+def crowd(seed, count=60):
+    """Random overlapping windows and scores, and functions of a box and its label for deltas and scores."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 60, (count, 2))
+    windows = np.concatenate([corners, corners + rng.uniform(2, 40, (count, 2))], axis=1).astype(np.float32)
+    scores = rng.normal(-0.5, 1, (count, 2)).astype(np.float32)
+    mix = rng.normal(0, 1, (2, 4, 5)) / 100
+
+    def regress(boxes, labels):
+        return np.einsum("nkc,nc->nk", mix[labels, :, :4], np.sin(boxes)).astype(np.float32) * 10
+
+    def rescore(boxes, labels):
+        return np.cos(boxes.sum(axis=1) + labels).astype(np.float32)
+
+    return windows, scores, regress, rescore
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"voting": 1.0},
+        {"rescored": False},
+        {"regressions": 0},
+        {"regressions": 3, "nms_before": 0.9, "voting": 0.2},
+        {"nms_before": 0.3, "max_per_class": 4},
+        {"keep_above": 5.0},
+    ],
+)
+def test_against_loops_over_single_boxes(seed, changes):
+    windows, scores, regress, rescore = crowd(seed)
+    options = DetectOptions(**changes)
+    found = finish(windows, scores, (80, 90), ("a", "b"), options, -np.inf, regress, rescore)
+    expected = slow_finish(windows, scores, (80, 90), options, regress, rescore)
+    assert len(found) == len(expected)
+    np.testing.assert_array_equal(found.labels, [label for _, label, _ in expected])
+    np.testing.assert_allclose(found.scores, [score for _, _, score in expected], atol=1e-5)
+    np.testing.assert_allclose(found.boxes, np.reshape([box for box, _, _ in expected], (-1, 4)), atol=1e-3)
+
+
+@pytest.mark.parametrize("calibration", [None, CALIBRATION])
+@pytest.mark.parametrize("options", [RCNN_DETECTION, DetectOptions(), replace(RCNN_DETECTION, voting=0.5)])
+def test_a_higher_threshold_leaves_the_same_detections(options, calibration):
+    windows, scores, regress, rescore = crowd(7)
+    rest = {"regress": regress, "rescore": rescore, "calibration": calibration}
+    every = finish(windows, scores, (80, 90), ("a", "b"), options, -np.inf, **rest)
+    values = every.scores if calibration is None else every.probabilities
+    level = float(np.median(values))
+    some = finish(windows, scores, (80, 90), ("a", "b"), options, level, **rest)
+    assert some.to_records() == every[values > np.float32(level)].to_records()
+    assert 0 < len(some) < len(every)
+
+
+def test_without_regression_windows_stay_as_they_are():
+    expected = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), RCNN_DETECTION, -np.inf).to_records()
+    assert finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), -np.inf).to_records() == expected
+    never = (lambda boxes, labels: 1 / 0,) * 2
+    none = DetectOptions(regressions=0)
+    assert finish(WINDOWS, SCORES, (60, 60), ("a", "b"), none, -np.inf, *never).to_records() == expected
+
+
+def test_boxes_of_a_class_vote_by_their_scores():
+    still = (lambda boxes, labels: np.zeros((len(boxes), 4), np.float32), None)
+    options = DetectOptions(nms_before=1.0, rescored=False)
+    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, *still)
+    # 10 and 9 pixels high, 2.4 and 2.3 above what is kept; class b has only the latter.
+    np.testing.assert_allclose(found.boxes[0], [0, 0, 10, (10 * 2.4 + 9 * 2.3) / 4.7], rtol=1e-6)
+    np.testing.assert_array_equal(found.boxes[found.labels == 1][1], WINDOWS[1])
+    same = finish(WINDOWS[[0] * 7], SCORES[[0, 1, 0, 1, 0, 1, 0]] / 3, (10, 10), ("a", "b"), options, -np.inf, *still)
+    assert (same.boxes == WINDOWS[0]).all()  # in the image, to the last bit

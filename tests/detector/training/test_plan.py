@@ -6,7 +6,6 @@ import pytest
 from sppnet.data.errors import InputError
 from sppnet.detector.options import (
     Compression,
-    DetectOptions,
     FeatureOptions,
     FineTuneOptions,
     SVMOptions,
@@ -26,10 +25,6 @@ FC7 = FeatureOptions(kind="fc7")
         ({"scorer": "softmax", "features": FC7, "finetune": FineTuneOptions(epochs=0)}, "fc7, fine-tuned"),
         ({"scorer": "margin"}, "one of svm, softmax, not 'margin'"),
         ({"compression": Compression(bfloat16=True)}, "no fc layers to compress"),
-        (
-            {"features": FeatureOptions(method="warp"), "detection": DetectOptions(regressions=2)},
-            "regressed once, not 2 times",
-        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(given, message):
