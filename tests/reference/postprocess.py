@@ -11,9 +11,7 @@ def finish(windows, scores, image_size, options, regress, rescore):
     first = options.nms_before if moves else options.nms
     for label in range(scores.shape[1]):
         boxes = [[window, float(score)] for window, score in zip(windows, scores[:, label], strict=True)]
-        boxes = suppress(
-            [pair for pair in boxes if pair[1] > options.keep_above], options.nms_before if moves else options.nms
-        )
+        boxes = suppress([pair for pair in boxes if pair[1] > options.keep_above], first)
         boxes = [[clip(box[None], *image_size)[0], [score]] for box, score in boxes[: options.max_per_class]]
         boxes = [pair for pair in boxes if solid(pair[0])]
         for _ in range(options.regressions):
