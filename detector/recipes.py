@@ -77,7 +77,7 @@ RECIPES = {
             # ridge of 4000 (then the defaults), 0.882 with 0.01 and 1000, 0.888 with 0.03 and 300, no gain after.
             svm=SVMOptions(C=0.03),
             boxes=BoxOptions(ridge=300.0),
-            detection=DetectOptions(proposals="dense", max_windows=5000),
+            detection=DetectOptions(proposals="dense", max_windows=5000, regressions=2),
         ),
         data="292 photographs of blood smears, 640 x 480, from the trainval set of BCCD (Shenggan/BCCD_Dataset)",
         licence="the photographs and the weights: MIT",

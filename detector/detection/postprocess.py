@@ -126,8 +126,7 @@ def vote(kept: Detections, found: Detections, options: DetectOptions) -> Detecti
     if options.voting >= 1 or not len(kept):
         return kept
     near = (iou(kept.boxes, found.boxes) >= options.voting) & (kept.labels[:, None] == found.labels)
-    # The mean of several scores can be lower than what was kept.
-    weights = near * np.maximum(found.scores - options.keep_above, 1e-3).astype(np.float64)
+    weights = near * np.maximum(found.scores + 1, 1e-3).astype(np.float64)
     boxes = weights @ found.boxes / weights.sum(axis=1, keepdims=True)
     return kept.replace(boxes=boxes.astype(np.float32))
 

@@ -26,7 +26,7 @@ def finish(windows, scores, image_size, options, regress, rescore):
         boxes = [(box, float(np.mean(known))) for box, known in boxes]
         for box, score in suppress(boxes, options.nms) if moves else boxes:
             if options.voting < 1 and moves:
-                near = [(other, max(s - options.keep_above, 1e-3)) for other, s in boxes]
+                near = [(other, max(s + 1, 1e-3)) for other, s in boxes]
                 near = [(other, weight) for other, weight in near if overlap(box, other) >= options.voting]
                 box = sum(weight * other for other, weight in near) / sum(weight for _, weight in near)
             result.append((box, label, score))

@@ -194,8 +194,8 @@ def test_boxes_of_a_class_vote_by_their_scores():
     still = (lambda boxes, labels: np.zeros((len(boxes), 4), np.float32), None)
     options = DetectOptions(nms_before=1.0, rescored=False)
     found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, *still)
-    # 10 and 9 pixels high, 2.4 and 2.3 above what is kept; class b has only the latter.
-    np.testing.assert_allclose(found.boxes[0], [0, 0, 10, (10 * 2.4 + 9 * 2.3) / 4.7], rtol=1e-6)
+    # 10 and 9 pixels high, 1.9 and 1.8 above -1; class b has only the latter.
+    np.testing.assert_allclose(found.boxes[0], [0, 0, 10, (10 * 1.9 + 9 * 1.8) / 3.7], rtol=1e-6)
     np.testing.assert_array_equal(found.boxes[found.labels == 1][1], WINDOWS[1])
     same = finish(WINDOWS[[0] * 7], SCORES[[0, 1, 0, 1, 0, 1, 0]] / 3, (10, 10), ("a", "b"), options, -np.inf, *still)
     assert (same.boxes == WINDOWS[0]).all()  # in the image, to the last bit
