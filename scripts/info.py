@@ -117,10 +117,11 @@ def card_lines(header: dict[str, Any]) -> list[str]:
 def _proposals(detection: dict[str, Any]) -> str:
     """Proposal method, number of windows, and what becomes of the boxes."""
     times, voting = detection.get("regressions", 1), detection.get("voting", 1.0)
-    moved = "" if times == 1 else f", boxes regressed {times} times"
-    scored = " and scored each time" if detection.get("rescored", False) and times else ""
-    voted = f", averaged from an IoU of {voting:g}" if voting < 1 else ""
-    return f"{detection['proposals']}, {detection['max_windows']} windows{moved}{scored}{voted}"
+    said = [] if times == 1 else [f"boxes regressed {times} times"]
+    if times:
+        said += ["boxes scored again"] * detection.get("rescored", False)
+        said += [f"votes from an IoU of {voting:g}"] * (voting < 1)
+    return ", ".join([detection["proposals"], f"{detection['max_windows']} windows", *said])
 
 
 def _method(features: dict[str, Any]) -> dict[str, str]:

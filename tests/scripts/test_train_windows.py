@@ -33,7 +33,7 @@ def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path,
     capsys.readouterr()
     assert main(["info", str(model)]) == 0
     said = capsys.readouterr().out
-    assert "dense, 150 windows, boxes regressed 2 times and scored each time, averaged from an IoU of 0.4" in said
+    assert "dense, 150 windows, boxes regressed 2 times, boxes scored again, votes from an IoU of 0.4" in said
     assert "sppnet_small, layer features.4.relu2,features.6.relu2, stride 8, weights none" in said
 
 
