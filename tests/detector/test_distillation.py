@@ -8,11 +8,13 @@ import torch
 from sppnet.data.errors import InputError
 from sppnet.detector import distillation as module
 from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.convolutions.truncation import cut, to_learn
+from sppnet.detector.convolutions.reduction import reduced_channels
+from sppnet.detector.convolutions.truncation import cut, default_layers, to_learn
 from sppnet.detector.descent.options import Augmentation, LearnOptions
 from sppnet.detector.descent.photographs import normalised
 from sppnet.detector.distillation import Distillation, distil
 from sppnet.detector.modelfile import read_header, read_model
+from sppnet.detector.recipes import RECIPES
 from torch import nn
 
 LEARN = {"epochs": 2, "batch": 4, "sizes": (64,), "mixed": False, "held_out": 0.25, "optimizer": "adamw"}
@@ -230,6 +232,13 @@ def test_the_default_teacher_is_reduced_to_the_students_map(student, paths, tmp_
     card = read_header(out)["card"]
     assert (card["teacher"], card["teacher_channels"]) == ("efficientnet_lite0", 480)
     assert card["teacher_layer"].count(",") == 1
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_the_students_of_the_bundled_models_are_like_their_teachers(recipe):
+    teacher = Backbone(recipe.teacher, layer=recipe.teacher_layer or default_layers(recipe.teacher))
+    student = recipe.plan.backbone
+    module._check_alike(cut(student).map, student, teacher, reduced_channels(teacher, recipe.teacher_channels))
 
 
 def test_other_channels_than_the_students_are_refused(paths, tmp_path):
