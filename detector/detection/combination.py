@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ...data.arrays import Array
+from ...data.boxes import iou
 from ...data.detections import Detections
 from ...data.errors import InputError, MisuseWarning
 from .detector import Detector
@@ -20,9 +21,10 @@ class CombinedDetector(BaseDetector):
     """Model combination (paper, section 4.4), used like an :class:`.detector.SPPDetector`.
 
     Windows are proposed once, with the first detector's method and number, and all detectors score them. Each detector
-    applies its own threshold, suppression, cap and box regression. The union of the results is suppressed again and
-    capped for each class with the first detector's options. The score of a window is the best score of any detector:
-    the score with which it survives suppression over the union if nothing else overlaps it.
+    applies its own threshold, suppression, cap and box regression. Of the union of the results, what overlaps a better
+    result of another detector is suppressed, and the rest is capped for each class, both with the first detector's
+    options. The score of a window is the best score of any detector: the score with which it survives suppression over
+    the union if nothing else overlaps it.
 
     A given threshold is compared with probabilities in detectors that have them, with scores in the others. By default
     each detector uses its own thresholds, which were chosen for its scores. So the combination shows what at least one
@@ -108,14 +110,16 @@ class CombinedDetector(BaseDetector):
 
 
 def combine(found: Sequence[Detections], nms: float, max_per_class: int) -> Detections:
-    """Union of detections in one image after suppression within each class, best first.
+    """Union of detections in one image, best first, without those that overlap a better one of another list.
+
+    Within a list nothing is suppressed: each detector has done that, before its boxes voted.
 
     Parameters
     ----------
     found : sequence of Detections
         At least one, with the same classes in any order. Among equal scores the earlier list comes first.
     nms : float
-        IoU above which the lower-scoring of two boxes of a class is removed.
+        IoU above which the lower-scoring of two boxes of a class from different lists is removed.
     max_per_class : int
         Most detections per class.
 
@@ -125,9 +129,21 @@ def combine(found: Sequence[Detections], nms: float, max_per_class: int) -> Dete
         With the classes in the order of the first list.
     """
     names = found[0].class_names
-    union = Detections.concatenate([_relabelled(part, names) for part in found]).nms(nms)
-    kept = [np.flatnonzero(union.labels == label)[:max_per_class] for label in range(len(names))]
-    return union[np.sort(np.concatenate([np.zeros(0, np.int64), *kept]))]
+    union = Detections.concatenate([_relabelled(part, names) for part in found])
+    source = np.repeat(np.arange(len(found)), [len(part) for part in found])
+    order = np.argsort(-union.scores, kind="stable")
+    union, source = union[order], source[order]
+    kept = [np.zeros(0, np.int64)]
+    for label in range(len(names)):
+        rows = np.flatnonzero(union.labels == label)
+        boxes = union.boxes[rows].astype(np.float64)
+        rivals = (iou(boxes, boxes) > nms) & (source[rows][:, None] != source[rows])
+        stays = np.ones(len(rows), bool)
+        for row in range(len(rows)):
+            if stays[row]:
+                stays[row + 1 :] &= ~rivals[row, row + 1 :]
+        kept.append(rows[stays][:max_per_class])
+    return union[np.sort(np.concatenate(kept))]
 
 
 def _relabelled(found: Detections, names: tuple[str, ...]) -> Detections:
