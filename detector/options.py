@@ -191,16 +191,16 @@ class DetectOptions(BaseOptions):
         A detection's box is the mean of all boxes of its class with at least this IoU, weighted by their scores above
         -1, an SVM's score of a certain negative (Gidaris and Komodakis, "Object detection via a multi-region and
         semantic segmentation-aware CNN model", ICCV 2015, section 3.3); 1 leaves it as it is.
-
-    Notes
-    -----
-    With scores again, ``nms_before`` 0.7 and ``voting`` 0.4, against R-CNN's way (:data:`RCNN_DETECTION`): mean area AP
-    of five animals 0.653 and 0.591, with 50 photographs each to learn from (table in docs/reproduction.md).
     max_per_class : int
         The largest number of detections of a class in an image.
     show_above : float
         Detections with a higher score are shown, if the caller gives no threshold and the model is not calibrated
         (calibration has its own thresholds); the reference's demo has -0.5.
+
+    Notes
+    -----
+    With scores again, ``nms_before`` 0.7 and ``voting`` 0.4, against R-CNN's way (:data:`RCNN_DETECTION`): mean area AP
+    of five animals 0.653 and 0.591, with 50 photographs each to learn from (table in docs/reproduction.md).
 
     Examples
     --------
