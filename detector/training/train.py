@@ -231,7 +231,7 @@ class _Run:
         detector = detector_of(bundle, str(self.pooled.device))
         found = []
         for i in track(indices, "held-out images", quiet=self.quiet):
-            maps = detector.features.complete(images.maps(i), images.samples[i].image)
+            maps = detector.features.complete(images.maps(i), images.samples[i])
             found.append(detector.detect_on(maps, images.proposals[i], threshold=-np.inf))
         judged = judge_voc(found, [images.samples[i] for i in indices], bundle.class_names)
         calibration = Calibration.fit(judged)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...data.arrays import Array
 from ...data.memory import after_image
+from ...data.sample import Sample
 from ..convolutions.backbone import Backbone
 from ..head.head import Head
 from ..options import FeatureOptions
@@ -141,8 +142,8 @@ class Features(ABC, Generic[Maps]):
     def maps(self, image: Array) -> Maps:
         """Compute the data needed once for an RGB uint8 image (H, W, 3)."""
 
-    def complete(self, maps: Maps, image: Array) -> Maps:
-        """Let cached data of an RGB uint8 image (H, W, 3) serve for all its windows, not only for the cached ones."""
+    def complete(self, maps: Maps, sample: Sample) -> Maps:
+        """Let cached data of an image serve for all its windows, not only for the cached ones; reads it if needed."""
         return maps
 
     @abstractmethod

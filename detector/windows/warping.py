@@ -19,6 +19,7 @@ from torch.nn import functional
 from ...data.arrays import Array
 from ...data.boxes import as_boxes
 from ...data.memory import after_image
+from ...data.sample import Sample
 from ..convolutions.backbone import Backbone
 from ..head.head import Head
 from ..options import FeatureOptions
@@ -174,9 +175,9 @@ class WarpFeatures(Features[WarpedWindows]):
         height, width = image.shape[:2]
         return WarpedWindows((height, width), self.backbone.preprocess(image).to(self.device), self.device)
 
-    def complete(self, maps: WarpedWindows, image: Array) -> WarpedWindows:
-        """The same rows, and the image (see :meth:`.features.Features.complete`)."""
-        return replace(maps, pixels=self.maps(image).pixels)
+    def complete(self, maps: WarpedWindows, sample: Sample) -> WarpedWindows:
+        """The same rows, and the pixels (see :meth:`.features.Features.complete`)."""
+        return replace(maps, pixels=self.maps(sample.image).pixels)
 
     def locate(self, maps: WarpedWindows, windows: Array, chosen: Array | None = None) -> Cells:
         """The pixels of each window (see :meth:`.features.Features.locate`); there is only one scale."""
