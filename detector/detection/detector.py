@@ -161,17 +161,8 @@ class Detector(BaseDetector):
             return self.score_on(maps, boxes)[np.arange(len(labels)), labels]
 
         regressor = None if self._box_weights is None else regress
-        return finish(
-            windows,
-            scores,
-            maps.image_size,
-            self.class_names,
-            options,
-            level,
-            regressor,
-            rescore,
-            self.bundle.calibration,
-        )
+        size, names, calibration = maps.image_size, self.class_names, self.bundle.calibration
+        return finish(windows, scores, size, names, options, level, regressor, rescore, calibration)
 
     def _threshold(self, given: float | None) -> float | tuple[float, ...]:
         """Threshold in use: one number, or one per class."""

@@ -80,7 +80,7 @@ def finish(
     regress : callable, optional
         Maps boxes (M, 4) and labels (M,) to deltas (M, 4). Without it windows are suppressed once and stay as they are.
     rescore : callable, optional
-        Maps boxes (M, 4) and labels (M,) to scores (M,); required for ``options.rescored``.
+        Maps boxes (M, 4) and labels (M,) to scores (M,), for ``options.rescored``.
     calibration : Calibration, optional
         Adds probabilities to the detections.
     """
@@ -92,40 +92,43 @@ def finish(
         kept = (found.scores if probabilities is None else probabilities) > levels[found.labels]
         return found.replace(probabilities=probabilities)[kept]
 
-    moves = regress is not None and options.regressions > 0
-    rows, labels = select(windows, scores, options, options.nms_before if moves else options.nms)
+    move = regress if options.regressions else None
+    again = rescore if options.rescored else None
+    rows, labels = select(windows, scores, options, options.nms if move is None else options.nms_before)
     boxes = clip(windows[rows].astype(np.float32), *image_size)
     found = _solid(Detections(boxes, scores[rows, labels].astype(np.float32), labels, tuple(class_names), None))
-    if not moves or (options.voting >= 1 and not options.rescored):
+    if move is None or (options.voting >= 1 and again is None):
         # Neither scores nor other boxes matter any more, so there is less to regress.
         found = judged(found)
-    if moves:
-        found = judged(vote(*_regressed(found, image_size, options, regress, rescore), options))
+    if move is not None:
+        found = _regressed(found, image_size, options.regressions, move, again)
+        found = judged(vote(found.nms(options.nms), found, options.voting))
     return found[np.argsort(-found.scores, kind="stable")]
 
 
 def _regressed(
-    found: Detections, image_size: tuple[int, int], options: DetectOptions, regress: Look | None, rescore: Look | None
-) -> tuple[Detections, Detections]:
-    """Regress boxes, and score them again; return those that survive the suppression, and all."""
-    assert regress is not None
-    for number in range(options.regressions):
+    found: Detections, image_size: tuple[int, int], passes: int, regress: Look, rescore: Look | None
+) -> Detections:
+    """Regress boxes, and score them again if there is ``rescore``: a score is the mean over all places of its box."""
+    for number in range(passes):
         if not len(found):
             break
         moved = decode(found.boxes, regress(found.boxes, found.labels)).astype(np.float32)
         found = _solid(found.replace(boxes=clip(moved, *image_size)))
-        if options.rescored and len(found):
-            assert rescore is not None
+        if rescore is not None and len(found):
             change = (rescore(found.boxes, found.labels) - found.scores) / (number + 2)
             found = found.replace(scores=found.scores + change.astype(np.float32))
-    return found.nms(options.nms), found
+    return found
 
 
-def vote(kept: Detections, found: Detections, options: DetectOptions) -> Detections:
-    """Move the boxes of ``kept`` to weighted means of the boxes of ``found`` (see :class:`.options.DetectOptions`)."""
-    if options.voting >= 1 or not len(kept):
+def vote(kept: Detections, found: Detections, least: float) -> Detections:
+    """Move the boxes of ``kept`` to weighted means of the boxes of ``found`` with an IoU of ``least`` or more.
+
+    See ``voting`` of :class:`.options.DetectOptions`.
+    """
+    if least >= 1 or not len(kept):
         return kept
-    near = (iou(kept.boxes, found.boxes) >= options.voting) & (kept.labels[:, None] == found.labels)
+    near = (iou(kept.boxes, found.boxes) >= least) & (kept.labels[:, None] == found.labels)
     weights = near * np.maximum(found.scores + 1, 1e-3).astype(np.float64)
     boxes = weights @ found.boxes / weights.sum(axis=1, keepdims=True)
     return kept.replace(boxes=boxes.astype(np.float32))
