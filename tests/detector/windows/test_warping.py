@@ -204,6 +204,19 @@ def test_training_learns(scenes, tmp_path):
     assert own.mean() > others.mean()
 
 
+def test_kept_rows_and_the_image_serve_for_all_windows(scenes, warped, tmp_path):
+    """Held-out photographs are scored on kept rows, and where their boxes were moved to on new ones."""
+    sample, cache = scenes[0], RowCache(tmp_path, warped)
+    cache.fill("key", sample.image, sample.boxes)
+    kept, whole = cache.load("key", sample.image.shape[:2]), warped.maps(sample.image)
+    moved = sample.boxes + np.float32([3, 0, 3, 0])
+    with pytest.raises(ValueError, match="not among those"):
+        warped.pool(kept, warped.locate(kept, moved))
+    both = np.concatenate([sample.boxes, moved])
+    rows = [warped.pool(maps, warped.locate(maps, both)) for maps in (warped.complete(kept, sample), whole)]
+    torch.testing.assert_close(*rows, rtol=2e-3, atol=1e-4)
+
+
 def test_fc_layers_learn_from_warped_windows_too(scenes, tmp_path):
     options = SMALL_FC | {"features": FeatureOptions(method="warp", crop=64, levels=(1, 2), kind="fc7")}
     detector = train(scenes, out=tmp_path / "m.safetensors", **options)
