@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ...data.sample import Sample
     from ...detector.detection.bundle import Bundle
     from ...detector.detection.detector import Detector
+    from ...detector.options import Precision
 
 METHODS = {"spp": "SPP-net", "warp": "R-CNN"}
 
@@ -46,9 +47,12 @@ class Accuracy:
         self.samples: list[Sample] = [dataset[int(index)] for index in np.sort(order)]
         if not any((~sample.difficult).any() for sample in self.samples):
             raise InputError(f"{args.accuracy}: no object of {', '.join(names[0])} to find in the images taken")
+        self.dtype: Precision = args.dtype
         self.class_names, self.quiet, self.set = names[0], args.quiet, f"{args.accuracy} {args.set}"
         self.bundles: dict[str, Bundle] = dict(zip(METHODS.values(), bundles, strict=True))
-        self.detectors: dict[str, Detector] = {name: detector_of(b, device) for name, b in self.bundles.items()}
+        self.detectors: dict[str, Detector] = {
+            name: detector_of(bundle, device, self.dtype) for name, bundle in self.bundles.items()
+        }
 
     def measure(self) -> dict[str, Any]:
         """Scores and training sets of both models; unreadable images are named and left out."""
@@ -84,7 +88,7 @@ class Accuracy:
                 "features": self.bundles[name].features.to_dict(),
                 "trained_on": card.get("images"),
             }
-        return {"set": self.set, "images": len(read), "models": models, "failed": failed}
+        return {"set": self.set, "images": len(read), "dtype": self.dtype, "models": models, "failed": failed}
 
 
 def accuracy_table(result: dict[str, Any]) -> str:
@@ -102,4 +106,6 @@ def accuracy_table(result: dict[str, Any]) -> str:
         for name, model in models.items()
     )
     header = ["class", *(f"{name}, {METRICS[metric]}" for name, metric in columns)]
-    return f"AP on {result['images']} images of {result['set']} ({trained})\n{text_table(header, rows)}"
+    return (
+        f"AP on {result['images']} images of {result['set']} ({result['dtype']}; {trained})\n{text_table(header, rows)}"
+    )

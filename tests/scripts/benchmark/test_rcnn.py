@@ -1,17 +1,23 @@
 """``sppnet benchmark rcnn``: both sides, their sums and ratios, and errors."""
 
+import argparse
 import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from detector_options import SMALL
+from random_models import random_model
 from sppnet.data.scenes import make_scenes
 from sppnet.data.voc import VOCDataset
+from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.detection.detector import features_of
 from sppnet.detector.options import FeatureOptions
 from sppnet.detector.training.train import train
 from sppnet.scripts.benchmark import rcnn as bench_rcnn
 from sppnet.scripts.benchmark import rcnn_sides
+from sppnet.scripts.benchmark.rcnn_accuracy import Accuracy
 from sppnet.scripts.cli import main
 
 QUICK = ["--windows", "12", "--count", "1", "--rounds", "2", "--pyramid", "1,2", "--quiet"]
@@ -128,8 +134,6 @@ def test_a_sample_s_scores_are_those_of_its_windows(scenes):
 
 
 def test_both_sides_compute_in_the_precision_asked_for(scenes, tmp_path, monkeypatch):
-    import torch
-
     seen = []
 
     def look(sides, *rest):
@@ -142,6 +146,20 @@ def test_both_sides_compute_in_the_precision_asked_for(scenes, tmp_path, monkeyp
     arguments = ["--backbone", "squeezenet1_1", "--fc-width", "16", "--compress", "none", "--dtype", "bfloat16"]
     assert run(*arguments, "--scales", "1", "--images", scenes / "JPEGImages") == 0
     assert seen == [(torch.bfloat16, torch.bfloat16)] * 2
+
+
+def test_accuracy_is_of_the_precision_asked_for(scenes, tmp_path, monkeypatch):
+    models = []
+    for method, crop in {"spp": None, "warp": 64}.items():
+        options = FeatureOptions(scales=(96,), levels=(1,), method=method, crop=crop)
+        models.append(tmp_path / f"{method}.safetensors")
+        random_model(("disc",), features_of(Backbone("squeezenet1_1"), options)).save(models[-1])
+    args = argparse.Namespace(models=models, accuracy=scenes, set="val", accuracy_images=1, seed=0, quiet=True)
+    for precision, dtype in {"float32": torch.float32, "bfloat16": torch.bfloat16}.items():
+        accuracy = Accuracy(argparse.Namespace(**vars(args), dtype=precision), "cpu")
+        networks = [detector.features.backbone for detector in accuracy.detectors.values()]
+        assert [next(network.parameters()).dtype for network in networks] == [dtype] * 2
+        assert accuracy.measure()["dtype"] == precision
 
 
 def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
