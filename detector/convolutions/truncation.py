@@ -120,10 +120,10 @@ def cut(name: str, layer: str | None = None, stride: int | None = STRIDE) -> Cut
 
 
 def default_layers(name: str, stride: int | None = STRIDE) -> str:
-    """The default layers of a detector, for :func:`cut`: the last map, and before it the last one of a smaller stride.
+    """The default layers of a detector, for :func:`cut`: the last map, and before it the last one of a fine stride.
 
-    The last map has seen most and tells classes apart; the last one whose stride is not removed places boxes better.
-    A network without strides beyond ``stride`` has one default layer.
+    The last map has seen most and tells classes apart; the last one whose own stride is at most :data:`.options.STRIDE`
+    (or ``stride``, if that is less) places boxes better. A network without larger strides has one default layer.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def default_layers(name: str, stride: int | None = STRIDE) -> str:
     """
     last = cut(name, None, stride).layer
     whole, maps = _analyse(name)
-    earlier = None if stride is None else _default_layer(whole, maps, stride)
+    earlier = _default_layer(whole, maps, STRIDE if stride is None else min(stride, STRIDE))
     return last if earlier in (None, last) else f"{earlier},{last}"
 
 

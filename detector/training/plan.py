@@ -10,7 +10,6 @@ from ...data.errors import InputError
 from ..options import (
     BACKBONE,
     SCORERS,
-    STRIDE,
     WEIGHTS,
     BoxOptions,
     Compression,
@@ -35,9 +34,11 @@ class TrainPlan:
         Initial weights of the convolutions, and of the fc layers if the network has some.
     layer : str or None
         Nodes of the network whose maps are pooled, with commas between them. None means the last map before the
-        network's own pooling, and with it the last one whose stride is not removed, if that is another.
-    stride : int
-        Limit of the map's stride in pixels; strides beyond it become dilations.
+        network's own pooling, and with it the last one whose own stride is at most :data:`.options.STRIDE`, if that is
+        another.
+    stride : int or None
+        Limit of the maps' strides in pixels; strides beyond it become dilations. None means :data:`.options.STRIDE` for
+        a layer that is named, and no limit for the default layers, since one of them is fine by itself.
     channels : tuple of int or None
         Channels to which principal components reduce the map of each layer, one number for each or one for all; 0
         keeps them all. None means 512 for one layer, and for several 320 for the last and 160 for each other.
@@ -67,7 +68,7 @@ class TrainPlan:
     backbone: str = BACKBONE
     weights: str | Path = WEIGHTS
     layer: str | None = None
-    stride: int = STRIDE
+    stride: int | None = None
     channels: tuple[int, ...] | None = None
     features: FeatureOptions = field(default_factory=FeatureOptions)
     scorer: Scorer = "svm"

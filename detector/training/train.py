@@ -28,7 +28,7 @@ from ..detection.detector import Detector, detector_of, features_of
 from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
-from ..options import Compression
+from ..options import STRIDE, Compression
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
 from .plan import TrainPlan
@@ -100,9 +100,9 @@ def train(
     # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
     layer = plan.layer or default_layers(plan.backbone, plan.stride)
-    network = Backbone(plan.backbone, weights=plan.weights, layer=layer, stride=plan.stride, seed=plan.options.seed).to(
-        device
-    )
+    stride = STRIDE if plan.layer and plan.stride is None else plan.stride
+    network = Backbone(plan.backbone, weights=plan.weights, layer=layer, seed=plan.options.seed, stride=stride)
+    network.to(device)
     if plan.features.method == "warp" and plan.features.crop is None:
         plan = replace(plan, features=replace(plan.features, crop=network.input_size))
     run = _Run(

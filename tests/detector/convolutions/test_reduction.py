@@ -96,11 +96,13 @@ def test_images_and_channels_are_needed(backbone, images):
         ("alexnet", "features.11"),
     ],
 )
-def test_default_layers_are_the_last_map_and_the_last_with_its_own_stride(name, layers):
+def test_default_layers_are_the_last_map_and_the_last_of_a_stride_up_to_16(name, layers):
     backbone = Backbone(name, layer=layers)
-    assert default_layers(name) == backbone.layer
-    assert len(backbone.grids) == 1
-    assert default_layers(name, 32) == backbone.layer.rsplit(",", 1)[-1]
+    for stride in (16, 32, None):
+        assert default_layers(name, stride) == backbone.layer
+    assert [grid.stride for grid in backbone.grids] == [16]
+    as_it_is = Backbone(name, layer=layers, stride=None)
+    assert [grid.stride for grid in as_it_is.grids] == ([16, 32] if "," in layers else [16])
 
 
 def test_maps_of_different_strides_stay_apart(images):

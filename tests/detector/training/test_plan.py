@@ -80,9 +80,9 @@ def test_choices_take_the_place_of_parts_of_the_plan(monkeypatch, tmp_path):
         with pytest.raises(StopError):
             train(dataset, given, out=tmp_path / "m.safetensors", svm=SVMOptions(C=1), **choices)
     assert seen == [
-        ("squeezenet1_1", {"weights": "imagenet", "layer": "features.12.cat", "stride": 16, "seed": 0}),
+        ("squeezenet1_1", {"weights": "imagenet", "layer": "features.12.cat", "stride": None, "seed": 0}),
         ("vgg16", {"weights": "imagenet", "layer": "features.29", "stride": 32, "seed": 0}),
-        ("alexnet", {"weights": "none", "layer": "features.11", "stride": 16, "seed": 3}),
+        ("alexnet", {"weights": "none", "layer": "features.11", "stride": None, "seed": 3}),
         ("alexnet", {"weights": "none", "layer": "x", "stride": 16, "seed": 3}),
     ]
     with pytest.raises(TypeError, match="bakcbone"):
