@@ -284,7 +284,9 @@ def add_count(
 
 
 def add_held_out_argument(
-    parser: CommandParser, default: float, what: str = "part of the photographs to score on, without learning from them"
+    parser: CommandParser,
+    default: float | None,
+    what: str = "part of the photographs to score on, without learning from them",
 ) -> None:
     """Add ``--held-out``."""
     parser.groups["data"].add_argument("--held-out", type=float, default=default, metavar="PART", help=what)

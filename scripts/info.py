@@ -133,17 +133,20 @@ def _method(features: dict[str, Any]) -> dict[str, str]:
 
 
 def score_lines(card: dict[str, Any]) -> list[str]:
-    """Table of AP on held-out images; empty without held-out images."""
+    """Table of AP on images that the detectors scored there had not learnt from; empty without such images."""
     held_out = card.get("held_out")
     if not held_out:
         return []
     from ..eval.report import text_table
 
-    objects = card["objects"]
-    rows = [[name, objects[name], ap] for name, ap in held_out["ap"].items()]
-    rows.append(["mean", sum(objects.values()), held_out["map"]])
-    title = f"AP ({held_out['metric']}) on {held_out['images']} held-out images, before they joined the training"
-    return [title, text_table(["class", "objects", "AP"], rows)]
+    # Earlier versions did not count the objects of the held-out images.
+    objects = held_out.get("objects", {})
+    rows = [[name, objects.get(name), ap] for name, ap in held_out["ap"].items()]
+    rows.append(["mean", sum(objects.values()) if objects else None, held_out["map"]])
+    images, folds, spread = held_out["images"], held_out.get("folds", 1), held_out.get("spread")
+    where = f"{images} held-out images" if folds < 2 else f"{images} images, by cross-validation with {folds} folds"
+    lines = [f"AP ({held_out['metric']}) on {where}", text_table(["class", "objects", "AP"], rows)]
+    return [*lines, *([] if spread is None else [f"standard deviation of the mean AP over the folds: {spread:.3f}"])]
 
 
 def about_lines(card: dict[str, Any]) -> list[str]:
@@ -188,7 +191,7 @@ def calibration_lines(
     shown = zip(class_names, calibration["thresholds"], strict=True)
     lines = [f"shown above a probability of: {', '.join(f'{name} {threshold:.2f}' for name, threshold in shown)}"]
     measured = card.get("compression", {}).get("held_out_calibration") or card.get("held_out", {}).get("calibration")
-    return lines + (["on the held-out images, cross-fitted:", *error_lines(measured)] if measured else [])
+    return lines + (["on the same images, cross-fitted:", *error_lines(measured)] if measured else [])
 
 
 def compression_lines(card: dict[str, Any]) -> list[str]:

@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 
 from ..detector.options import (
+    FEW_IMAGES,
     FIVE_SCALES,
+    FOLDS,
+    HELD_OUT,
     METHODS,
     SCORERS,
     STRIDE,
@@ -47,8 +50,18 @@ def add_arguments(parser: CommandParser) -> None:
     data, windows, learning = (parser.groups[title] for title in ("data", "windows", "learning"))
     add_dataset_arguments(parser, "trainval")
     add_classes_argument(parser)
+    add_count(
+        data,
+        "--folds",
+        None,
+        "score and calibrate by cross-validation: N parts of the images, each scored by a detector that has learnt "
+        f"from the others; by itself it does so for up to {FEW_IMAGES} images and pool5 (default: {FOLDS})",
+        least=2,
+    )
     add_held_out_argument(
-        parser, TrainOptions.held_out, "part of the images to score and calibrate on before they join the training"
+        parser,
+        None,
+        f"score and calibrate on a part of the images; by itself in all other cases (default: {HELD_OUT})",
     )
     data.add_argument(
         "--download",
@@ -150,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
         detection=DetectOptions(args.proposals, args.max_windows, regressions=args.regressions),
         finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),
         svm=SVMOptions(C=args.C),
-        options=TrainOptions(seed=args.seed, held_out=args.held_out),
+        options=TrainOptions(seed=args.seed, held_out=args.held_out, folds=args.folds),
         compression=args.compress,
     )
     dataset = dataset_from(args, args.classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -87,6 +88,13 @@ class Detector(BaseDetector):
     @abstractmethod
     def _features(self, backbone: Backbone, head: Head | None) -> Features[Any]:
         """Extractor of window features."""
+
+    def sharing(self: AnyDetector, bundle: Bundle) -> AnyDetector:
+        """A detector of another bundle with the same convolutions, which are not built again."""
+        other = copy(self)
+        other.bundle, other.class_names, other.card = bundle, bundle.class_names, bundle.card
+        other._place(self.features.backbone, self.device)
+        return other
 
     @classmethod
     def load(

@@ -274,14 +274,24 @@ class LinearSVM(Estimator):
     def shed(self, keep: int) -> None:
         """Drop the lowest-scoring negatives until ``keep`` are left."""
         scores = np.where(self.signs > 0, np.inf, self.scores())
-        kept = np.sort(np.argsort(-scores, kind="stable")[: int((self.signs > 0).sum()) + keep])
-        lost = np.setdiff1d(np.arange(len(scores)), kept)
-        for i in lost[self.alpha[lost] > 0]:
-            # Subtract the share of a dropped row, so that the weights stay the sum over the members.
+        kept = np.argsort(-scores, kind="stable")[: int((self.signs > 0).sum()) + keep]
+        self._restrict(np.isin(np.arange(len(scores)), kept))
+
+    def among(self, rows: Array) -> LinearSVM:
+        """The same problem with some of the store's rows only, given by a mask over them; not solved yet."""
+        other = LinearSVM(self.store, self.options, self.scale, self.seed)
+        other.members, other.signs, other.alpha = self.members, self.signs, self.alpha
+        other.weights_ = self.weights_.copy()
+        other._restrict(rows[self.members])
+        return other
+
+    def _restrict(self, mask: Array) -> None:
+        """Keep some members; the weights stay the sum over the members."""
+        for i in np.flatnonzero(~mask & (self.alpha > 0)):
             step = -self.alpha[i] * self.signs[i]
             _add(self.store.rows[self.members[i]], np.float32(step * np.float32(self.scale)), self.weights_[:-1])
             self.weights_[-1] += np.float32(step * self.options.bias)
-        self._select(np.isin(np.arange(len(scores)), kept))
+        self._select(mask)
 
     def _select(self, mask: Array) -> None:
         self.members, self.signs, self.alpha = self.members[mask], self.signs[mask], self.alpha[mask]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,14 @@ class Miner:
 
     def hyperplanes(self) -> tuple[Array, Array]:
         """Weights float32 (classes, width) and intercepts (classes,) for unscaled features."""
-        planes = [machine.hyperplane() for machine in self.machines]
-        return np.stack([weights for weights, _ in planes]), np.array([b for _, b in planes], np.float32)
+        return _planes(self.machines)
+
+    def without(self, indices: Iterable[int]) -> tuple[Array, Array]:
+        """:meth:`hyperplanes` of the same problems, solved without the windows of some images."""
+        others = ~np.isin(self.origin[:, 0], np.fromiter(indices, np.int64))
+        machines = [machine.among(others) for machine in self.machines]
+        fit_all(machines, cpu_count())
+        return _planes(machines)
 
     def start(self, indices: Iterable[int]) -> None:
         """Add the objects of some images as positives, and some random negatives of each image."""
@@ -226,6 +232,11 @@ class Miner:
             cells = Cells(origin[here, 1].astype(np.int64), origin[here, 2:].copy(), np.arange(len(here)))
             pooled = self.images.features.pool(self.images.maps(int(index)), cells)
             self.store.replace(numbers[here], pooled.cpu().numpy())
+
+
+def _planes(machines: Sequence[LinearSVM]) -> tuple[Array, Array]:
+    planes = [machine.hyperplane() for machine in machines]
+    return np.stack([weights for weights, _ in planes]), np.array([b for _, b in planes], np.float32)
 
 
 def hyperplanes(state: dict[str, Array], classes: int, scale: float, bias: float) -> tuple[Array, Array]:

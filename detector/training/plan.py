@@ -89,13 +89,20 @@ class TrainPlan:
             raise InputError(
                 "the softmax is the last layer of the fine-tuned network: it needs the features fc7, fine-tuned"
             )
+        if self.options.folds is not None and self.tunes:
+            raise InputError("fc layers are fine-tuned once, so they need a held-out part, not folds")
         if self.compression is not None and features.kind == "pool5":
             raise InputError("there are no fc layers to compress: the detector's features are pool5")
 
     @property
+    def tunes(self) -> bool:
+        """Whether fc layers are fine-tuned."""
+        return self.features.kind != "pool5" and self.finetune.epochs > 0
+
+    @property
     def mirrors(self) -> bool:
         """Whether mirror images are used in training."""
-        return self.features.kind != "pool5" and self.finetune.epochs > 0 and self.finetune.mirror
+        return self.tunes and self.finetune.mirror
 
     def learning(self) -> dict[str, Any]:
         """Options of the training stages that the plan has, JSON-like."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,10 @@ from ..windows.features import Features, Planes
 from .finetune import FineTuner
 from .mining import Miner, hyperplanes
 from .sampling import TrainingImages, mean_norm, regression_windows
+from .split import Split
 
 #: Part of every stage's key; increase it when the content or meaning of a checkpoint changes.
-STAGES = 2
+STAGES = 3
 
 #: Part of the key of fine-tuning; increase it when its checkpoint changes.
 FINE_TUNING = 2
@@ -38,21 +38,6 @@ CHECKPOINT_EVERY = 200
 Regressors = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
-class Split:
-    """Order of the images: shuffled, the held-out ones last."""
-
-    learnt: tuple[int, ...]
-    held_out: tuple[int, ...]
-
-    @classmethod
-    def make(cls, count: int, part: float, seed: int) -> Split:
-        """Split ``count`` images; a share ``part`` is held out, but never all."""
-        order = np.random.default_rng([seed, count]).permutation(count).tolist()
-        held_out = min(count - 1, round(count * part)) if count > 1 else 0
-        return cls(tuple(order[: count - held_out]), tuple(order[count - held_out :]))
-
-
 class Stages:
     """Training stages on one set of images; the result of each is stored on disk under its own key.
 
@@ -62,6 +47,7 @@ class Stages:
         With pooled features.
     class_names : sequence of str
     options : TrainOptions
+    split : Split
     folder : path
         Folder of the checkpoints.
     quiet : bool
@@ -69,18 +55,21 @@ class Stages:
 
     Attributes
     ----------
-    split : Split
-        Which images are held out.
     scale : float
         Factor on pooled features that gives them the mean norm of ``options``.
     """
 
     def __init__(
-        self, images: TrainingImages, class_names: Sequence[str], options: TrainOptions, folder: Path, quiet: bool
+        self,
+        images: TrainingImages,
+        class_names: Sequence[str],
+        options: TrainOptions,
+        split: Split,
+        folder: Path,
+        quiet: bool,
     ):
         self.images, self.class_names, self.options = images, tuple(class_names), options
-        self.folder, self.quiet = folder, quiet
-        self.split = Split.make(len(images), options.held_out, options.seed)
+        self.split, self.folder, self.quiet = split, folder, quiet
         self.scale = self._scale(images)
         samples = images.samples
         self._key = content_key(
@@ -92,6 +81,7 @@ class Stages:
             images.cache.backbone_key,
             images.features.options.to_dict(),
             options.to_dict(),
+            [split.order, split.parts],
         )
 
     def key(self, *parts: Any) -> str:
@@ -110,7 +100,7 @@ class Stages:
             return start.eval()
         key = self.key("fine-tuning", FINE_TUNING, head_key(start), options.to_dict())
         split, seed = self.split, self.options.seed
-        tuner = FineTuner(self.images, split.learnt, split.held_out, start, options, seed, self._log)
+        tuner = FineTuner(self.images, split.learnt, split.scored, start, options, seed, self._log)
         curves = self.folder / f"fine-tuning-{key}.svg"
 
         def draw() -> None:
@@ -122,76 +112,79 @@ class Stages:
         self._log(f"loss curves: {curves} and .csv")
         return tuner.network
 
-    def svms(self, features: Features[Any], options: SVMOptions, everything: bool) -> Planes:
-        """Train SVMs with hard-negative mining on all images (``everything``) or without the held-out ones."""
+    def svms(self, features: Features[Any], options: SVMOptions) -> list[Planes]:
+        """Train SVMs with hard-negative mining on all images, and solve them again without each part of the split.
+
+        Returns those of all images, then those without each part. Both have the same hard negatives, but for the
+        part's own windows. So no window is pooled twice.
+        """
         key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
-        wholly = Checkpoint(self.folder, "svm", key)
-        partly = Checkpoint(self.folder, "svm-fit", key)
+        whole, without = Checkpoint(self.folder, "svm", key), Checkpoint(self.folder, "svm-parts", key)
         images = self.images.seen_through(features)
-        scale = self._scale(images)
-        fit, held_out = self.split.learnt, self.split.held_out
-        checkpoint, wanted = (wholly, len(fit) + len(held_out)) if everything else (partly, len(fit))
-        state = checkpoint.load()
-        if state is None or int(state["visited"]) < wanted:
-            if everything:
-                # Training on all images continues from here; the result without the held-out images is kept too.
-                self.svms(features, options, everything=False)
+        scale, order = self._scale(images), self.split.order
+        state, parts = whole.load(), without.load()
+        done = 0 if state is None else int(state["visited"])
+        if done < len(order) or parts is None:
             miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
-            state = state or (partly.load() if everything else None)
             if state is not None:
                 miner.restore(state)
-                self._log(f"resuming hard-negative mining after {miner.visited} images")
-            self._mine(miner, held_out if everything else fit, len(fit) if everything else 0, checkpoint)
-            state = miner.state()
-        weights, intercepts = hyperplanes(state, len(self.class_names), scale, options.bias)
-        return Planes(torch.from_numpy(weights), torch.from_numpy(intercepts))
+                self._log(f"resuming hard-negative mining after {done} images")
+            if done < len(order):
+                self._mine(miner, order, whole)
+                state = miner.state()
+            parts = {}
+            for number, part in enumerate(track(self.split.parts, "SVMs without each part", quiet=self.quiet)):
+                parts[f"weights{number}"], parts[f"intercepts{number}"] = miner.without(part)
+            without.save(parts)
+        assert state is not None
+        planes = [hyperplanes(state, len(self.class_names), scale, options.bias)]
+        planes += [(parts[f"weights{n}"], parts[f"intercepts{n}"]) for n in range(len(self.split.parts))]
+        return [Planes(torch.from_numpy(weights), torch.from_numpy(intercepts)) for weights, intercepts in planes]
 
-    def _mine(self, miner: Miner, order: Sequence[int], before: int, checkpoint: Checkpoint) -> None:
-        """Mine the images in ``order``; ``before`` images were mined earlier."""
-        done = max(0, miner.visited - before)
-        end = before + len(order)
+    def _mine(self, miner: Miner, order: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Mine the images in ``order``, or those of them that are left."""
+        done = miner.visited
         if done == 0:
             miner.start(order)
             miner.fit()
 
         def keep(visited: int) -> None:
-            if visited % CHECKPOINT_EVERY == 0 and visited < end:
+            if visited % CHECKPOINT_EVERY == 0 and visited < len(order):
                 checkpoint.save(miner.state())
 
         miner.mine(track(order[done:], "hard negatives", quiet=self.quiet), keep)
         checkpoint.save(miner.state())
 
-    def regressors(self, options: BoxOptions) -> tuple[Regressors, Regressors]:
-        """Train box regressors of all classes; return those without, then those with the held-out images."""
+    def regressors(self, options: BoxOptions) -> list[Regressors]:
+        """Train box regressors of all classes: on all images, then without each part of the split."""
         key = self.key("boxes", options.to_dict())
-        fitted: dict[bool, list[tuple[Array, Array]]] = {False: [], True: []}
+        classes = []
         for label in track(range(len(self.class_names)), "box regressors", quiet=self.quiet):
             checkpoint = Checkpoint(self.folder, f"box{label}", key)
             arrays = checkpoint.load()
             if arrays is None:
                 arrays = self._regressor(label, options)
                 checkpoint.save(arrays)
-            for everything in (False, True):
-                fitted[everything].append((arrays[f"weights{everything}"], arrays[f"intercept{everything}"]))
-        without, all_of_them = (
-            tuple(torch.from_numpy(np.stack(part)) for part in zip(*fitted[everything], strict=True))
-            for everything in (False, True)
-        )
-        return (without[0], without[1]), (all_of_them[0], all_of_them[1])
+            classes.append((torch.from_numpy(arrays["weights"]), torch.from_numpy(arrays["intercepts"])))
+        weights, intercepts = (torch.stack(part, dim=1) for part in zip(*classes, strict=True))
+        return list(zip(weights, intercepts, strict=True))
 
     def _regressor(self, label: int, options: BoxOptions) -> dict[str, Array]:
+        """Weights (1 + parts, width, 4) and intercepts (1 + parts, 4) for one class."""
         rows, deltas, owner = regression_windows(
             self.images, label, options.min_iou, options.max_windows, self.options.seed
         )
         gram = gram_matrix(rows)
-        seen = ~np.isin(owner, self.split.held_out)
-        arrays = {}
-        for everything in (False, True):
-            # A class that only held-out images show is trained on them alone.
-            used = np.ones(len(rows), bool) if everything or not seen.any() else seen
-            machine = BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)])
-            arrays[f"weights{everything}"], arrays[f"intercept{everything}"] = machine.weights_, machine.intercept_
-        return arrays
+        machines = []
+        for part in ((), *self.split.parts):
+            used = ~np.isin(owner, part)
+            if not used.any():
+                used[:] = True  # a class that only this part shows is learnt from it
+            machines.append(BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)]))
+        return {
+            "weights": np.stack([machine.weights_ for machine in machines]),
+            "intercepts": np.stack([machine.intercept_ for machine in machines]),
+        }
 
 
 def head_key(head: Head | None) -> str:

@@ -17,7 +17,7 @@ from ...data.image import image_size
 from ...data.progress import track
 from ...data.sample import Dataset, Sample
 from ...data.store import content_key, file_key, write_json
-from ...eval.voc_ap import VOCResult, judge_voc
+from ...eval.voc_ap import Judged, VOCResult, judge_voc
 from ...proposals.backends import Proposer, make_proposer
 from ...proposals.cache import ProposalCache
 from ..convolutions.backbone import Backbone
@@ -34,13 +34,14 @@ from .cache import feature_cache, mirrored
 from .plan import TrainPlan
 from .reduction import reduce_maps
 from .sampling import TrainingImages, sample_rows, training_windows
+from .split import choose_split
 from .stages import Regressors, Stages
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
 
 #: Part of the key of the stored held-out results; increase it when they change.
-HELD_OUT = 3
+HELD_OUT = 4
 
 
 def train(
@@ -57,11 +58,13 @@ def train(
     """Train a detector and save it.
 
     Proposals and feature maps are stored under ``work`` by the content of the images. So an
-    interrupted run resumes, and a run on more images computes only the new ones. A share of
-    the images is held out. Before they join the training set of the SVMs, the detector is
-    scored on them (VOC07 AP, in the model's card) and calibrated: scores become probabilities,
-    and the threshold of each class has the best expected F1. The fc layers are never trained
-    on held-out images; they come from the epoch with the lowest held-out loss.
+    interrupted run resumes, and a run on more images computes only the new ones.
+
+    The detector learns from all images. It is scored (VOC07 AP, in the model's card) and calibrated with detectors that
+    have not learnt from the images in question: of few images, each fold is scored by a detector that has learnt from
+    the others; of many, or for fine-tuned fc layers, a share is held out (:func:`.split.choose_split`). Calibrated
+    scores become probabilities, and the threshold of each class has the best expected F1. The fc layers are never
+    trained on held-out images; they come from the epoch with the lowest held-out loss.
 
     Parameters
     ----------
@@ -133,24 +136,26 @@ class _Run:
     def bundle(self) -> Bundle:
         """Run all stages that are not complete yet."""
         images = self._images(list(self.dataset))
-        stages = Stages(images, self.dataset.class_names, self.plan.options, self.work / "stages", self.quiet)
-        plan = self.plan
+        plan, names = self.plan, self.dataset.class_names
+        split = choose_split(images.samples, len(names), plan.options, plan.tunes)
+        stages = Stages(images, names, plan.options, split, self.work / "stages", self.quiet)
         head = None if plan.features.kind == "pool5" else stages.fine_tuned(self._start(stages.scale), plan.finetune)
         regressors = stages.regressors(plan.boxes)
-        planes = [self._planes(stages, head, everything) for everything in (False, True)]
         card = self._card(images)
-        # Held-out images are scored with the model that was trained without them.
-        partial = self._assemble(head, planes[0], regressors[0], card)
-        final = self._assemble(head, planes[1], regressors[1], card)
-        if stages.split.held_out:
+        # Of all images, then without each part.
+        final, *partial = (
+            self._assemble(head, planes, boxes, card)
+            for planes, boxes in zip(self._planes(stages, head), regressors, strict=True)
+        )
+        if split.parts:
             card["held_out"], calibration = self._held_out(stages, partial)
             final = replace(final, calibration=calibration)
         if plan.compression is None:
             return final
-        rows = sample_rows(images, stages.split.learnt, plan.options.seed)
+        rows = sample_rows(images, split.learnt or split.order, plan.options.seed)
         final = final.compressed(plan.compression, rows)
-        if stages.split.held_out:
-            scores, calibration = self._held_out(stages, partial.compressed(plan.compression, rows))
+        if split.parts:
+            scores, calibration = self._held_out(stages, [one.compressed(plan.compression, rows) for one in partial])
             final.card["compression"] |= {f"held_out_{name}": scores[name] for name in ("map", "calibration")}
             final = replace(final, calibration=calibration)
         return final
@@ -186,18 +191,21 @@ class _Run:
             head = Head(self.pooled.pooled_width, options.width, classes, options.dropout, seed, scale)
         return head
 
-    def _planes(self, stages: Stages, head: Head | None, everything: bool) -> Planes:
-        """Linear classifiers of the features: SVMs, or the last layer of the fine-tuned network."""
+    def _planes(self, stages: Stages, head: Head | None) -> list[Planes]:
+        """Linear classifiers of the features, of all images and without each part.
+
+        They are SVMs, or the last layer of the fine-tuned network, which has not learnt from held-out images.
+        """
         if self.plan.scorer == "softmax":
             assert head is not None
             state = head.state()
-            return Planes(state["fc8.weight"], state["fc8.bias"])
+            return [Planes(state["fc8.weight"], state["fc8.bias"])] * (1 + len(stages.split.parts))
         if head is not None:
             device = self.pooled.device
             # Every window of every image goes through the fc layers here, so use bfloat16 if that is fast.
             head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
         features = features_of(self.pooled.backbone, self.plan.features, head)
-        return stages.svms(features, self.plan.svm, everything)
+        return stages.svms(features, self.plan.svm)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
         plan, detection = self.plan, self.plan.detection
@@ -220,27 +228,35 @@ class _Run:
             card=card,
         )
 
-    def _held_out(self, stages: Stages, bundle: Bundle) -> tuple[dict[str, Any], Calibration]:
-        """Held-out results, stored on disk: VOC07 AP of each class for the card, and the calibration."""
-        parts = [HELD_OUT, bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values())]
-        path = self.work / "stages" / f"held-out-{stages.key(content_key(*parts))}.json"
+    def _held_out(self, stages: Stages, partial: Sequence[Bundle]) -> tuple[dict[str, Any], Calibration]:
+        """Results of each model on the part that it has not learnt from, stored on disk.
+
+        They are VOC07 AP of each class for the card, over all parts, and the calibration.
+        """
+        key = stages.key(HELD_OUT, [_key(bundle) for bundle in partial])
+        path = self.work / "stages" / f"held-out-{key}.json"
         if path.is_file():
             kept = json.loads(path.read_text())
             return kept["scores"], Calibration.from_dict(kept["calibration"])
-        images, indices = stages.images, stages.split.held_out
-        detector = detector_of(bundle, str(self.pooled.device))
+        images, split, names = stages.images, stages.split, partial[0].class_names
+        detector = detector_of(partial[0], str(self.pooled.device))
+        detectors = [detector, *(detector.sharing(bundle) for bundle in partial[1:])]
         found = []
-        for i in track(indices, "held-out images", quiet=self.quiet):
-            maps = detector.features.complete(images.maps(i), images.samples[i])
-            found.append(detector.detect_on(maps, images.proposals[i], threshold=-np.inf))
-        judged = judge_voc(found, [images.samples[i] for i in indices], bundle.class_names)
+        with_their_detectors = [(i, own) for own, part in zip(detectors, split.parts, strict=True) for i in part]
+        for i, own in track(with_their_detectors, "held-out images", quiet=self.quiet):
+            maps = own.features.complete(images.maps(i), images.samples[i])
+            found.append(own.detect_on(maps, images.proposals[i], threshold=-np.inf))
+        judged = judge_voc(found, [images.samples[i] for i in split.scored], names)
         calibration = Calibration.fit(judged)
         measured = cross_fitted(judged)
         scores = {
-            "images": len(indices),
+            "images": len(split.scored),
+            "folds": len(split.parts),
+            "objects": {one.name: one.positives for one in judged},
             "metric": "voc07",
-            **VOCResult(tuple(of_class.curve() for of_class in judged)).to_dict("voc07"),
-            "thresholds": dict(zip(bundle.class_names, calibration.thresholds, strict=True)),
+            **_scores(judged),
+            "spread": _spread(judged, [len(part) for part in split.parts]),
+            "thresholds": dict(zip(names, calibration.thresholds, strict=True)),
             "calibration": None if measured is None else measured.to_dict(),
         }
         write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
@@ -259,6 +275,27 @@ class _Run:
             "weights": str(self.plan.weights),
             **self.plan.learning(),
         }
+
+
+def _key(bundle: Bundle) -> str:
+    """Key of everything in a model."""
+    return content_key(bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values()))
+
+
+def _scores(judged: Sequence[Judged]) -> dict[str, Any]:
+    """VOC07 AP of each class and their mean."""
+    return VOCResult(tuple(of_class.curve() for of_class in judged)).to_dict("voc07")
+
+
+def _spread(judged: Sequence[Judged], sizes: Sequence[int]) -> float | None:
+    """Standard deviation of the folds' mean AP; None for fewer than two folds in which every class has an object.
+
+    The images of the folds come one after the other; ``sizes`` are their numbers.
+    """
+    fold = np.repeat(np.arange(len(sizes)), sizes)
+    parts = [[of_class.among(fold == number) for of_class in judged] for number in range(len(sizes))]
+    means = [_scores(part)["map"] for part in parts if all(of_class.positives for of_class in part)]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...detector.options import (
     BACKBONE,
     FIVE_SCALES,
+    HELD_OUT,
     RCNN_DETECTION,
     WEIGHTS,
     FeatureOptions,
@@ -112,9 +113,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     data.add_argument("--test-images", type=Path, metavar="DIR", help="folder with the images of a COCO --test-dataset")
     add_classes_argument(parser)
-    add_held_out_argument(
-        parser, TrainOptions.held_out, "part of the training images that chooses the epoch of the fine-tuning"
-    )
+    add_held_out_argument(parser, HELD_OUT, "part of the training images that chooses the epoch of the fine-tuning")
     add_backbone_arguments(parser, BACKBONE, WEIGHTS)
     add_fc_width_argument(parser, FineTuneOptions.width)
     add_count(network, "--single", FeatureOptions.scales[0], "scale of the column '1 scale'")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.descent.options import DISTIL_AUGMENTATION, DISTIL_LEARN, Augmentation, LearnOptions
-from sppnet.detector.options import DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions, TrainOptions
+from sppnet.detector.options import FOLDS, HELD_OUT, DetectOptions, FeatureOptions, FineTuneOptions, SVMOptions
 from sppnet.scripts import arguments
 from sppnet.scripts.benchmark import BENCHMARKS
 from sppnet.scripts.classify import JOBS
@@ -82,7 +82,8 @@ def test_no_default_is_typed_by_hand():
         ("train", "--method", FeatureOptions().method),
         ("train", "--fc-width", FineTuneOptions().width),
         ("train", "--epochs", FineTuneOptions().epochs),
-        ("train", "--held-out", TrainOptions().held_out),
+        ("train", "--folds", FOLDS),
+        ("train", "--held-out", HELD_OUT),
         ("train", "--proposals", DetectOptions().proposals),
         ("train", "--max-windows", DetectOptions().max_windows),
         ("train", "--regressions", DetectOptions().regressions),

@@ -8,6 +8,7 @@ from detector_options import SMALL
 from reference.mining import hard_negatives
 from sppnet.data.boxes import iou
 from sppnet.data.errors import InputError
+from sppnet.detector.learners.svm import LinearSVM
 from sppnet.detector.options import SVMOptions
 from sppnet.detector.training import mining
 from sppnet.detector.training.mining import Miner
@@ -137,6 +138,28 @@ def test_state_restores_to_the_same_rows_and_solution(images):
     for machine in (miner, again):
         machine.mine([3, 4, 5])
     np.testing.assert_array_equal(again.hyperplanes()[0], miner.hyperplanes()[0])
+
+
+def test_svms_without_some_images_are_those_that_have_never_seen_them(images):
+    miner = miner_on(images, tolerance=1e-6, max_epochs=100_000)
+    miner.start(range(len(images)))
+    miner.mine(range(len(images)))
+    before = miner.hyperplanes()[0].copy()
+    weights, intercepts = miner.without([1, 4])
+    np.testing.assert_array_equal(miner.hyperplanes()[0], before)
+    fewer = 0
+    for label, machine in enumerate(miner.machines):
+        owner = miner.origin[machine.members, 0]
+        fresh = LinearSVM(miner.store, miner.options, machine.scale)
+        for sign in (1, -1):
+            fresh.add(machine.members[(machine.signs == sign) & ~np.isin(owner, [1, 4])], sign)
+        fewer += len(machine.members) - len(fresh.members)
+        expected, intercept = fresh.fit().hyperplane()
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(weights[label], expected, rtol=0, atol=1e-3 * size)
+        assert intercepts[label] == pytest.approx(intercept, abs=1e-3)
+        assert np.abs(weights[label] - before[label]).max() > 1e-2 * size
+    assert fewer > 20
 
 
 def test_full_memory_keeps_the_hardest_and_goes_on(images, monkeypatch):

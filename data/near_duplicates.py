@@ -1,0 +1,73 @@
+"""Near duplicates: photographs that show the same, in another size, quality or moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .errors import ImageError
+from .image import read_image
+
+#: Side of the small copies that are compared, pixels.
+SIDE = 16
+
+#: Correlation of two small copies from which the photographs count as near duplicates. Of the 2.2 million pairs of
+#: 2,097 photographs of animals from VOC2012 one reaches it, two fields under a plain sky with 0.980; of the 66,000
+#: pairs of 364 blood smears one, twice the same field with 0.988 (the next pair has 0.751).
+ALIKE = 0.98
+
+
+def small_copy(path: Path) -> NDArray[np.float32]:
+    """Grey values (SIDE * SIDE,) of a small copy of a photograph, with a mean of 0 and a norm of 1, or all zeros.
+
+    Raises
+    ------
+    ImageError
+        When the file is no image; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            # A JPEG is decoded at a fraction of its size, which takes a millisecond.
+            image.draft("L", (4 * SIDE, 4 * SIDE))
+            shown = ImageOps.exif_transpose(image)
+            values = np.asarray(shown.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    except (OSError, ValueError, SyntaxError):
+        # What Pillow cannot read by itself; it says in one line why, if it is no image at all.
+        whole = Image.fromarray(read_image(path)).convert("L")
+        values = np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    centred = values.ravel() - values.mean()
+    norm = np.linalg.norm(centred)
+    return centred / norm if norm > 1e-3 else np.zeros_like(centred)
+
+
+def duplicate_groups(paths: Sequence[Path]) -> NDArray[np.int64]:
+    """Group photographs: near duplicates, and near duplicates of these, have the same number.
+
+    Parameters
+    ----------
+    paths : sequence of N paths
+
+    Returns
+    -------
+    int64 array (N,)
+        For each photograph the index of the first one of its group; its own index if it resembles no earlier one or
+        cannot be read.
+    """
+    copies = np.zeros((len(paths), SIDE * SIDE), np.float32)
+    for i, path in enumerate(paths):
+        try:
+            copies[i] = small_copy(path)
+        except ImageError:
+            continue
+    groups = np.arange(len(paths))
+    for i in range(1, len(paths)):
+        alike = np.flatnonzero(copies[:i] @ copies[i] >= ALIKE)
+        joined = np.unique(groups[alike])
+        if len(joined):
+            groups[i] = joined[0]
+            groups[np.isin(groups, joined)] = joined[0]
+    return groups
