@@ -82,8 +82,6 @@ def test_no_default_is_typed_by_hand():
         ("train", "--method", FeatureOptions().method),
         ("train", "--fc-width", FineTuneOptions().width),
         ("train", "--epochs", FineTuneOptions().epochs),
-        ("train", "--folds", FOLDS),
-        ("train", "--held-out", HELD_OUT),
         ("train", "--proposals", DetectOptions().proposals),
         ("train", "--max-windows", DetectOptions().max_windows),
         ("train", "--regressions", DetectOptions().regressions),
@@ -107,6 +105,11 @@ def test_defaults_are_those_of_the_options(line, option, default, capsys, monkey
     assert shown_default(line, option, capsys, monkeypatch) == as_typed(default)
     (action,) = (action for action in parser_of(line)._actions if option in action.option_strings)
     assert action.default == default
+
+
+@pytest.mark.parametrize(("option", "default"), [("--folds", FOLDS), ("--held-out", HELD_OUT)])
+def test_defaults_that_depend_on_the_photographs_are_told(option, default, capsys, monkeypatch):
+    assert shown_default("train", option, capsys, monkeypatch) == as_typed(default)
 
 
 @pytest.mark.parametrize("line", LINES)
