@@ -154,17 +154,22 @@ def verdicts(
     ValueError
         When detections lack probabilities.
     """
-    if any(not found.calibrated for found in detections if len(found)):
-        raise ValueError("expected detections with probabilities, got some without")
-    first = np.cumsum([0, *map(len, detections)])
-    everything = np.concatenate([np.zeros(0), *(found.probabilities for found in detections if found.calibrated)])
-    p = [everything[first[of_class.images] + of_class.places] for of_class in judged]
+    p = probabilities_of(detections, judged)
     right = [of_class.right for of_class in judged]
     shown = None
     if thresholds is not None:
         above = [values > threshold for values, threshold in zip(p, thresholds, strict=True)]
         shown = np.concatenate([np.zeros(0, bool), *above])
     return Verdicts(np.concatenate([np.zeros(0), *p]), np.concatenate([np.zeros(0, bool), *right]), shown)
+
+
+def probabilities_of(detections: Sequence[Detections], judged: Sequence[Judged]) -> list[Array]:
+    """For each entry of ``judged`` the probabilities (N,) of its detections; parameters as in :func:`verdicts`."""
+    if any(not found.calibrated for found in detections if len(found)):
+        raise ValueError("expected detections with probabilities, got some without")
+    first = np.cumsum([0, *map(len, detections)])
+    everything = np.concatenate([np.zeros(0), *(found.probabilities for found in detections if found.calibrated)])
+    return [everything[first[of_class.images] + of_class.places] for of_class in judged]
 
 
 def reliability_report(made: Verdicts) -> str:

@@ -64,8 +64,12 @@ def run(args: argparse.Namespace) -> int:
     found = in_all(dataset, images)
     figures, text = score(found, dataset, args.metric, args.out)
     metrics: dict[str, Any] = {"metric": figures, "images": len(dataset), "model": model_name(args)}
+    thresholds = default_thresholds(detector)
+    if thresholds is not None:
+        metrics["shown"], table = shown(found, dataset, thresholds, detector.calibrated)
+        text += f"\n\n{table}"
     if detector.calibrated:
-        metrics["calibration"], reliability = calibration(found, dataset, shown_above(detector), args.out)
+        metrics["calibration"], reliability = calibration(found, dataset, thresholds, args.out)
         text += f"\n\n{reliability}"
     write_json(args.out / "metrics.json", metrics)
     print(text)
@@ -80,13 +84,29 @@ def in_all(dataset: SampleList, images: list[ImageDetections]) -> list[Detection
     return [found.get(str(sample.path), Detections.empty(dataset.class_names)) for sample in dataset]
 
 
-def shown_above(detector: Detector | CombinedDetector) -> dict[str, float] | None:
-    """Default threshold of each class; None for a combination, whose detectors have their own."""
+def default_thresholds(detector: Detector | CombinedDetector) -> dict[str, float] | None:
+    """Default threshold of each class, of probabilities or scores; None for a combination, whose models have theirs."""
     from ..detector.detection.combination import CombinedDetector
 
-    if isinstance(detector, CombinedDetector) or detector.bundle.calibration is None:
+    if isinstance(detector, CombinedDetector):
         return None
+    if detector.bundle.calibration is None:
+        return dict.fromkeys(detector.class_names, detector.bundle.detection.show_above)
     return dict(zip(detector.class_names, detector.bundle.calibration.thresholds, strict=True))
+
+
+def shown(
+    found: list[Detections], dataset: SampleList, thresholds: dict[str, float], calibrated: bool
+) -> tuple[dict[str, Any], str]:
+    """What is shown by default, for ``metrics.json`` and as a table."""
+    from ..eval.reliability import probabilities_of
+    from ..eval.shown import shown_above, shown_table
+    from ..eval.voc_ap import judge_voc
+
+    judged = judge_voc(found, dataset, dataset.class_names, [n for n in dataset.class_names if n in thresholds])
+    levels = probabilities_of(found, judged) if calibrated else [one.scores for one in judged]
+    counts = [shown_above(one, level, thresholds[one.name]) for one, level in zip(judged, levels, strict=True)]
+    return {one.name: one.to_dict() for one in counts}, shown_table(counts)
 
 
 def calibration(

@@ -114,13 +114,20 @@ def test_evaluate_measures_probabilities_and_no_ap_changes(folder, tmp_path, cap
     metrics = evaluate(folder, tmp_path / "calibrated", "calibrated")
     text = capsys.readouterr().out
     assert metrics["metric"] == plain["metric"]
-    assert text.startswith(table)
+    assert text.split("\n\n")[0] == table.split("\n\n")[0]
     found = together(read_detections_json(tmp_path / "calibrated" / "detections.json"))
     counted = [probability for *_, probability in found if np.float32(probability) >= 0.05]
     thresholds = dict(zip(CLASSES, CALIBRATION.thresholds, strict=True))
     figures = metrics["calibration"]
     assert (figures["detections"], figures["at_least"], figures["bins"]) == (len(counted), 0.05, 10)
     assert figures["shown"] == sum(probability > thresholds[label] for label, _, probability in found)
+    for name in CLASSES:
+        one, other = metrics["shown"][name], plain["shown"][name]
+        assert (one["threshold"], other["threshold"]) == (thresholds[name], -0.5)
+        assert one["shown"] == sum(probability > thresholds[name] for label, _, probability in found if label == name)
+        assert other["shown"] == sum(score > -0.5 for label, score, _ in found if label == name)
+        assert one["best_f1"] == other["best_f1"]
+    assert "shown above" in text
     # Random windows are hardly ever right, whatever is said of them.
     assert figures["ece"] == pytest.approx(np.mean(counted), abs=0.1)
     assert f"expected calibration error of {len(counted)} detections with a probability" in text
@@ -132,6 +139,7 @@ def test_evaluate_measures_a_combination_too(folder, tmp_path, capsys):
     metrics = evaluate(folder, tmp_path / "both", "turned", "calibrated")
     assert metrics["calibration"]["detections"] > 0
     assert "shown" not in metrics["calibration"]
+    assert "shown" not in metrics
     assert "calibration" not in evaluate(folder, tmp_path / "mixed", "turned", "plain")
 
 
