@@ -32,8 +32,8 @@ HELP = """Time SPP-net against R-CNN's warping on the same photographs, windows,
 decoding, proposals, warping, convolutions, pooling, fc layers, SVMs, NMS. SPP-net runs at one scale and at
 five, the fc layers whole and compressed; the paper's figures stand beside ours.
 
-With --accuracy it also prints the mAP of two trained models, one of each method, on images of a labelled set. The SVMs
-are random, and so is the network unless --weights are given: the times do not depend on them."""
+With --accuracy it also prints the mAP of trained models, pairs of one of each method, on images of a labelled set. The
+SVMs are random, and so is the network unless --weights are given: the times do not depend on them."""
 
 SCALES = {"1": FeatureOptions.scales, "5": FIVE_SCALES}
 
@@ -87,8 +87,10 @@ def add_arguments(parser: CommandParser) -> None:
         "--models",
         type=Path,
         nargs=2,
+        action="append",
         metavar=("SPP", "WARP"),
-        help="models to score on --accuracy, from 'sppnet train' and 'sppnet train --method warp'",
+        help="models to score on --accuracy, from 'sppnet train' and 'sppnet train --method warp'; may be repeated, "
+        "and models with the same convolutions share their maps",
     )
     add_count(measurement, "--count", 5, "photographs at most")
     add_count(measurement, "--rounds", 3, "timed rounds of a photograph")
@@ -116,7 +118,7 @@ def check(args: argparse.Namespace) -> None:
     from ...eval.figures import check_figure_path
 
     if (args.accuracy is None) != (args.models is None):
-        raise InputError("--accuracy and --models go together: a data set and two models to score on it")
+        raise InputError("--accuracy and --models go together: a data set and pairs of models to score on it")
     if args.plot is not None:
         check_figure_path(args.plot, "--plot")
 

@@ -17,12 +17,12 @@ METHODS = {"spp": "SPP-net", "warp": "R-CNN"}
 
 
 class Accuracy:
-    """Two models and the labelled images for scoring them.
+    """Pairs of models, one of each method, and the labelled images for scoring them.
 
     Raises
     ------
     InputError
-        When the models are not one of each method with the same classes, or the set has no objects to find.
+        When a pair is not one of each method, classes differ, or the set has no objects to find.
     """
 
     def __init__(self, args: argparse.Namespace, device: str) -> None:
@@ -32,30 +32,35 @@ class Accuracy:
         from ...detector.detection.bundle import Bundle
         from ...detector.detection.detector import detector_of
 
-        bundles = [Bundle.load(path) for path in args.models]
-        for path, bundle, method in zip(args.models, bundles, METHODS, strict=True):
-            if bundle.features.method != method:
-                raise InputError(f"{path}: a model of the method {bundle.features.method}; expected {method} here")
-        names = [bundle.class_names for bundle in bundles]
-        if names[0] != names[1]:
-            raise InputError(
-                f"the models of --models have different classes: {', '.join(names[0])}; {', '.join(names[1])}"
-            )
+        self.bundles: dict[str, Bundle] = {}
+        for pair in args.models:
+            for path, (method, name) in zip(pair, METHODS.items(), strict=True):
+                bundle = Bundle.load(path)
+                if bundle.features.method != method:
+                    raise InputError(f"{path}: a model of the method {bundle.features.method}; expected {method} here")
+                self.bundles[name if len(args.models) == 1 else f"{name}, {path.stem}"] = bundle
+        if len(self.bundles) < 2 * len(args.models):
+            raise InputError("the models of --models must have different file names")
+        self.class_names, *others = [bundle.class_names for bundle in self.bundles.values()]
+        for names in others:
+            if names != self.class_names:
+                raise InputError(
+                    f"the models of --models have different classes: {', '.join(self.class_names)}; {', '.join(names)}"
+                )
         of_set = argparse.Namespace(**{**vars(args), "dataset": args.accuracy, "images": None})
-        dataset = dataset_from(of_set, names[0])
+        dataset = dataset_from(of_set, self.class_names)
         order = np.random.default_rng(args.seed).permutation(len(dataset))[: args.accuracy_images]
         self.samples: list[Sample] = [dataset[int(index)] for index in np.sort(order)]
         if not any((~sample.difficult).any() for sample in self.samples):
-            raise InputError(f"{args.accuracy}: no object of {', '.join(names[0])} to find in the images taken")
+            raise InputError(f"{args.accuracy}: no object of {', '.join(self.class_names)} to find in the images taken")
         self.dtype: Precision = args.dtype
-        self.class_names, self.quiet, self.set = names[0], args.quiet, f"{args.accuracy} {args.set}"
-        self.bundles: dict[str, Bundle] = dict(zip(METHODS.values(), bundles, strict=True))
+        self.quiet, self.set = args.quiet, f"{args.accuracy} {args.set}"
         self.detectors: dict[str, Detector] = {
             name: detector_of(bundle, device, self.dtype) for name, bundle in self.bundles.items()
         }
 
     def measure(self) -> dict[str, Any]:
-        """Scores and training sets of both models; unreadable images are named and left out."""
+        """Scores and training sets of all models; unreadable images are named and left out."""
         import numpy as np
 
         from ...data.errors import ImageError
@@ -64,6 +69,7 @@ class Accuracy:
 
         found: dict[str, list[Any]] = {name: [] for name in self.detectors}
         propose = next(iter(self.detectors.values())).propose
+        keys = {name: _maps_key(detector) for name, detector in self.detectors.items()}
         read: list[Sample] = []
         failed: list[str] = []
         for sample in track(self.samples, "scoring both methods", quiet=self.quiet):
@@ -75,8 +81,11 @@ class Accuracy:
                 continue
             read.append(sample)
             windows = propose(image)
+            maps: dict[str, Any] = {}
             for name, detector in self.detectors.items():
-                found[name].append(detector.detect(image, -np.inf, windows))
+                if keys[name] not in maps:
+                    maps[keys[name]] = detector.maps(image)
+                found[name].append(detector.detect_on(maps[keys[name]], windows, -np.inf))
         models = {}
         for name, detections in found.items():
             scores = evaluate_voc(detections, read, self.class_names)
@@ -89,6 +98,17 @@ class Accuracy:
                 "trained_on": card.get("images"),
             }
         return {"set": self.set, "images": len(read), "dtype": self.dtype, "models": models, "failed": failed}
+
+
+def _maps_key(detector: Detector) -> str:
+    """Key of the maps that a detector makes of an image."""
+    from dataclasses import replace
+
+    from ...data.store import content_key
+    from ...detector.training.cache import fingerprint
+
+    options = replace(detector.bundle.features, kind="pool5").to_dict()
+    return content_key(fingerprint(detector.features.backbone), options)
 
 
 def accuracy_table(result: dict[str, Any]) -> str:

@@ -9,15 +9,16 @@ import pytest
 import torch
 from detector_options import SMALL
 from random_models import random_model
+from sppnet.data.errors import InputError
 from sppnet.data.scenes import make_scenes
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.detection.detector import features_of
+from sppnet.detector.detection.detector import Detector, SPPDetector, WarpDetector, features_of
 from sppnet.detector.options import FeatureOptions
 from sppnet.detector.training.train import train
 from sppnet.scripts.benchmark import rcnn as bench_rcnn
 from sppnet.scripts.benchmark import rcnn_sides
-from sppnet.scripts.benchmark.rcnn_accuracy import Accuracy
+from sppnet.scripts.benchmark.rcnn_accuracy import METHODS, Accuracy
 from sppnet.scripts.cli import main
 
 QUICK = ["--windows", "12", "--count", "1", "--rounds", "2", "--pyramid", "1,2", "--quiet"]
@@ -154,12 +155,39 @@ def test_accuracy_is_of_the_precision_asked_for(scenes, tmp_path, monkeypatch):
         options = FeatureOptions(scales=(96,), levels=(1,), method=method, crop=crop)
         models.append(tmp_path / f"{method}.safetensors")
         random_model(("disc",), features_of(Backbone("squeezenet1_1"), options)).save(models[-1])
-    args = argparse.Namespace(models=models, accuracy=scenes, set="val", accuracy_images=1, seed=0, quiet=True)
+    args = argparse.Namespace(models=[models], accuracy=scenes, set="val", accuracy_images=1, seed=0, quiet=True)
     for precision, dtype in {"float32": torch.float32, "bfloat16": torch.bfloat16}.items():
         accuracy = Accuracy(argparse.Namespace(**vars(args), dtype=precision), "cpu")
         networks = [detector.features.backbone for detector in accuracy.detectors.values()]
         assert [next(network.parameters()).dtype for network in networks] == [dtype] * 2
         assert accuracy.measure()["dtype"] == precision
+
+
+def test_pairs_with_the_same_convolutions_share_their_maps(scenes, tmp_path, monkeypatch):
+    """The scores are those of each pair alone."""
+    pairs, made = [], []
+    for number in range(2):
+        pairs.append([tmp_path / f"{method}{number}.safetensors" for method in ("spp", "warp")])
+        for path, crop in zip(pairs[-1], (None, 64), strict=True):
+            options = FeatureOptions(scales=(96,), levels=(1,), method="warp" if crop else "spp", crop=crop)
+            random_model(("disc",), features_of(Backbone("squeezenet1_1"), options), seed=number).save(path)
+    args = argparse.Namespace(accuracy=scenes, set="val", accuracy_images=2, seed=0, quiet=True, dtype="float32")
+    alone = {}
+    for number, pair in enumerate(pairs):
+        result = Accuracy(argparse.Namespace(**vars(args), models=[pair]), "cpu").measure()
+        alone |= {
+            f"{name}, {path.stem}": result["models"][name] for name, path in zip(METHODS.values(), pair, strict=True)
+        }
+    for detector in (SPPDetector, WarpDetector):
+        monkeypatch.setattr(
+            detector, "maps", lambda self, image: made.append(self.method) or Detector.maps(self, image)
+        )
+    together = Accuracy(argparse.Namespace(**vars(args), models=pairs), "cpu").measure()
+    assert together["models"] == alone
+    assert made == ["spp", "warp"] * 2
+    pairs[1][1] = pairs[0][1]
+    with pytest.raises(InputError, match="different file names"):
+        Accuracy(argparse.Namespace(**vars(args), models=pairs), "cpu")
 
 
 def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
