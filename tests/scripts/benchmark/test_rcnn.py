@@ -173,7 +173,7 @@ def test_pairs_with_the_same_convolutions_share_their_maps(scenes, tmp_path, mon
             random_model(("disc",), features_of(Backbone("squeezenet1_1"), options), seed=number).save(path)
     args = argparse.Namespace(accuracy=scenes, set="val", accuracy_images=2, seed=0, quiet=True, dtype="float32")
     alone = {}
-    for number, pair in enumerate(pairs):
+    for pair in pairs:
         result = Accuracy(argparse.Namespace(**vars(args), models=[pair]), "cpu").measure()
         alone |= {
             f"{name}, {path.stem}": result["models"][name] for name, path in zip(METHODS.values(), pair, strict=True)
