@@ -115,6 +115,16 @@ class Verdicts:
     right: Array
     shown: Array | None = None
 
+    @classmethod
+    def joined(cls, parts: Sequence[Verdicts]) -> Verdicts:
+        """Several verdicts as one; what is shown is unknown if it is of one of them."""
+        shown = [part.shown for part in parts if part.shown is not None]
+        return cls(
+            np.concatenate([np.zeros(0), *(part.probabilities for part in parts)]),
+            np.concatenate([np.zeros(0, bool), *(part.right for part in parts)]),
+            np.concatenate([np.zeros(0, bool), *shown]) if len(shown) == len(parts) else None,
+        )
+
     def counted(self) -> tuple[Array, Array]:
         """Probabilities and verdicts of the detections with a probability of at least :data:`AT_LEAST`."""
         high = self.probabilities >= AT_LEAST
@@ -154,13 +164,11 @@ def verdicts(
     ValueError
         When detections lack probabilities.
     """
-    p = probabilities_of(detections, judged)
-    right = [of_class.right for of_class in judged]
-    shown = None
-    if thresholds is not None:
-        above = [values > threshold for values, threshold in zip(p, thresholds, strict=True)]
-        shown = np.concatenate([np.zeros(0, bool), *above])
-    return Verdicts(np.concatenate([np.zeros(0), *p]), np.concatenate([np.zeros(0, bool), *right]), shown)
+    levels = [None] * len(judged) if thresholds is None else list(thresholds)
+    parts = zip(probabilities_of(detections, judged), judged, levels, strict=True)
+    return Verdicts.joined(
+        [Verdicts(p, of_class.right, None if level is None else p > level) for p, of_class, level in parts]
+    )
 
 
 def probabilities_of(detections: Sequence[Detections], judged: Sequence[Judged]) -> list[Array]:

@@ -143,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.progress import log
     from ..detector.training.train import train
     from .info import calibration_lines, compression_lines, score_lines
+    from .summary import next_commands, summary
 
     if args.download:
         from ..data.download import download_voc
@@ -173,7 +174,8 @@ def run(args: argparse.Namespace) -> int:
     card, calibration = detector.card, detector.bundle.calibration
     lines = [*score_lines(card), *compression_lines(card)]
     lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)
-    print("\n".join([*lines, f"wrote {args.out}"]))
+    lines += ["", summary(card), "", f"wrote {args.out}", *next_commands(str(args.out), str(args.dataset))]
+    print("\n".join(lines))
     work = args.work or Path(f"{args.out}.work")
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)

@@ -234,7 +234,7 @@ def _intercept(scores: Array, aims: Array, slope: float) -> float:
     return float(brentq(lambda b: np.mean(_sigmoid(slope * scores + b) - aims), low, high, xtol=1e-12))
 
 
-def cross_fitted(judged: Sequence[Judged], folds: int = 5) -> Verdicts | None:
+def cross_fitted(judged: Sequence[Judged], folds: int = 5) -> list[Verdicts] | None:
     """Cross-fit the calibration: probabilities, and which detections are shown, from the images of the other folds.
 
     Parameters
@@ -246,19 +246,19 @@ def cross_fitted(judged: Sequence[Judged], folds: int = 5) -> Verdicts | None:
 
     Returns
     -------
-    Verdicts
-        Fold after fold, class after class; None for fewer than two images.
+    list of Verdicts
+        One per class, fold after fold; None for fewer than two images.
     """
     count = len(judged[0].objects) if judged else 0
     folds = min(folds, count)
     if folds < 2:
         return None
-    parts = []
+    parts: list[list[Verdicts]] = [[] for _ in judged]
     for fold in range(folds):
         here = np.arange(count) % folds == fold
         calibration = Calibration.fit([one.among(~here) for one in judged])
         for label, one in enumerate(judged):
             part = one.among(here)
             p = calibration.probabilities(part.scores, np.full(len(part.scores), label))
-            parts.append((p.astype(np.float64), part.right, p > calibration.thresholds[label]))
-    return Verdicts(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+            parts[label].append(Verdicts(p.astype(np.float64), part.right, p > calibration.thresholds[label]))
+    return [Verdicts.joined(of_class) for of_class in parts]

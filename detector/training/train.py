@@ -17,6 +17,7 @@ from ...data.image import image_size
 from ...data.progress import track
 from ...data.sample import Dataset, Sample
 from ...data.store import content_key, file_key, write_json
+from ...eval.reliability import Verdicts
 from ...eval.voc_ap import Judged, VOCResult, judge_voc
 from ...proposals.backends import Proposer, make_proposer
 from ...proposals.cache import ProposalCache
@@ -257,7 +258,8 @@ class _Run:
             **_scores(judged),
             "spread": _spread(judged, [len(part) for part in split.parts]),
             "thresholds": dict(zip(names, calibration.thresholds, strict=True)),
-            "calibration": None if measured is None else measured.to_dict(),
+            "shown": {} if measured is None else _shown(judged, measured),
+            "calibration": None if measured is None else Verdicts.joined(measured).to_dict(),
         }
         write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
         return scores, calibration
@@ -285,6 +287,19 @@ def _key(bundle: Bundle) -> str:
 def _scores(judged: Sequence[Judged]) -> dict[str, Any]:
     """VOC07 AP of each class and their mean."""
     return VOCResult(tuple(of_class.curve() for of_class in judged)).to_dict("voc07")
+
+
+def _shown(judged: Sequence[Judged], measured: Sequence[Verdicts]) -> dict[str, dict[str, int]]:
+    """For each class the numbers of detections shown by default, of those that are right, and of objects.
+
+    The thresholds are those of :func:`.calibration.cross_fitted`.
+    """
+    counts = {}
+    for one, verdicts in zip(judged, measured, strict=True):
+        assert verdicts.shown is not None
+        right = int((verdicts.shown & verdicts.right).sum())
+        counts[one.name] = {"shown": int(verdicts.shown.sum()), "right": right, "objects": one.positives}
+    return counts
 
 
 def _spread(judged: Sequence[Judged], sizes: Sequence[int]) -> float | None:

@@ -20,6 +20,7 @@ from sppnet.detector.detection.calibration import (
     cross_fitted,
     platt,
 )
+from sppnet.eval.reliability import Verdicts
 from sppnet.eval.voc_ap import Judged
 
 
@@ -204,8 +205,8 @@ def test_a_calibration_that_cannot_be_is_refused(values, message):
 
 def test_cross_fitting_measures_each_image_with_what_the_others_taught():
     classes = [drawn(0, 300, images=12), drawn(1, 200, images=12, intercept=-2)]
-    made = cross_fitted(classes, folds=3)
-    expected = []
+    made = Verdicts.joined(cross_fitted(classes, folds=3))
+    expected = [[], []]
     for fold in range(3):
         others = [
             judged(one.scores[one.images % 3 != fold], one.right[one.images % 3 != fold], None, [0]) for one in classes
@@ -216,8 +217,8 @@ def test_cross_fitting_measures_each_image_with_what_the_others_taught():
         for label, one in enumerate(classes):
             for score, hit in zip(one.scores[one.images % 3 == fold], one.right[one.images % 3 == fold], strict=True):
                 p = taught.probabilities([score], [label])[0]
-                expected.append((float(p), bool(hit), bool(p > taught.thresholds[label])))
-    p, right, shown = map(list, zip(*expected, strict=True))
+                expected[label].append((float(p), bool(hit), bool(p > taught.thresholds[label])))
+    p, right, shown = map(list, zip(*expected[0], *expected[1], strict=True))
     np.testing.assert_allclose(made.probabilities, p, rtol=1e-6)
     assert made.right.tolist() == right
     assert made.shown.tolist() == shown
@@ -227,17 +228,19 @@ def test_cross_fitting_measures_each_image_with_what_the_others_taught():
 def test_cross_fitting_needs_two_images():
     assert cross_fitted([]) is None
     assert cross_fitted([drawn(0, 20, images=1)]) is None
-    assert len(cross_fitted([drawn(0, 20, images=2)]).probabilities) == 20
+    (made,) = cross_fitted([drawn(0, 20, images=2)])
+    assert len(made.probabilities) == 20
 
 
 def test_cross_fitted_probabilities_are_true_and_their_error_is_honest():
     """On many detections the error is small; on noise it is not the zero that the fit itself would show."""
-    assert cross_fitted([drawn(0, 20_000, images=200)]).to_dict()["ece"] < 0.03
+    (made,) = cross_fitted([drawn(0, 20_000, images=200)])
+    assert made.to_dict()["ece"] < 0.03
     classes = [drawn(seed, 24, images=12) for seed in range(8)]
     fitted = Calibration.fit(classes)
     in_sample = np.concatenate([fitted.probabilities(one.scores, np.full(24, k)) for k, one in enumerate(classes)])
     right = np.concatenate([one.right for one in classes])
-    made = cross_fitted(classes)
+    made = Verdicts.joined(cross_fitted(classes))
 
     def loss(p, hits):
         return -np.mean(np.log(np.where(hits, p, 1 - p)))

@@ -25,6 +25,7 @@ from sppnet.detector.training import train as training
 from sppnet.detector.training.cache import MapCache
 from sppnet.detector.training.sampling import regression_windows
 from sppnet.detector.training.train import check_classes, train
+from sppnet.eval.reliability import Verdicts
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +348,8 @@ def test_the_calibration_is_that_of_the_held_out_images(scenes, request, monkeyp
     assert len(asked) == 1 + 3
     assert all((one.objects > 0).sum() <= 2 for fold in asked[1:] for one in fold)
     measured = held_out["calibration"]
-    assert measured == cross_fitted(everything).to_dict()
+    assert measured == Verdicts.joined(cross_fitted(everything)).to_dict()
+    assert sum(figures["shown"] for figures in held_out["shown"].values()) == measured["shown"]
     # fc layers of three epochs find nothing in three images.
     assert sum(len(one.scores) for one in everything) >= measured["detections"] >= (which == "trained")
     assert measured["ece"] is None or 0 <= measured["ece"] <= 1
