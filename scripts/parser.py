@@ -104,13 +104,19 @@ class CommandParser(argparse.ArgumentParser):
             group.add_parser(name, command_module=module_prefix + name.replace("-", "_"), shared=shared)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse like argparse, after loading the command's module; unknown arguments are an error."""
+        """Parse like argparse, after loading the command's module; unknown arguments are an error.
+
+        The names of the options that were typed are the attribute ``given`` of the result.
+        """
         self._load()
         if self._commands is not None and args is not None:
             self._check_command(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if self._commands is None and args is not None:
+            typed = {argument.partition("=")[0] for argument in args}
+            namespace.given = {action.dest for action in self._actions if typed.intersection(action.option_strings)}
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:

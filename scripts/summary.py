@@ -1,17 +1,62 @@
-"""What a training says in the end: how good the detector is, where it is weak, and what to do next."""
+"""What a training says: at the start what there is to learn from, in the end how good it is and what to do next."""
 
 from __future__ import annotations
 
 from math import sqrt
 from shlex import quote
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..data.sample import Sample
 
 #: Objects of a class below which its figures are not told by themselves.
 FEWEST = 10
 
 #: Objects below which the text says how far off the figures may be.
 FEW = 100
+
+
+def contents(samples: Sequence[Sample], class_names: Sequence[str]) -> list[str]:
+    """Lines that say what there is to learn from: photographs, objects of each class, and their sizes."""
+    import numpy as np
+
+    from ..eval.report import text_table
+
+    boxes = np.concatenate([np.zeros((0, 4)), *(sample.boxes for sample in samples)])
+    labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])
+    difficult = np.concatenate([np.zeros(0, bool), *(sample.difficult for sample in samples)])
+    rows = []
+    for label, name in enumerate(class_names):
+        here = (labels == label) & ~difficult
+        sides = boxes[here, 2:] - boxes[here, :2]
+        size = "{:.0f} x {:.0f}".format(*np.median(sides, axis=0)) if here.any() else None
+        images = sum(bool((sample.labels[~sample.difficult] == label).any()) for sample in samples)
+        rows.append([name, images, int(here.sum()), int(((labels == label) & difficult).sum()), size])
+    header = ["class", "photographs", "objects", "difficult", "median size"]
+    return [f"{len(samples)} photographs to learn from", *text_table(header, rows).splitlines()]
+
+
+def look_alike_names(class_names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of class names that differ by upper case, signs, or one letter, as typing errors do."""
+    names = list(class_names)
+    return [(one, other) for i, one in enumerate(names) for other in names[i + 1 :] if _alike(one, other)]
+
+
+def _alike(one: str, other: str) -> bool:
+    a, b = ("".join(sign for sign in name.casefold() if sign.isalnum()) for name in (one, other))
+    if a == b:
+        return bool(a)
+    # Short names differ by a letter without being the same: cat, car. A digit tells apart: type1, type2.
+    if min(len(a), len(b)) < 5 or any(sign.isdigit() for sign in a + b):
+        return False
+    short, long = sorted((a, b), key=len)
+    start = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+    if len(short) == len(long):
+        return short[start + 1 :] == long[start + 1 :]
+    return len(long) == len(short) + 1 and short[start:] == long[start + 1 :]
 
 
 def summary(card: dict[str, Any], width: int = 100) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..detector.options import (
     FEW_IMAGES,
@@ -37,6 +38,9 @@ from .common import compile_kernels, protect_inputs, resolve_device
 from .datasets import dataset_from
 from .parser import CommandParser, as_typed
 from .propose import METHODS as PROPOSALS
+
+if TYPE_CHECKING:
+    from ..data.sample import SampleList
 
 HELP = """Train a detector on labelled photographs and write one model file.
 
@@ -140,10 +144,10 @@ def add_network_arguments(parser: CommandParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; print the model's path and its held-out scores to stdout."""
     from ..data.errors import InputError
-    from ..data.progress import log
+    from ..data.progress import log, warn
     from ..detector.training.train import train
     from .info import calibration_lines, compression_lines, score_lines
-    from .summary import next_commands, summary
+    from .summary import contents, look_alike_names, next_commands, summary
 
     if args.download:
         from ..data.download import download_voc
@@ -152,6 +156,9 @@ def run(args: argparse.Namespace) -> int:
     protect_inputs(args, [args.out])
     if args.method == "warp" and args.scales is not None:
         raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
+    if args.features == "pool5" and (fine_tuning := {"epochs", "fc_width"} & args.given):
+        option = min(fine_tuning).replace("_", "-")
+        raise InputError(f"--{option} belongs to fine-tuned fc layers, which --features pool5 does not have")
     chosen = {} if args.scales is None else {"scales": args.scales}
     plan = TrainPlan(
         backbone=args.backbone,
@@ -168,6 +175,11 @@ def run(args: argparse.Namespace) -> int:
         compression=args.compress,
     )
     dataset = dataset_from(args, args.classes)
+    known_classes(args, dataset)
+    for line in contents(list(dataset), dataset.class_names):
+        log(line, args.quiet)
+    for one, other in look_alike_names(dataset.class_names):
+        warn(f"sppnet: is '{one}' the same class as '{other}'? If so, give its objects one name in the labels")
     compile_kernels(args.quiet)
     device = resolve_device(args)
     detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
@@ -180,3 +192,28 @@ def run(args: argparse.Namespace) -> int:
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)
     return 0
+
+
+def known_classes(args: argparse.Namespace, dataset: SampleList) -> None:
+    """Check the names given with ``--classes``.
+
+    Raises
+    ------
+    InputError
+        For a name that no object has; it lists those that there are.
+    """
+    from difflib import get_close_matches
+
+    from ..data.errors import InputError
+
+    seen = {int(label) for sample in dataset for label in sample.labels}
+    unknown = [name for label, name in enumerate(dataset.class_names) if label not in seen]
+    if not args.classes or not unknown:
+        return
+    known = dataset_from(args).class_names
+    near = get_close_matches(unknown[0], known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"{args.dataset}: no object of {', '.join(unknown)} in the set {args.set}; {hint}"
+        f"its classes are {', '.join(known) or 'none'}"
+    )

@@ -1,7 +1,11 @@
-"""The last words of a training: figures from the card, the weakest class, and how little few objects say."""
+"""What a training says: the contents of the set, its last words, and names and options that are refused before it."""
 
+import numpy as np
 import pytest
-from sppnet.scripts.summary import next_commands, summary
+from sppnet.data.sample import Sample
+from sppnet.data.scenes import make_scenes
+from sppnet.scripts.cli import main
+from sppnet.scripts.summary import contents, look_alike_names, next_commands, summary
 
 
 def said(width=10**6, **counts):
@@ -46,3 +50,79 @@ def test_the_next_commands_can_be_typed():
         "  sppnet detect PHOTOGRAPHS --model 'my model.safetensors' -o found",
         "  sppnet evaluate set --set test --model 'my model.safetensors'",
     ]
+
+
+def test_contents_count_what_can_be_learnt():
+    def sample(*objects):
+        boxes, labels, difficult = zip(*objects, strict=True) if objects else ([], [], [])
+        boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        return Sample("a", None, boxes, np.array(labels, np.int64), np.array(difficult, bool))
+
+    wide, high = ([0, 0, 30, 10], 0), ([5, 5, 15, 45], 0)
+    samples = [sample((*wide, False), (*high, False), ([0, 0, 9, 9], 1, True)), sample((*wide, True)), sample()]
+    assert contents(samples, ["cat", "dog"]) == [
+        "3 photographs to learn from",
+        "class  photographs  objects  difficult  median size",
+        "-----  -----------  -------  ---------  -----------",
+        "cat              1        2          1      20 x 25",
+        "dog              0        0          1            -",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Raccoon", "raccoon"),
+        ("racoon", "raccoon"),
+        ("fire truck", "fire_truck"),
+        ("helmet", "helmat"),
+        ("oxen", "Oxen"),
+    ],
+)
+def test_names_that_one_person_gives_to_one_class(one, other):
+    assert look_alike_names([one, "bus", other]) == [(one, other)]
+
+
+def test_names_of_different_classes():
+    names = [
+        "cat",
+        "car",
+        "cart",
+        "type1",
+        "type2",
+        "bicycle",
+        "motorcycle",
+        "person",
+        "parson bird",
+        "-",
+        "+",
+        "horse",
+    ]
+    assert look_alike_names(names) == []
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    make_scenes(root, {"train": 6}, seed=0, size=(96, 128))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "disk"], "no object of disk in the set train; did you mean disc? its classes are box, disc, "),
+        (["--classes", "zebra"], "no object of zebra in the set train; its classes are box, disc, "),
+        (["--epochs", "8"], "--epochs belongs to fine-tuned fc layers, which --features pool5 does not have"),
+        (["--fc-width=64"], "--fc-width belongs to fine-tuned fc layers"),
+        (["--folds", "3", "--held-out", "0.2"], "on folds or on a held-out part, not on both"),
+        (["--folds", "3", "--features", "fc7"], "fc layers are fine-tuned once, so they need a held-out part"),
+    ],
+)
+def test_a_mistake_is_told_before_the_work(scenes, tmp_path, capsys, options, message):
+    command = ["train", str(scenes), "--set", "train", "--out", str(tmp_path / "m.safetensors"), "--weights", "none"]
+    assert main([*command, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "m.safetensors.work").exists()
