@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import log2, sqrt
 from shlex import quote
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,35 @@ def summary(card: dict[str, Any], width: int = 100) -> str:
             f"{objects} objects are few: these figures may be {off} points off, probabilities are rough, and more "
             "photographs will help most."
         )
+    said += _more(card)
     return fill(" ".join(said), width)
+
+
+#: Photographs that somebody may add.
+_ADDED = 100
+
+
+def _more(card: dict[str, Any]) -> list[str]:
+    """What the learning curve says, if there is one."""
+    points = [(one["images"], one["map"]) for one in card.get("learning_curve", []) if one["map"] is not None]
+    if len(points) < 2:
+        return []
+    images, scores = zip(*points, strict=True)
+    said = [f"Learning from {_series(map(str, images))} photographs gives a mean AP of {_series(map(_ap, scores))}."]
+    # By the last doubling: learning curves flatten, but slowly on an axis of doublings.
+    gain = (scores[-1] - scores[-2]) / log2(images[-1] / images[-2]) * log2(1 + _ADDED / card["images"])
+    if gain < 0.005:
+        return [*said, f"Another {_ADDED} photographs will hardly change it."]
+    return [*said, f"If it goes on like this, another {_ADDED} photographs bring about {100 * gain:.0f} points."]
+
+
+def _ap(score: float) -> str:
+    return f"{score:.3f}"
+
+
+def _series(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}"
 
 
 def next_commands(model: str, dataset: str) -> list[str]:

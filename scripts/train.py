@@ -96,6 +96,11 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="X",
         help="weight of the SVMs' hinge loss: a larger C fits the training set more closely",
     )
+    learning.add_argument(
+        "--learning-curve",
+        action="store_true",
+        help="also score detectors that learn from a quarter and a half of the images, and say what more may bring",
+    )
     add_file_output(parser)
 
 
@@ -173,6 +178,7 @@ def run(args: argparse.Namespace) -> int:
         svm=SVMOptions(C=args.C),
         options=TrainOptions(seed=args.seed, held_out=args.held_out, folds=args.folds),
         compression=args.compress,
+        learning_curve=args.learning_curve,
     )
     dataset = dataset_from(args, args.classes)
     known_classes(args, dataset)

@@ -58,6 +58,9 @@ class TrainPlan:
         The held-out share of the images, the norm of the features, the seed.
     compression : Compression or None
         Compression of the fc layers in the saved model.
+    learning_curve : bool
+        Whether detectors that learn from a quarter and a half of the images are scored too, for the card. It needs the
+        features pool5.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class TrainPlan:
     boxes: BoxOptions = field(default_factory=BoxOptions)
     options: TrainOptions = field(default_factory=TrainOptions)
     compression: Compression | None = None
+    learning_curve: bool = False
 
     def __post_init__(self) -> None:
         features = self.features
@@ -91,6 +95,8 @@ class TrainPlan:
             )
         if self.options.folds is not None and self.tunes:
             raise InputError("fc layers are fine-tuned once, so they need a held-out part, not folds")
+        if self.learning_curve and features.kind != "pool5":
+            raise InputError("a learning curve needs the features pool5: fc layers are fine-tuned once")
         if self.compression is not None and features.kind == "pool5":
             raise InputError("there are no fc layers to compress: the detector's features are pool5")
 

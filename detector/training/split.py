@@ -39,6 +39,17 @@ class Split:
         scored = set(self.scored)
         return tuple(index for index in self.order if index not in scored)
 
+    def smaller(self, share: float, seed: int) -> list[tuple[int, ...]]:
+        """What models leave out that learn from a random share of the images that are not in their part."""
+        left_out = []
+        for part in self.parts:
+            inside = set(part)
+            others = [index for index in self.order if index not in inside]
+            # A larger share has all images of a smaller one.
+            shuffled = np.random.default_rng([seed, len(others)]).permutation(others).tolist()
+            left_out.append((*part, *shuffled[max(1, round(share * len(others))) :]))
+        return left_out
+
     @classmethod
     def held_out(cls, count: int, share: float, seed: int) -> Split:
         """Hold out a random share of ``count`` images, but never all; they are the last in the order."""

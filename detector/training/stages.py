@@ -112,14 +112,19 @@ class Stages:
         self._log(f"loss curves: {curves} and .csv")
         return tuner.network
 
-    def svms(self, features: Features[Any], options: SVMOptions) -> list[Planes]:
-        """Train SVMs with hard-negative mining on all images, and solve them again without each part of the split.
+    def svms(
+        self, features: Features[Any], options: SVMOptions, left_out: Sequence[Sequence[int]] = ()
+    ) -> list[Planes]:
+        """Train SVMs with hard-negative mining on all images, and solve them again without some images.
 
-        Returns those of all images, then those without each part. Both have the same hard negatives, but for the
-        part's own windows. So no window is pooled twice.
+        Returns those of all images, then those without each of the groups of images ``left_out``. All have the same
+        hard negatives, but for the windows of these images. So no window is pooled twice.
         """
         key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
-        whole, without = Checkpoint(self.folder, "svm", key), Checkpoint(self.folder, "svm-parts", key)
+        whole, without = (
+            Checkpoint(self.folder, "svm", key),
+            Checkpoint(self.folder, "svm-parts", content_key(key, left_out)),
+        )
         images = self.images.seen_through(features)
         scale, order = self._scale(images), self.split.order
         state, parts = whole.load(), without.load()
@@ -133,12 +138,12 @@ class Stages:
                 self._mine(miner, order, whole)
                 state = miner.state()
             parts = {}
-            for number, part in enumerate(track(self.split.parts, "SVMs without each part", quiet=self.quiet)):
+            for number, part in enumerate(track(left_out, "SVMs without each part", quiet=self.quiet)):
                 parts[f"weights{number}"], parts[f"intercepts{number}"] = miner.without(part)
             without.save(parts)
         assert state is not None
         planes = [hyperplanes(state, len(self.class_names), scale, options.bias)]
-        planes += [(parts[f"weights{n}"], parts[f"intercepts{n}"]) for n in range(len(self.split.parts))]
+        planes += [(parts[f"weights{n}"], parts[f"intercepts{n}"]) for n in range(len(left_out))]
         return [Planes(torch.from_numpy(weights), torch.from_numpy(intercepts)) for weights, intercepts in planes]
 
     def _mine(self, miner: Miner, order: Sequence[int], checkpoint: Checkpoint) -> None:
@@ -155,31 +160,31 @@ class Stages:
         miner.mine(track(order[done:], "hard negatives", quiet=self.quiet), keep)
         checkpoint.save(miner.state())
 
-    def regressors(self, options: BoxOptions) -> list[Regressors]:
-        """Train box regressors of all classes: on all images, then without each part of the split."""
-        key = self.key("boxes", options.to_dict())
+    def regressors(self, options: BoxOptions, left_out: Sequence[Sequence[int]] = ()) -> list[Regressors]:
+        """Train box regressors of all classes: on all images, then without each of the groups ``left_out``."""
+        key = self.key("boxes", options.to_dict(), left_out)
         classes = []
         for label in track(range(len(self.class_names)), "box regressors", quiet=self.quiet):
             checkpoint = Checkpoint(self.folder, f"box{label}", key)
             arrays = checkpoint.load()
             if arrays is None:
-                arrays = self._regressor(label, options)
+                arrays = self._regressor(label, options, left_out)
                 checkpoint.save(arrays)
             classes.append((torch.from_numpy(arrays["weights"]), torch.from_numpy(arrays["intercepts"])))
         weights, intercepts = (torch.stack(part, dim=1) for part in zip(*classes, strict=True))
         return list(zip(weights, intercepts, strict=True))
 
-    def _regressor(self, label: int, options: BoxOptions) -> dict[str, Array]:
-        """Weights (1 + parts, width, 4) and intercepts (1 + parts, 4) for one class."""
+    def _regressor(self, label: int, options: BoxOptions, left_out: Sequence[Sequence[int]]) -> dict[str, Array]:
+        """Weights (1 + groups, width, 4) and intercepts (1 + groups, 4) for one class."""
         rows, deltas, owner = regression_windows(
             self.images, label, options.min_iou, options.max_windows, self.options.seed
         )
         gram = gram_matrix(rows)
         machines = []
-        for part in ((), *self.split.parts):
-            used = ~np.isin(owner, part)
+        for group in ((), *left_out):
+            used = ~np.isin(owner, group)
             if not used.any():
-                used[:] = True  # a class that only this part shows is learnt from it
+                used[:] = True  # a class that only these images show is learnt from them
             machines.append(BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)]))
         return {
             "weights": np.stack([machine.weights_ for machine in machines]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +15,12 @@ from ...data.errors import InputError
 from ...data.image import image_size
 from ...data.progress import track
 from ...data.sample import Dataset, Sample
-from ...data.store import content_key, file_key, write_json
-from ...eval.reliability import Verdicts
-from ...eval.voc_ap import Judged, VOCResult, judge_voc
+from ...data.store import file_key
 from ...proposals.backends import Proposer, make_proposer
 from ...proposals.cache import ProposalCache
 from ..convolutions.backbone import Backbone
 from ..convolutions.truncation import default_layers
 from ..detection.bundle import Bundle
-from ..detection.calibration import Calibration, cross_fitted
 from ..detection.detector import Detector, detector_of, features_of
 from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
@@ -35,14 +31,12 @@ from .cache import feature_cache, mirrored
 from .plan import TrainPlan
 from .reduction import reduce_maps
 from .sampling import TrainingImages, sample_rows, training_windows
+from .scores import score_parts
 from .split import choose_split
 from .stages import Regressors, Stages
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
-
-#: Part of the key of the stored held-out results; increase it when they change.
-HELD_OUT = 4
 
 
 def train(
@@ -141,22 +135,19 @@ class _Run:
         split = choose_split(images.samples, len(names), plan.options, plan.tunes)
         stages = Stages(images, names, plan.options, split, self.work / "stages", self.quiet)
         head = None if plan.features.kind == "pool5" else stages.fine_tuned(self._start(stages.scale), plan.finetune)
-        regressors = stages.regressors(plan.boxes)
         card = self._card(images)
-        # Of all images, then without each part.
-        final, *partial = (
-            self._assemble(head, planes, boxes, card)
-            for planes, boxes in zip(self._planes(stages, head), regressors, strict=True)
-        )
+        final, *partial = self._models(stages, head, split.parts, card)
         if split.parts:
-            card["held_out"], calibration = self._held_out(stages, partial)
+            card["held_out"], calibration = score_parts(stages, partial)
             final = replace(final, calibration=calibration)
+        if plan.learning_curve and split.parts:
+            card["learning_curve"] = self._learning_curve(stages)
         if plan.compression is None:
             return final
         rows = sample_rows(images, split.learnt or split.order, plan.options.seed)
         final = final.compressed(plan.compression, rows)
         if split.parts:
-            scores, calibration = self._held_out(stages, [one.compressed(plan.compression, rows) for one in partial])
+            scores, calibration = score_parts(stages, [one.compressed(plan.compression, rows) for one in partial])
             final.card["compression"] |= {f"held_out_{name}": scores[name] for name in ("map", "calibration")}
             final = replace(final, calibration=calibration)
         return final
@@ -192,21 +183,39 @@ class _Run:
             head = Head(self.pooled.pooled_width, options.width, classes, options.dropout, seed, scale)
         return head
 
-    def _planes(self, stages: Stages, head: Head | None) -> list[Planes]:
-        """Linear classifiers of the features, of all images and without each part.
+    def _models(
+        self, stages: Stages, head: Head | None, left_out: Sequence[Sequence[int]], card: dict[str, Any]
+    ) -> list[Bundle]:
+        """The model of all images, and those without some images each; uncalibrated."""
+        regressors = stages.regressors(self.plan.boxes, left_out)
+        planes = self._planes(stages, head, left_out)
+        return [self._assemble(head, *parts, card) for parts in zip(planes, regressors, strict=True)]
+
+    def _learning_curve(self, stages: Stages) -> list[dict[str, Any]]:
+        """Mean AP over the folds of detectors that have learnt from a part of the other images, and from all."""
+        curve = []
+        for share in (0.25, 0.5, 1.0):
+            left_out = stages.split.smaller(share, self.plan.options.seed)
+            models = self._models(stages, None, left_out, {})[1:]
+            learnt = len(stages.split.order) - sum(map(len, left_out)) / len(left_out)
+            curve.append({"images": round(learnt), "map": score_parts(stages, models)[0]["map"]})
+        return curve
+
+    def _planes(self, stages: Stages, head: Head | None, left_out: Sequence[Sequence[int]]) -> list[Planes]:
+        """Linear classifiers of the features, of all images and without some images each.
 
         They are SVMs, or the last layer of the fine-tuned network, which has not learnt from held-out images.
         """
         if self.plan.scorer == "softmax":
             assert head is not None
             state = head.state()
-            return [Planes(state["fc8.weight"], state["fc8.bias"])] * (1 + len(stages.split.parts))
+            return [Planes(state["fc8.weight"], state["fc8.bias"])] * (1 + len(left_out))
         if head is not None:
             device = self.pooled.device
             # Every window of every image goes through the fc layers here, so use bfloat16 if that is fast.
             head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
         features = features_of(self.pooled.backbone, self.plan.features, head)
-        return stages.svms(features, self.plan.svm)
+        return stages.svms(features, self.plan.svm, left_out)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
         plan, detection = self.plan, self.plan.detection
@@ -229,41 +238,6 @@ class _Run:
             card=card,
         )
 
-    def _held_out(self, stages: Stages, partial: Sequence[Bundle]) -> tuple[dict[str, Any], Calibration]:
-        """Results of each model on the part that it has not learnt from, stored on disk.
-
-        They are VOC07 AP of each class for the card, over all parts, and the calibration.
-        """
-        key = stages.key(HELD_OUT, [_key(bundle) for bundle in partial])
-        path = self.work / "stages" / f"held-out-{key}.json"
-        if path.is_file():
-            kept = json.loads(path.read_text())
-            return kept["scores"], Calibration.from_dict(kept["calibration"])
-        images, split, names = stages.images, stages.split, partial[0].class_names
-        detector = detector_of(partial[0], str(self.pooled.device))
-        detectors = [detector, *(detector.sharing(bundle) for bundle in partial[1:])]
-        found = []
-        with_their_detectors = [(i, own) for own, part in zip(detectors, split.parts, strict=True) for i in part]
-        for i, own in track(with_their_detectors, "held-out images", quiet=self.quiet):
-            maps = own.features.complete(images.maps(i), images.samples[i])
-            found.append(own.detect_on(maps, images.proposals[i], threshold=-np.inf))
-        judged = judge_voc(found, [images.samples[i] for i in split.scored], names)
-        calibration = Calibration.fit(judged)
-        measured = cross_fitted(judged)
-        scores = {
-            "images": len(split.scored),
-            "folds": len(split.parts),
-            "objects": {one.name: one.positives for one in judged},
-            "metric": "voc07",
-            **_scores(judged),
-            "spread": _spread(judged, [len(part) for part in split.parts]),
-            "thresholds": dict(zip(names, calibration.thresholds, strict=True)),
-            "shown": {} if measured is None else _shown(judged, measured),
-            "calibration": None if measured is None else Verdicts.joined(measured).to_dict(),
-        }
-        write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
-        return scores, calibration
-
     def _card(self, images: TrainingImages) -> dict[str, Any]:
         """Origin of the model; without times, so that a resumed run writes the same file."""
         counts = np.bincount(
@@ -277,40 +251,6 @@ class _Run:
             "weights": str(self.plan.weights),
             **self.plan.learning(),
         }
-
-
-def _key(bundle: Bundle) -> str:
-    """Key of everything in a model."""
-    return content_key(bundle.header(), *(value.float().numpy().tobytes() for value in bundle.tensors().values()))
-
-
-def _scores(judged: Sequence[Judged]) -> dict[str, Any]:
-    """VOC07 AP of each class and their mean."""
-    return VOCResult(tuple(of_class.curve() for of_class in judged)).to_dict("voc07")
-
-
-def _shown(judged: Sequence[Judged], measured: Sequence[Verdicts]) -> dict[str, dict[str, int]]:
-    """For each class the numbers of detections shown by default, of those that are right, and of objects.
-
-    The thresholds are those of :func:`.calibration.cross_fitted`.
-    """
-    counts = {}
-    for one, verdicts in zip(judged, measured, strict=True):
-        assert verdicts.shown is not None
-        right = int((verdicts.shown & verdicts.right).sum())
-        counts[one.name] = {"shown": int(verdicts.shown.sum()), "right": right, "objects": one.positives}
-    return counts
-
-
-def _spread(judged: Sequence[Judged], sizes: Sequence[int]) -> float | None:
-    """Standard deviation of the folds' mean AP; None for fewer than two folds in which every class has an object.
-
-    The images of the folds come one after the other; ``sizes`` are their numbers.
-    """
-    fold = np.repeat(np.arange(len(sizes)), sizes)
-    parts = [[of_class.among(fold == number) for of_class in judged] for number in range(len(sizes))]
-    means = [_scores(part)["map"] for part in parts if all(of_class.positives for of_class in part)]
-    return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:

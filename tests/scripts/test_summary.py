@@ -36,6 +36,21 @@ def test_few_objects_say_little():
     assert "nothing of what it shows is right" in said(cat=(0, 0, 3))
 
 
+def test_what_more_photographs_are_likely_to_bring():
+    shown = {"cat": {"shown": 200, "right": 160, "objects": 240}}
+    points = [{"images": 20, "map": 0.6}, {"images": 40, "map": 0.7}, {"images": 80, "map": 0.76}]
+    card = {"images": 100, "held_out": {"shown": shown}, "learning_curve": points}
+    # From 40 to 80 it gained 6 points, and so it does from 100 to 200.
+    assert summary(card, 999).endswith(
+        "Learning from 20, 40 and 80 photographs gives a mean AP of 0.600, 0.700 and 0.760. If it goes on like this, "
+        "another 100 photographs bring about 6 points."
+    )
+    points[2]["map"] = 0.69
+    assert summary(card, 999).endswith("Another 100 photographs will hardly change it.")
+    points[:] = [{"images": 20, "map": None}, points[2]]
+    assert "Learning from" not in summary(card)
+
+
 @pytest.mark.parametrize("card", [{}, {"held_out": {"images": 3}}, {"held_out": {"shown": {}}}])
 def test_nothing_is_known_without_a_score(card):
     assert "how good it is remains unknown" in summary(card)
@@ -116,6 +131,7 @@ def scenes(tmp_path_factory):
         (["--epochs", "8"], "--epochs belongs to fine-tuned fc layers, which --features pool5 does not have"),
         (["--fc-width=64"], "--fc-width belongs to fine-tuned fc layers"),
         (["--folds", "3", "--held-out", "0.2"], "on folds or on a held-out part, not on both"),
+        (["--learning-curve", "--features", "fc7"], "a learning curve needs the features pool5"),
         (["--folds", "3", "--features", "fc7"], "fc layers are fine-tuned once, so they need a held-out part"),
     ],
 )

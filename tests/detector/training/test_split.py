@@ -59,6 +59,15 @@ def test_a_held_out_part_is_the_end_of_the_order(count, share, number):
     assert len(split.parts) == (number > 0)
 
 
+def test_smaller_shares_are_parts_of_larger_ones():
+    split = Split.folds(np.ones((20, 1), bool), np.arange(20), 5, 0)
+    whole, half, little = (split.smaller(share, 3) for share in (1.0, 0.5, 0.01))
+    assert whole == list(split.parts)
+    for part, more, most in zip(split.parts, half, little, strict=True):
+        assert set(part) < set(more) < set(most)
+        assert (len(part), len(more), len(most)) == (4, 12, 19)
+
+
 @pytest.mark.parametrize(
     ("options", "tunes", "few", "parts"),
     [

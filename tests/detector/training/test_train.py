@@ -20,9 +20,10 @@ from sppnet.detector.detection.calibration import Calibration, cross_fitted
 from sppnet.detector.head.head import Head
 from sppnet.detector.learners.ridge import BoxRegressor
 from sppnet.detector.options import SOLVERS, BoxOptions, Compression, DetectOptions, TrainOptions
-from sppnet.detector.training import stages
+from sppnet.detector.training import scores, stages
 from sppnet.detector.training import train as training
 from sppnet.detector.training.cache import MapCache
+from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.sampling import regression_windows
 from sppnet.detector.training.train import check_classes, train
 from sppnet.eval.reliability import Verdicts
@@ -97,7 +98,7 @@ def stop_and_go_on(scenes, done, tmp_path, monkeypatch, target, calls, options):
         ("sppnet.detector.training.mining.Miner._visit", 3),
         ("sppnet.detector.training.mining.Miner._visit", 7),
         ("sppnet.detector.training.stages.Stages._regressor", 2),
-        ("sppnet.detector.training.train._Run._held_out", 0),
+        ("sppnet.detector.detection.calibration.Calibration.probabilities", 0),
         ("sppnet.detector.training.mining.Miner._visit", 11),
         ("sppnet.detector.detection.bundle.Bundle.save", 0),
     ],
@@ -112,7 +113,7 @@ def test_stopped_run_ends_with_the_same_file(scenes, trained, tmp_path, monkeypa
     [
         ("sppnet.detector.training.mining.Miner._visit", 7),
         ("sppnet.detector.training.mining.Miner.without", 1),
-        ("sppnet.detector.training.train._Run._held_out", 0),
+        ("sppnet.detector.detection.calibration.Calibration.probabilities", 0),
     ],
 )
 def test_stopped_run_with_folds_ends_with_the_same_file(scenes, trained_folds, tmp_path, monkeypatch, target, calls):
@@ -130,13 +131,13 @@ def test_how_it_is_scored_does_not_change_the_detector(trained, trained_folds):
 
 def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, trained_folds, tmp_path, monkeypatch):
     """The regressors and SVMs are those of a training without the fold, from the same hard negatives."""
-    seen, original = [], training._Run._held_out
+    seen, original = [], training.score_parts
 
-    def look(run, stages, partial):
+    def look(stages, partial):
         seen.append((stages, partial))
-        return original(run, stages, partial)
+        return original(stages, partial)
 
-    monkeypatch.setattr(training._Run, "_held_out", look)
+    monkeypatch.setattr(training, "score_parts", look)
     shutil.copytree(trained_folds / "work", tmp_path / "work")
     train(scenes, out=tmp_path / "again", work=tmp_path / "work", **SMALL_FOLDS)
     ((stages, partial),) = seen
@@ -154,6 +155,26 @@ def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, trained_
     assert (card["images"], card["folds"]) == (12, 3)
     assert card["objects"] == final.card["objects"]
     assert card["spread"] > 0
+    assert "learning_curve" not in final.card
+
+
+def test_a_learning_curve_is_of_detectors_that_have_seen_less(scenes, trained_folds, tmp_path, monkeypatch):
+    """Nothing else in the model changes; its last point is the cross-validation."""
+    asked, original = [], Miner.without
+    monkeypatch.setattr(Miner, "without", lambda miner, left: asked.append(set(left)) or original(miner, left))
+    shutil.copytree(trained_folds / "work", tmp_path / "work")
+    options = SMALL_FOLDS | {"learning_curve": True}
+    bundle = train(scenes, out=tmp_path / "curve", work=tmp_path / "work", **options).bundle
+    before = Bundle.load(trained_folds / "model.safetensors")
+    curve = bundle.card.pop("learning_curve")
+    assert bundle.header() == before.header()
+    assert torch.equal(bundle.score_weights, before.score_weights)
+    assert [one["images"] for one in curve] == [2, 4, 8]
+    assert curve[-1]["map"] == before.card["held_out"]["map"]
+    # Of the other eight images two, then four are learnt from, and the four include the two.
+    assert [len(left) for left in asked] == [10] * 3 + [8] * 3
+    assert all(few > more for few, more in zip(asked[:3], asked[3:], strict=True))
+    assert len({min(left) for left in asked}) > 1
 
 
 @pytest.mark.parametrize(
@@ -362,7 +383,7 @@ def test_what_earlier_versions_kept_of_the_held_out_images_is_not_taken(scenes, 
     for path in kept.glob("held-out-*"):
         path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(training, "HELD_OUT", training.HELD_OUT - 1)
+        patch.setattr(scores, "VERSION", scores.VERSION - 1)
         train(scenes, out=tmp_path / "old", work=tmp_path / "work", **SMALL)
     (old,) = kept.glob("held-out-*")
     old.write_text('{"images": 3, "metric": "voc07", "map": 0.5, "ap": {}, "threshold": -0.3}')

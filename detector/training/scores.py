@@ -1,0 +1,109 @@
+"""Scores on photographs that a detector has not learnt from: AP, calibration, and what is shown by default."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...data.progress import track
+from ...data.store import content_key, write_json
+from ...eval.reliability import Verdicts
+from ...eval.voc_ap import Judged, VOCResult, judge_voc
+from ..detection.bundle import Bundle
+from ..detection.calibration import Calibration, cross_fitted
+from ..detection.detector import detector_of
+from .stages import Stages
+
+#: Part of the key of the stored results; increase it when they change.
+VERSION = 4
+
+
+def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any], Calibration]:
+    """Score each model on the part of the split that it has not learnt from; stored on disk.
+
+    Parameters
+    ----------
+    stages : Stages
+    models : sequence of Bundle
+        One for each part; uncalibrated.
+
+    Returns
+    -------
+    scores : dict
+        JSON-like, over all parts together: VOC07 AP of each class, the standard deviation of the mean AP over the
+        parts, thresholds and what they show, calibration error.
+    calibration : Calibration
+        Fitted to the detections on all parts.
+    """
+    key = stages.key(VERSION, [_key(model) for model in models])
+    path = stages.folder / f"held-out-{key}.json"
+    if path.is_file():
+        kept = json.loads(path.read_text())
+        return kept["scores"], Calibration.from_dict(kept["calibration"])
+    split, names = stages.split, models[0].class_names
+    judged = _judged(stages, models)
+    calibration = Calibration.fit(judged)
+    measured = cross_fitted(judged)
+    scores = {
+        "images": len(split.scored),
+        "folds": len(split.parts),
+        "objects": {one.name: one.positives for one in judged},
+        "metric": "voc07",
+        **_average_precision(judged),
+        "spread": _spread(judged, [len(part) for part in split.parts]),
+        "thresholds": dict(zip(names, calibration.thresholds, strict=True)),
+        "shown": {} if measured is None else _shown(judged, measured),
+        "calibration": None if measured is None else Verdicts.joined(measured).to_dict(),
+    }
+    write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
+    return scores, calibration
+
+
+def _key(model: Bundle) -> str:
+    """Key of everything in a model."""
+    return content_key(model.header(), *(value.float().numpy().tobytes() for value in model.tensors().values()))
+
+
+def _judged(stages: Stages, models: Sequence[Bundle]) -> list[Judged]:
+    """The detections of each model on its part, part after part, judged for each class."""
+    images, split = stages.images, stages.split
+    first = detector_of(models[0], str(images.features.device))
+    detectors = [first, *(first.sharing(model) for model in models[1:])]
+    found = []
+    with_their_detectors = [(i, own) for own, part in zip(detectors, split.parts, strict=True) for i in part]
+    for i, own in track(with_their_detectors, "held-out images", quiet=stages.quiet):
+        maps = own.features.complete(images.maps(i), images.samples[i])
+        found.append(own.detect_on(maps, images.proposals[i], threshold=-np.inf))
+    return judge_voc(found, [images.samples[i] for i in split.scored], models[0].class_names)
+
+
+def _average_precision(judged: Sequence[Judged]) -> dict[str, Any]:
+    """VOC07 AP of each class and their mean."""
+    return VOCResult(tuple(of_class.curve() for of_class in judged)).to_dict("voc07")
+
+
+def _shown(judged: Sequence[Judged], measured: Sequence[Verdicts]) -> dict[str, dict[str, int]]:
+    """For each class the numbers of detections shown by default, of those that are right, and of objects.
+
+    The thresholds are those of :func:`.calibration.cross_fitted`.
+    """
+    counts = {}
+    for one, verdicts in zip(judged, measured, strict=True):
+        assert verdicts.shown is not None
+        right = int((verdicts.shown & verdicts.right).sum())
+        counts[one.name] = {"shown": int(verdicts.shown.sum()), "right": right, "objects": one.positives}
+    return counts
+
+
+def _spread(judged: Sequence[Judged], sizes: Sequence[int]) -> float | None:
+    """Standard deviation of the parts' mean AP; None for fewer than two parts in which every class has an object.
+
+    The images of the parts come one after the other; ``sizes`` are their numbers.
+    """
+    part = np.repeat(np.arange(len(sizes)), sizes)
+    parts = [[of_class.among(part == number) for of_class in judged] for number in range(len(sizes))]
+    means = [_average_precision(one)["map"] for one in parts if all(of_class.positives for of_class in one)]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else None
