@@ -28,8 +28,10 @@ SCORERS: tuple[str, ...] = get_args(Scorer)
 SOLVERS: tuple[str, ...] = get_args(Solver)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-#: The default backbone of detectors and its weights.
+#: A backbone of detectors for comparisons with the paper, and its weights.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"
+#: The word for the best backbone whose weights can be had (:func:`.convolutions.weights.best_backbone`).
+AUTO = "auto"
 
 #: Default limit of a map's stride, pixels: strides beyond it become dilations.
 STRIDE = 16

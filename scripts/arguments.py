@@ -199,15 +199,20 @@ def bundled_help() -> str:
 LAYER_HELP = "the network's layer whose map is pooled (default: the last before the network's own pooling)"
 
 
-def add_backbone_arguments(parser: CommandParser, backbone: str, weights: str | Path, **maps: Any) -> None:
-    """Add ``--backbone``, ``--weights``, ``--pyramid``, and with ``maps`` :func:`add_map_arguments`."""
+def add_backbone_arguments(
+    parser: CommandParser, backbone: str, weights: str | Path, others: str = "", **maps: Any
+) -> None:
+    """Add ``--backbone``, ``--weights``, ``--pyramid``, and with ``maps`` :func:`add_map_arguments`.
+
+    ``others`` are more words for a backbone, for the help.
+    """
     network = parser.groups["network"]
     network.add_argument(
         "--backbone",
         default=backbone,
         metavar="NAME",
-        help="a torchvision classification network, efficientnet_lite0, 1 or 2, zf5 (the paper's), or sppnet_small or "
-        "sppnet_medium, which learn from nothing on a laptop",
+        help=f"{others}a torchvision classification network, efficientnet_lite0, 1 or 2, zf5 (the paper's), or "
+        "sppnet_small or sppnet_medium, which learn from nothing on a laptop",
     )
     network.add_argument(
         "--weights",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..detector.options import (
+    AUTO,
     FEW_IMAGES,
     FIVE_SCALES,
     FOLDS,
@@ -111,6 +112,7 @@ def add_network_arguments(parser: CommandParser) -> None:
         parser,
         TrainPlan.backbone,
         TrainPlan.weights,
+        others=f"{AUTO} (efficientnet_lite0 if its weights are installed, otherwise mobilenet_v2), ",
         stride=None,
         note=f" (default: {STRIDE} for a layer that is named; the two default maps keep the network's own)",
         layer_help="layers of the network whose maps are pooled, with commas between them (default: the last before "

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...data.errors import InputError
 from ..options import (
-    BACKBONE,
+    AUTO,
     SCORERS,
     WEIGHTS,
     BoxOptions,
@@ -29,7 +29,7 @@ class TrainPlan:
     Attributes
     ----------
     backbone : str
-        A torchvision classification network, or "zf5".
+        A network as in :class:`.backbone.Backbone`, or "auto" for :func:`.convolutions.weights.best_backbone`.
     weights : {"imagenet", "none"} or path
         Initial weights of the convolutions, and of the fc layers if the network has some.
     layer : str or None
@@ -68,7 +68,7 @@ class TrainPlan:
         When options do not fit together; the message says which ones do.
     """
 
-    backbone: str = BACKBONE
+    backbone: str = AUTO
     weights: str | Path = WEIGHTS
     layer: str | None = None
     stride: int | None = None

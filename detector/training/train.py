@@ -20,12 +20,13 @@ from ...proposals.backends import Proposer, make_proposer
 from ...proposals.cache import ProposalCache
 from ..convolutions.backbone import Backbone
 from ..convolutions.truncation import default_layers
+from ..convolutions.weights import best_backbone
 from ..detection.bundle import Bundle
 from ..detection.detector import Detector, detector_of, features_of
 from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
-from ..options import STRIDE, Compression
+from ..options import AUTO, STRIDE, Compression
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
 from .plan import TrainPlan
@@ -95,6 +96,8 @@ def train(
     >>> sppnet.train(dataset, out="mine.safetensors", backbone="mobilenet_v2")  # doctest: +SKIP
     """
     plan = replace(plan or TrainPlan(), **{name: value for name, value in choices.items() if value is not None})
+    if plan.backbone == AUTO:
+        plan = replace(plan, backbone=best_backbone(plan.weights, quiet))
     # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
     layer = plan.layer or default_layers(plan.backbone, plan.stride)

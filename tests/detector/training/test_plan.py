@@ -15,6 +15,9 @@ from sppnet.detector.training import train as training
 from sppnet.detector.training.plan import TrainPlan
 from sppnet.detector.training.train import train
 
+#: The default layers of mobilenet_v2.
+TWO = "features.14.conv.0,features.18"
+
 FC7 = FeatureOptions(kind="fc7")
 
 
@@ -68,6 +71,7 @@ def test_choices_take_the_place_of_parts_of_the_plan(monkeypatch, tmp_path):
         raise StopError
 
     monkeypatch.setattr(training, "Backbone", backbone)
+    monkeypatch.setattr("sppnet.detector.convolutions.weights.find_spec", lambda package: None)
     monkeypatch.setattr(training, "check_classes", lambda samples, names: None)
     dataset = type("Dataset", (list,), {"class_names": ("a",)})()
     plan = TrainPlan("alexnet", weights="none", options=TrainOptions(seed=3))
@@ -80,7 +84,7 @@ def test_choices_take_the_place_of_parts_of_the_plan(monkeypatch, tmp_path):
         with pytest.raises(StopError):
             train(dataset, given, out=tmp_path / "m.safetensors", svm=SVMOptions(C=1), **choices)
     assert seen == [
-        ("squeezenet1_1", {"weights": "imagenet", "layer": "features.12.cat", "stride": None, "seed": 0}),
+        ("mobilenet_v2", {"weights": "imagenet", "layer": TWO, "stride": None, "seed": 0}),
         ("vgg16", {"weights": "imagenet", "layer": "features.29", "stride": 32, "seed": 0}),
         ("alexnet", {"weights": "none", "layer": "features.11", "stride": None, "seed": 3}),
         ("alexnet", {"weights": "none", "layer": "x", "stride": 16, "seed": 3}),
