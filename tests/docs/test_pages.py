@@ -17,7 +17,7 @@ from sppnet.scripts.cli import COMMANDS, build_parser, main
 QUICK = {
     "detect": ["--max-windows", "50", "--scales", "128"],
     "evaluate": ["--max-windows", "50", "--scales", "128"],
-    "train": ["--max-windows", "50", "--scales", "128", "--epochs", "1", "--fc-width", "16"],
+    "train": ["--max-windows", "50", "--scales", "128"],
     "scenes": ["--train", "6", "--val", "3"],
     "propose": [],
     "info": [],
@@ -82,7 +82,8 @@ def test_commands_and_python_run(page, place, capsys):
 
 def quick(arguments):
     """Options that make a command short."""
-    return [*QUICK[" ".join(arguments[: 2 if arguments[0] in GROUPS else 1])], "--quiet"]
+    fine_tuning = ["--epochs", "1", "--fc-width", "16"] if "fc7" in arguments and arguments[0] == "train" else []
+    return [*QUICK[" ".join(arguments[: 2 if arguments[0] in GROUPS else 1])], *fine_tuning, "--quiet"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
