@@ -112,20 +112,16 @@ def _maps_key(detector: Detector) -> str:
 
 
 def accuracy_table(result: dict[str, Any]) -> str:
-    """Table of AP of each class and the means, side by side."""
+    """Tables of AP, one for each metric with a row for each model."""
     from ...eval.report import text_table
     from ...eval.voc_ap import METRICS
 
-    models = result["models"]
-    columns = [(name, metric) for metric in METRICS for name in models]
-    classes = next(iter(models.values()))["voc07"]["ap"]
-    rows = [[label, *(models[name][metric]["ap"][label] for name, metric in columns)] for label in classes]
-    rows.append(["mean", *(models[name][metric]["map"] for name, metric in columns)])
-    trained = "; ".join(
-        f"{name}: {model['backbone']}, {model['features']['features']}, trained on {model['trained_on']} images"
-        for name, model in models.items()
-    )
-    header = ["class", *(f"{name}, {METRICS[metric]}" for name, metric in columns)]
-    return (
-        f"AP on {result['images']} images of {result['set']} ({result['dtype']}; {trained})\n{text_table(header, rows)}"
-    )
+    tables = [f"AP on {result['images']} images of {result['set']}, {result['dtype']}"]
+    for metric, title in METRICS.items():
+        rows = []
+        for name, model in result["models"].items():
+            about = [model["backbone"], model["features"]["features"], model["trained_on"]]
+            rows.append([name, *about, *model[metric]["ap"].values(), model[metric]["map"]])
+        classes = next(iter(result["models"].values()))[metric]["ap"]
+        tables.append(text_table([title, "backbone", "features", "images learnt from", *classes, "mean"], rows))
+    return "\n\n".join(tables)

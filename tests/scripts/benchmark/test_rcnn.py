@@ -206,7 +206,15 @@ def test_accuracy_of_one_model_of_each_method(scenes, tmp_path, capsys):
     for model in result["accuracy"]["models"].values():
         assert 0 <= model["voc07"]["map"] <= 1
         assert model["trained_on"] == 10
-    assert "AP on 3 images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "AP on 3 images" in said
+    for metric in ("VOC07 11-point AP", "VOC area AP"):
+        header, _, *rows = said[said.index(metric) :].splitlines()[:4]
+        assert header.split()[-5:] == [*data.class_names, "mean"]
+        for row, model in zip(rows, result["accuracy"]["models"].values(), strict=True):
+            figures = model["voc07" if "07" in metric else "voc"]
+            assert row.split()[-1] == f"{figures['map']:.3f}"
+            assert row.split()[-6:-5] == ["10"]
     (scenes / "ImageSets/Main/two.txt").write_text("val_00000\ndamaged\n")
     shutil.copy(scenes / "Annotations/val_00001.xml", scenes / "Annotations/damaged.xml")
     (scenes / "JPEGImages/damaged.jpg").write_text("no picture")
