@@ -7,6 +7,7 @@ import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..data.embedded import DEFAULT_MODEL
 from ..data.errors import InputError
@@ -71,10 +72,17 @@ def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: It
     """
     from ..data.outputs import files_named, refuse_inputs
 
-    given = [getattr(args, name, None) for name in _READ]
-    listed = [one for value in given for one in (value if isinstance(value, list | tuple) else [value])]
-    named = (path for one in listed if isinstance(one, str | Path) for path in files_named(one))
+    named = (path for name in _READ for one in _flat(getattr(args, name, None)) for path in files_named(one))
     refuse_inputs(outputs, (path for part in (inputs, named) for path in part))
+
+
+def _flat(value: Any) -> Iterator[str | Path]:
+    """The files of an argument, which may be a list, or a list of lists."""
+    if isinstance(value, str | Path):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _flat(one)
 
 
 @contextmanager

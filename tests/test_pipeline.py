@@ -149,7 +149,7 @@ def test_info_shows_the_card(folder, capsys):
         "expected calibration error of",
     ):
         assert part in card
-    assert "held-out" in card
+    assert "AP (voc07) on 120 images, by cross-validation with 5 folds" in card
 
 
 def test_wrong_calls_are_one_line(folder, capsys):

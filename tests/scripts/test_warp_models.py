@@ -28,7 +28,7 @@ def test_warped_model_goes_all_the_way(folder, capsys):
     assert "warped to   224 x 224, 16 of them context" in card
     assert "scales" not in card
     detect = ["detect", str(folder / "scenes"), "--model", str(folder / "model"), "-o", str(folder / "out"), "--quiet"]
-    assert main([*detect, "--no-draw", "--threshold", "-10", "--max-windows", "20"]) == 0
+    assert main([*detect, "--no-draw", "--threshold", "0", "--max-windows", "20"]) == 0
     results = read_detections_json(folder / "out" / "detections.json")
     assert len(results.images) == 5
     assert any(len(image.detections) for image in results.images)
