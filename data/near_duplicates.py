@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .errors import ImageError
 from .image import read_image
@@ -29,16 +29,8 @@ def small_copy(path: Path) -> NDArray[np.float32]:
     ImageError
         When the file is no image; the message names it.
     """
-    try:
-        with Image.open(path) as image:
-            # A JPEG is decoded at a fraction of its size, which takes a millisecond.
-            image.draft("L", (4 * SIDE, 4 * SIDE))
-            shown = ImageOps.exif_transpose(image)
-            values = np.asarray(shown.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
-    except (OSError, ValueError, SyntaxError):
-        # What Pillow cannot read by itself; it says in one line why, if it is no image at all.
-        whole = Image.fromarray(read_image(path)).convert("L")
-        values = np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    shown = Image.fromarray(read_image(path, least=4 * SIDE)).convert("L")
+    values = np.asarray(shown.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
     centred = values.ravel() - values.mean()
     norm = np.linalg.norm(centred)
     return centred / norm if norm > 1e-3 else np.zeros_like(centred)

@@ -127,12 +127,12 @@ def _series(words: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}"
 
 
-def next_commands(model: str, dataset: str) -> list[str]:
+def next_commands(model: str) -> list[str]:
     """Commands that come after a training."""
     return [
-        "next, look at what it finds, and score it on photographs kept apart:",
+        "next, look at what it finds, and score it on labelled photographs kept apart:",
         f"  sppnet detect PHOTOGRAPHS --model {quote(model)} -o found",
-        f"  sppnet evaluate {quote(dataset)} --set test --model {quote(model)}",
+        f"  sppnet evaluate DATASET --model {quote(model)}",
     ]
 
 

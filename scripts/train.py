@@ -194,7 +194,7 @@ def run(args: argparse.Namespace) -> int:
     card, calibration = detector.card, detector.bundle.calibration
     lines = [*score_lines(card), *compression_lines(card)]
     lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)
-    lines += ["", summary(card), "", f"wrote {args.out}", *next_commands(str(args.out), str(args.dataset))]
+    lines += ["", summary(card), "", f"wrote {args.out}", *next_commands(str(args.out))]
     print("\n".join(lines))
     work = args.work or Path(f"{args.out}.work")
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6

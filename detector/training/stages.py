@@ -121,10 +121,8 @@ class Stages:
         hard negatives, but for the windows of these images. So no window is pooled twice.
         """
         key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
-        whole, without = (
-            Checkpoint(self.folder, "svm", key),
-            Checkpoint(self.folder, "svm-parts", content_key(key, left_out)),
-        )
+        whole = Checkpoint(self.folder, "svm", key)
+        without = Checkpoint(self.folder, "svm-parts", content_key(key, left_out))
         images = self.images.seen_through(features)
         scale, order = self._scale(images), self.split.order
         state, parts = whole.load(), without.load()

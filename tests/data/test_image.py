@@ -215,3 +215,16 @@ def test_write_image_refuses_a_suffix_that_is_none(tmp_path, picture):
     with pytest.raises(InputError, match=r"a\.txt: no image suffix; expected one of \.jpg"):
         write_image(tmp_path / "a.txt", picture)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_jpeg_may_be_read_smaller(tmp_path, suffix):
+    """By whole factors, no side below the least length, and turned as ever."""
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / f"image{suffix}"
+    Image.new("RGB", (800, 480), (200, 100, 50)).save(path, exif=exif)
+    assert read_image(path).shape == (800, 480, 3)
+    small = read_image(path, least=64)
+    assert small.shape == ((200, 120, 3) if suffix == ".jpg" else (800, 480, 3))
+    np.testing.assert_allclose(small.mean(axis=(0, 1)), [200, 100, 50], atol=3)

@@ -61,9 +61,9 @@ def test_lines_are_short():
 
 
 def test_the_next_commands_can_be_typed():
-    assert next_commands("my model.safetensors", "set")[1:] == [
+    assert next_commands("my model.safetensors")[1:] == [
         "  sppnet detect PHOTOGRAPHS --model 'my model.safetensors' -o found",
-        "  sppnet evaluate set --set test --model 'my model.safetensors'",
+        "  sppnet evaluate DATASET --model 'my model.safetensors'",
     ]
 
 
