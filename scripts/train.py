@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..detector.options import (
     AUTO,
+    BACKBONE,
     FEW_IMAGES,
     FIVE_SCALES,
     FOLDS,
@@ -112,7 +113,8 @@ def add_network_arguments(parser: CommandParser) -> None:
         parser,
         TrainPlan.backbone,
         TrainPlan.weights,
-        others=f"{AUTO} (efficientnet_lite0 if its weights are installed, otherwise mobilenet_v2), ",
+        others=f"{AUTO} (efficientnet_lite0 if its ImageNet weights are installed, otherwise mobilenet_v2; with other "
+        f"--weights {BACKBONE}), ",
         stride=None,
         note=f" (default: {STRIDE} for a layer that is named; the two default maps keep the network's own)",
         layer_help="layers of the network whose maps are pooled, with commas between them (default: the last before "
