@@ -434,6 +434,8 @@ class TrainOptions(BaseOptions):
     folds : int or None
         Number of parts of the images, each of which is scored by a detector that has learnt from the others. With
         neither, :func:`.training.split.choose_split` decides.
+    mirror : bool
+        Whether SVMs and box regressors learn from mirror images, too; fine-tuning has an option of its own.
     norm : float
         Mean L2 norm to which the features are scaled (reference: 20).
     seed : int
@@ -442,11 +444,12 @@ class TrainOptions(BaseOptions):
     Examples
     --------
     >>> TrainOptions(held_out=0.2, seed=1)
-    TrainOptions(held_out=0.2, folds=None, norm=20.0, seed=1)
+    TrainOptions(held_out=0.2, folds=None, mirror=False, norm=20.0, seed=1)
     """
 
     held_out: float | None = None
     folds: int | None = None
+    mirror: bool = False
     norm: float = 20.0
     seed: int = 0
 

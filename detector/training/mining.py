@@ -63,8 +63,8 @@ class Miner:
         return _planes(self.machines)
 
     def without(self, indices: Iterable[int]) -> tuple[Array, Array]:
-        """:meth:`hyperplanes` of the same problems, solved without the windows of some images."""
-        others = ~np.isin(self.origin[:, 0], np.fromiter(indices, np.int64))
+        """:meth:`hyperplanes` of the same problems, without the windows of some photographs and their mirror images."""
+        others = ~self.images.show(self.origin[:, 0], indices)
         machines = [machine.among(others) for machine in self.machines]
         fit_all(machines, cpu_count())
         return _planes(machines)

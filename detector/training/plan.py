@@ -108,7 +108,7 @@ class TrainPlan:
     @property
     def mirrors(self) -> bool:
         """Whether mirror images are used in training."""
-        return self.tunes and self.finetune.mirror
+        return self.options.mirror or (self.tunes and self.finetune.mirror)
 
     def learning(self) -> dict[str, Any]:
         """Options of the training stages that the plan has, JSON-like."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...data.arrays import Array
-from ...data.boxes import encode, iou, unique
+from ...data.boxes import encode, flip, iou, unique
 from ...data.errors import InputError
 from ...data.sample import Sample
 from ..options import FineTuneOptions
@@ -45,10 +47,33 @@ class TrainingImages:
     ):
         self.samples, self.image_keys, self.sizes, self.proposals = samples, image_keys, sizes, proposals
         self.cache, self.features = cache, features or cache.features
+        self._photographs = len(samples)
 
     def seen_through(self, features: Features[Any]) -> TrainingImages:
         """Return the same images with another kind of features of the same network."""
-        return TrainingImages(self.samples, self.image_keys, self.sizes, self.proposals, self.cache, features)
+        other = copy(self)
+        other.features = features
+        return other
+
+    def with_mirrors(self) -> TrainingImages:
+        """Return these images, followed by their mirror images in the same order, whose maps must be cached."""
+        widths = [width for _, width in self.sizes]
+        samples = [replace(one, boxes=flip(one.boxes, width)) for one, width in zip(self.samples, widths, strict=True)]
+        proposals = [flip(boxes, width) for boxes, width in zip(self.proposals, widths, strict=True)]
+        both = TrainingImages(
+            [*self.samples, *samples],
+            [*self.image_keys, *map(mirrored, self.image_keys)],
+            [*self.sizes, *self.sizes],
+            [*self.proposals, *proposals],
+            self.cache,
+            self.features,
+        )
+        both._photographs = len(self)
+        return both
+
+    def show(self, indices: Array, photographs: Iterable[int]) -> Array:
+        """Whether each image of ``indices`` (N,) is one of some photographs or a mirror image of one, bool (N,)."""
+        return np.isin(indices % self._photographs, np.fromiter(photographs, np.int64))
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -26,7 +26,7 @@ from .sampling import TrainingImages, mean_norm, regression_windows
 from .split import Split
 
 #: Part of every stage's key; increase it when the content or meaning of a checkpoint changes.
-STAGES = 3
+STAGES = 4
 
 #: Part of the key of fine-tuning; increase it when its checkpoint changes.
 FINE_TUNING = 2
@@ -71,6 +71,8 @@ class Stages:
         self.images, self.class_names, self.options = images, tuple(class_names), options
         self.split, self.folder, self.quiet = split, folder, quiet
         self.scale = self._scale(images)
+        # Images that SVMs and regressors learn from. In the split and its parts, a photograph includes its mirror image.
+        self._learnt = images.with_mirrors() if options.mirror else images
         samples = images.samples
         self._key = content_key(
             STAGES,
@@ -123,8 +125,10 @@ class Stages:
         key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
         whole = Checkpoint(self.folder, "svm", key)
         without = Checkpoint(self.folder, "svm-parts", content_key(key, left_out))
-        images = self.images.seen_through(features)
-        scale, order = self._scale(images), self.split.order
+        images = self._learnt.seen_through(features)
+        scale, order = self._scale(self.images.seen_through(features)), self.split.order
+        if self.options.mirror:
+            order = (*order, *(index + len(self.images) for index in order))
         state, parts = whole.load(), without.load()
         done = 0 if state is None else int(state["visited"])
         if done < len(order) or parts is None:
@@ -175,12 +179,12 @@ class Stages:
     def _regressor(self, label: int, options: BoxOptions, left_out: Sequence[Sequence[int]]) -> dict[str, Array]:
         """Weights (1 + groups, width, 4) and intercepts (1 + groups, 4) for one class."""
         rows, deltas, owner = regression_windows(
-            self.images, label, options.min_iou, options.max_windows, self.options.seed
+            self._learnt, label, options.min_iou, options.max_windows, self.options.seed
         )
         gram = gram_matrix(rows)
         machines = []
         for group in ((), *left_out):
-            used = ~np.isin(owner, group)
+            used = ~self._learnt.show(owner, group)
             if not used.any():
                 used[:] = True  # a class that only these images show is learnt from them
             machines.append(BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)]))

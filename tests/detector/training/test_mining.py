@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from detector_options import SMALL
 from reference.mining import hard_negatives
-from sppnet.data.boxes import iou
+from sppnet.data.boxes import flip, iou
 from sppnet.data.errors import InputError
 from sppnet.detector.learners.svm import LinearSVM
 from sppnet.detector.options import SVMOptions
@@ -160,6 +161,34 @@ def test_svms_without_some_images_are_those_that_have_never_seen_them(images):
         assert intercepts[label] == pytest.approx(intercept, abs=1e-3)
         assert np.abs(weights[label] - before[label]).max() > 1e-2 * size
     assert fewer > 20
+
+
+def test_svms_learn_from_mirror_images_and_leave_them_out_with_their_photograph(images):
+    both = images.with_mirrors()
+    miner = miner_on(both)
+    miner.start(range(len(both)))
+    miner.mine(range(len(both)))
+    owner = miner.origin[np.unique(np.concatenate([machine.members for machine in miner.machines])), 0]
+    assert set(owner.tolist()) == set(range(12))
+    without = both.show(miner.origin[:, 0], [1, 4])
+    weights, _ = miner.without([1, 4])
+    expected = [machine.among(~without).fit().hyperplane()[0] for machine in miner.machines]
+    np.testing.assert_array_equal(weights, expected)
+    assert set(owner[both.show(owner, [1, 4])].tolist()) == {1, 4, 7, 10}
+    assert not images.show(np.array([0, 2, 3, 5]), [1, 4]).any()
+
+
+def test_a_mirror_image_is_what_a_photograph_of_mirrored_pixels_would_be(images):
+    both, count = images.with_mirrors(), len(images)
+    assert len(both) == 2 * count
+    for i in range(count):
+        width, here, there = images.sizes[i][1], both.samples[i], both.samples[i + count]
+        assert here is images.samples[i]
+        np.testing.assert_array_equal(there.boxes, flip(here.boxes, width))
+        np.testing.assert_array_equal(there.labels, here.labels)
+        np.testing.assert_array_equal(both.proposals[i + count], flip(images.proposals[i], width))
+        for one, other in zip(both.maps(i + count).maps, images.maps(i, mirror=True).maps, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_full_memory_keeps_the_hardest_and_goes_on(images, monkeypatch):

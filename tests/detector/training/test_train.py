@@ -49,6 +49,18 @@ def trained_folds(scenes, tmp_path_factory):
     return folder
 
 
+#: The same, and SVMs and regressors learn from mirror images, too.
+SMALL_MIRRORS = SMALL | {"options": TrainOptions(folds=3, mirror=True)}
+
+
+@pytest.fixture(scope="module")
+def trained_mirrors(scenes, tmp_path_factory):
+    """The same with mirror images."""
+    folder = tmp_path_factory.mktemp("trained-mirrors")
+    train(scenes, out=folder / "model.safetensors", work=folder / "work", **SMALL_MIRRORS)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def trained_fc(scenes, tmp_path_factory):
     """The same with fine-tuned fc layers."""
@@ -58,7 +70,12 @@ def trained_fc(scenes, tmp_path_factory):
 
 
 #: The options of these trainings.
-OPTIONS = {"trained": SMALL, "trained_folds": SMALL_FOLDS, "trained_fc": SMALL_FC}
+OPTIONS = {
+    "trained": SMALL,
+    "trained_folds": SMALL_FOLDS,
+    "trained_mirrors": SMALL_MIRRORS,
+    "trained_fc": SMALL_FC,
+}
 
 
 class StoppedError(Exception):
@@ -108,6 +125,8 @@ def stop_and_go_on(scenes, done, tmp_path, monkeypatch, target, calls, options):
         ("trained_folds", "training.mining.Miner._visit", 7),
         ("trained_folds", "training.mining.Miner.without", 1),
         ("trained_folds", "detection.calibration.Calibration.probabilities", 0),
+        ("trained_mirrors", "training.cache.MapCache.fill", 5),
+        ("trained_mirrors", "training.mining.Miner._visit", 19),
         ("trained_fc", "training.finetune.FineTuner._epoch", 1),
         ("trained_fc", "training.mining.Miner._visit", 7),
         ("trained_fc", "training.mining.Miner._visit", 11),
@@ -127,8 +146,13 @@ def test_how_it_is_scored_does_not_change_the_detector(trained, trained_folds):
     assert one.calibration != other.calibration
 
 
-def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, trained_folds, tmp_path, monkeypatch):
-    """The regressors and SVMs are those of a training without the fold, from the same hard negatives."""
+@pytest.mark.parametrize("which", ["trained_folds", "trained_mirrors"])
+def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, request, tmp_path, monkeypatch, which):
+    """The regressors and SVMs are those of a training without the fold, from the same hard negatives.
+
+    What a mirror image shows is that of its photograph.
+    """
+    trained_folds, options = request.getfixturevalue(which), OPTIONS[which]
     seen, original = [], training.score_parts
 
     def look(stages, partial):
@@ -137,15 +161,18 @@ def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, trained_
 
     monkeypatch.setattr(training, "score_parts", look)
     shutil.copytree(trained_folds / "work", tmp_path / "work")
-    train(scenes, out=tmp_path / "again", work=tmp_path / "work", **SMALL_FOLDS)
+    train(scenes, out=tmp_path / "again", work=tmp_path / "work", **options)
     ((stages, partial),) = seen
+    images, count = stages.images, len(stages.images)
+    if options["options"].mirror:
+        images = images.with_mirrors()
     final = Bundle.load(trained_folds / "model.safetensors")
     assert len(partial) == len(stages.split.parts) == 3
     assert sorted(stages.split.scored) == list(range(12))
     for part, bundle in zip(stages.split.parts, partial, strict=True):
         for label in range(len(scenes.class_names)):
-            rows, deltas, owner = regression_windows(stages.images, label, 0.6, BoxOptions().max_windows, 0)
-            others = ~np.isin(owner, part)
+            rows, deltas, owner = regression_windows(images, label, 0.6, BoxOptions().max_windows, 0)
+            others = ~np.isin(owner, [*part, *(index + count for index in part)])
             machine = BoxRegressor(BoxOptions(), stages.scale).fit(rows[others], deltas[others])
             np.testing.assert_allclose(bundle.box_weights[label], machine.weights_, rtol=1e-3, atol=1e-6)
         assert not torch.equal(bundle.score_weights, final.score_weights)
