@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -151,15 +152,17 @@ class Detector(BaseDetector):
 
     def score_on(self, maps: Any, windows: Array) -> Array:
         """Scores (N, classes) of windows (N, 4) on the result of :meth:`maps` (see :meth:`score_windows`)."""
-        cells = self.features.locate(maps, windows)
-        scores = self.features.scores(maps, cells, self._weights, self._intercepts)
-        return (log_odds(scores) if self.bundle.scorer == "softmax" else scores)[cells.inverse]
+        (scores,) = _scores_of_each([self], maps, windows)
+        return scores
 
     def detect_on(self, maps: Any, windows: Array, threshold: float | None = None) -> Detections:
         """Objects among windows (N, 4) on the result of :meth:`maps` (see :meth:`detect`)."""
+        return self._detections(maps, windows, self.score_on(maps, windows), threshold)
+
+    def _detections(self, maps: Any, windows: Array, scores: Array, threshold: float | None) -> Detections:
+        """Objects among scored windows."""
         options = self.bundle.detection
         level = self._threshold(threshold)
-        scores = self.score_on(maps, windows)
 
         def regress(boxes: Array, labels: Array) -> Array:
             moved = self.features.locate(maps, boxes)
@@ -197,6 +200,28 @@ class Detector(BaseDetector):
                 moved = torch.addmm(self._box_intercepts[label], chosen, self._box_weights[label])
                 deltas[here] = moved.cpu().numpy()
         return deltas
+
+
+def detect_each(
+    detectors: Sequence[Detector], maps: Any, windows: Array, threshold: float | None = None
+) -> list[Detections]:
+    """:meth:`Detector.detect_on` of detectors with the same features; windows (N, 4) are pooled once for all."""
+    scores = _scores_of_each(detectors, maps, windows)
+    return [one._detections(maps, windows, own, threshold) for one, own in zip(detectors, scores, strict=True)]
+
+
+def _scores_of_each(detectors: Sequence[Detector], maps: Any, windows: Array) -> list[Array]:
+    """Scores (N, classes) of windows (N, 4) by detectors with the same features."""
+    features = detectors[0].features
+    weights = torch.cat([one._weights for one in detectors])
+    intercepts = torch.cat([one._intercepts for one in detectors])
+    cells = features.locate(maps, windows)
+    scores = features.scores(maps, cells, weights, intercepts)
+    parts = np.split(scores, np.cumsum([len(one._weights) for one in detectors])[:-1], axis=1)
+    return [
+        np.ascontiguousarray(log_odds(part) if one.bundle.scorer == "softmax" else part)[cells.inverse]
+        for one, part in zip(detectors, parts, strict=True)
+    ]
 
 
 class SPPDetector(Detector):

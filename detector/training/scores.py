@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ...data.detections import Detections
 from ...data.progress import track
 from ...data.store import content_key, write_json
 from ...eval.reliability import Verdicts
 from ...eval.voc_ap import Judged, VOCResult, judge_voc
 from ..detection.bundle import Bundle
 from ..detection.calibration import Calibration, cross_fitted
-from ..detection.detector import detector_of
+from ..detection.detector import detect_each, detector_of
 from .stages import Stages
 
 #: Part of the key of the stored results; increase it when they change.
@@ -44,7 +45,7 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         kept = json.loads(path.read_text())
         return kept["scores"], Calibration.from_dict(kept["calibration"])
     split, names = stages.split, models[0].class_names
-    judged = _judged(stages, models)
+    (judged,) = judge_parts(stages, [models])
     calibration = Calibration.fit(judged)
     measured = cross_fitted(judged)
     scores = {
@@ -67,17 +68,30 @@ def _key(model: Bundle) -> str:
     return content_key(model.header(), *(value.float().numpy().tobytes() for value in model.tensors().values()))
 
 
-def _judged(stages: Stages, models: Sequence[Bundle]) -> list[Judged]:
-    """The detections of each model on its part, part after part, judged for each class."""
+def judge_parts(
+    stages: Stages, candidates: Sequence[Sequence[Bundle]], label: str = "held-out images"
+) -> list[list[Judged]]:
+    """Detect with each candidate, one model for each part of the split, and judge what is found in the parts.
+
+    The windows of an image are pooled once for all candidates, whose features are the same.
+
+    Returns
+    -------
+    list of list of Judged
+        For each candidate one for each class, over the images of all parts, part after part.
+    """
     images, split = stages.images, stages.split
-    first = detector_of(models[0], str(images.features.device))
-    detectors = [first, *(first.sharing(model) for model in models[1:])]
-    found = []
-    with_their_detectors = [(i, own) for own, part in zip(detectors, split.parts, strict=True) for i in part]
-    for i, own in track(with_their_detectors, "held-out images", quiet=stages.quiet):
-        maps = own.features.complete(images.maps(i), images.samples[i])
-        found.append(own.detect_on(maps, images.proposals[i], threshold=-np.inf))
-    return judge_voc(found, [images.samples[i] for i in split.scored], models[0].class_names)
+    first = detector_of(candidates[0][0], str(images.features.device))
+    detectors = [[first.sharing(model) for model in models] for models in candidates]
+    found: list[list[Detections]] = [[] for _ in candidates]
+    with_their_part = [(i, number) for number, part in enumerate(split.parts) for i in part]
+    for i, number in track(with_their_part, label, quiet=stages.quiet):
+        maps = first.features.complete(images.maps(i), images.samples[i])
+        results = detect_each([own[number] for own in detectors], maps, images.proposals[i], threshold=-np.inf)
+        for of_candidate, result in zip(found, results, strict=True):
+            of_candidate.append(result)
+    samples, names = [images.samples[i] for i in split.scored], candidates[0][0].class_names
+    return [judge_voc(of_candidate, samples, names) for of_candidate in found]
 
 
 def _average_precision(judged: Sequence[Judged]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Stages:
         self.images, self.class_names, self.options = images, tuple(class_names), options
         self.split, self.folder, self.quiet = split, folder, quiet
         self.scale = self._scale(images)
-        # Images that SVMs and regressors learn from. In the split and its parts, a photograph includes its mirror image.
+        # What SVMs and regressors learn from. In the split and its parts a photograph includes its mirror image.
         self._learnt = images.with_mirrors() if options.mirror else images
         samples = images.samples
         self._key = content_key(

@@ -13,6 +13,7 @@ from sppnet.data.boxes import flip
 from sppnet.data.errors import InputError
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration
+from sppnet.detector.detection.detector import detect_each
 from sppnet.detector.head.head import Head
 from sppnet.detector.modelfile import FORMAT, read_header, write_model
 
@@ -284,3 +285,19 @@ def test_a_calibration_that_is_none_is_refused(bundle, tmp_path, calibration, me
     write_model(path, {**bundle.header(), "calibration": calibration}, bundle.tensors())
     with pytest.raises(InputError, match=f"model.safetensors: .*{message}"):
         Bundle.load(path)
+
+
+def test_detectors_that_share_pooled_windows_find_what_each_finds_alone(features, image):
+    """Up to the last bits, which depend on the number of planes that are scored at a time."""
+    bundles = [random_model("abc", features, windows=100, seed=seed, boxes=0.01 * seed) for seed in (1, 2)]
+    bundles.append(replace(bundles[0], score_intercepts=torch.tensor([0.3, 0.0, -0.2]), box_weights=None))
+    detectors = [SPPDetector(one) for one in bundles]
+    maps, windows = detectors[0].maps(image), detectors[0].propose(image)
+    together = detect_each(detectors, maps, windows, -np.inf)
+    for found, detector in zip(together, detectors, strict=True):
+        alone = detector.detect_on(maps, windows, -np.inf)
+        assert len(found) == len(alone) > 5
+        np.testing.assert_array_equal(found.labels, alone.labels)
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=1e-2)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
+    assert not np.array_equal(together[0].scores[:5], together[1].scores[:5])
