@@ -116,6 +116,19 @@ def add_dataset_arguments(
     _add_set_arguments(parser, default_set, set_help, images)
 
 
+def add_test_set_arguments(parser: CommandParser) -> None:
+    """Add ``--test-set``, ``--test-dataset`` and ``--test-images``, for :func:`.datasets.train_and_test_sets`."""
+    data = parser.groups["data"]
+    data.add_argument("--test-set", default="test", metavar="SET", help="image set to score on")
+    data.add_argument(
+        "--test-dataset",
+        type=Path,
+        metavar="D",
+        help="data set to score on, such as a second COCO file (default: the same)",
+    )
+    data.add_argument("--test-images", type=Path, metavar="DIR", help="folder with the images of a COCO --test-dataset")
+
+
 def add_labelled_arguments(parser: CommandParser, default_set: str) -> None:
     """Add FOLDERs of photographs with image labels, ``--set``, ``--images``, ``--classes`` and ``--crops``."""
     data = parser.groups["data"]

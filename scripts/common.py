@@ -15,7 +15,7 @@ from ..data.errors import InputError
 #: Names of arguments with input files, folders or patterns.
 _READ = (
     *("images", "inputs", "folders", "dataset", "test", "test_dataset", "test_images", "val", "val_images", "accuracy"),
-    *("model", "models", "weights"),
+    *("model", "models", "weights", "opponent_weights"),
 )
 
 

@@ -30,6 +30,46 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     return dataset
 
 
+def of_test_set(args: argparse.Namespace) -> argparse.Namespace:
+    """Arguments with the test set instead of the training set."""
+    dataset = args.test_dataset or args.dataset
+    # A folder in VOC layout contains its images.
+    images = args.test_images or (None if dataset.is_dir() else args.images)
+    return argparse.Namespace(**{**vars(args), "dataset": dataset, "set": args.test_set, "images": images})
+
+
+def set_name(args: argparse.Namespace) -> str:
+    """Name of a set; a COCO file is a single set."""
+    return f"{args.dataset} {args.set}" if args.dataset.is_dir() else str(args.dataset)
+
+
+def train_and_test_sets(args: argparse.Namespace) -> tuple[SampleList, SampleList]:
+    """Training set and test set, which must have no images in common.
+
+    Raises
+    ------
+    InputError
+        When they share images, or one of them cannot be used.
+    """
+    from ..data.errors import InputError
+    from ..detector.training.train import check_classes
+
+    train_set = dataset_from(args, args.classes)
+    check_classes(list(train_set), train_set.class_names)
+    of_test = of_test_set(args)
+    test_set = dataset_from(of_test, train_set.class_names)
+    learnt = {sample.path.resolve() for sample in train_set}
+    shared = sum(sample.path.resolve() in learnt for sample in test_set)
+    if shared:
+        raise InputError(
+            f"{set_name(of_test)}: {shared} of its {len(test_set)} images are in the training set, {set_name(args)}, "
+            "too; --test-set (or --test-dataset) must name others"
+        )
+    if not any((~sample.difficult).any() for sample in test_set):
+        raise InputError(f"{set_name(of_test)}: no object of {', '.join(train_set.class_names)} to find")
+    return train_set, test_set
+
+
 def labelled_from(args: argparse.Namespace) -> LabelledImages:
     """Open the labelled photographs of the arguments; problems that were tolerated go to stderr.
 

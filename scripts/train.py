@@ -109,17 +109,7 @@ def add_arguments(parser: CommandParser) -> None:
 def add_network_arguments(parser: CommandParser) -> None:
     """Add the options of the network."""
     network = parser.groups["network"]
-    add_backbone_arguments(
-        parser,
-        TrainPlan.backbone,
-        TrainPlan.weights,
-        others=f"{AUTO} (efficientnet_lite0 if its ImageNet weights are installed, otherwise mobilenet_v2; with other "
-        f"--weights {BACKBONE}), ",
-        stride=None,
-        note=f" (default: {STRIDE} for a layer that is named; the two default maps keep the network's own)",
-        layer_help="layers of the network whose maps are pooled, with commas between them (default: the last before "
-        f"the network's own pooling, and the last whose stride is at most {STRIDE})",
-    )
+    add_trained_backbone_arguments(parser, TrainPlan.backbone)
     add_channels_argument(parser)
     network.add_argument(
         "--scales",
@@ -147,6 +137,21 @@ def add_network_arguments(parser: CommandParser) -> None:
         parser,
         "compress the fc layers of the saved model and print the accuracy cost: svd keeps a share E of the energy or "
         "R ranks, ",
+    )
+
+
+def add_trained_backbone_arguments(parser: CommandParser, backbone: str, start: str = "") -> None:
+    """Add the options of the convolutions that a training starts from; ``start`` begins the help of ``--backbone``."""
+    add_backbone_arguments(
+        parser,
+        backbone,
+        TrainPlan.weights,
+        others=f"{start}{AUTO} (efficientnet_lite0 if its ImageNet weights are installed, otherwise mobilenet_v2; with "
+        f"other --weights {BACKBONE}), ",
+        stride=None,
+        note=f" (default: {STRIDE} for a layer that is named; the two default maps keep the network's own)",
+        layer_help="layers of the network whose maps are pooled, with commas between them (default: the last before "
+        f"the network's own pooling, and the last whose stride is at most {STRIDE})",
     )
 
 

@@ -28,11 +28,12 @@ from ..arguments import (
     add_dataset_arguments,
     add_fc_width_argument,
     add_held_out_argument,
+    add_test_set_arguments,
     integers,
     some_of,
 )
 from ..common import compile_kernels, resolve_device
-from ..datasets import dataset_from
+from ..datasets import of_test_set, set_name, train_and_test_sets
 from ..parser import CommandParser
 
 if TYPE_CHECKING:
@@ -105,13 +106,9 @@ VERSION = 2
 
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet benchmark table``."""
-    data, network, output = (parser.groups[title] for title in ("data", "network", "output"))
+    network, output = (parser.groups[title] for title in ("network", "output"))
     add_dataset_arguments(parser, "trainval", "--dataset", set_help="image set to train on", required=True)
-    data.add_argument("--test-set", default="test", metavar="SET", help="image set to score on")
-    data.add_argument(
-        "--test-dataset", type=Path, metavar="D", help="data set to score on, such as a second COCO file (default: D)"
-    )
-    data.add_argument("--test-images", type=Path, metavar="DIR", help="folder with the images of a COCO --test-dataset")
+    add_test_set_arguments(parser)
     add_classes_argument(parser)
     add_held_out_argument(parser, HELD_OUT, "part of the training images that chooses the epoch of the fine-tuning")
     add_backbone_arguments(parser, BACKBONE, WEIGHTS)
@@ -181,54 +178,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "training": bench.common.options.to_dict(),
         "fine_tuning": bench.common.finetune.to_dict(),
         "classes": list(bench.train_set.class_names),
-        "trained_on": {"set": _name(args), "images": len(bench.train_set)},
+        "trained_on": {"set": set_name(args), "images": len(bench.train_set)},
         "tested_on": {
-            "set": _name(_test_arguments(args)),
+            "set": set_name(of_test_set(args)),
             "images": len(bench.test_set),
         },
         "failed": [str(bench.test_set[index].path) for index in sorted(unreadable)],
         "columns": columns,
     }
-
-
-def _test_arguments(args: argparse.Namespace) -> argparse.Namespace:
-    """Arguments with the test set instead of the training set."""
-    dataset = args.test_dataset or args.dataset
-    # A folder in VOC layout contains its images.
-    images = args.test_images or (None if dataset.is_dir() else args.images)
-    return argparse.Namespace(**{**vars(args), "dataset": dataset, "set": args.test_set, "images": images})
-
-
-def _name(args: argparse.Namespace) -> str:
-    """Name of a set; a COCO file is a single set."""
-    return f"{args.dataset} {args.set}" if args.dataset.is_dir() else str(args.dataset)
-
-
-def _sets(args: argparse.Namespace) -> tuple[SampleList, SampleList]:
-    """Training set and test set, which must have no images in common.
-
-    Raises
-    ------
-    InputError
-        When they share images, or one of them cannot be used.
-    """
-    from ...data.errors import InputError
-    from ...detector.training.train import check_classes
-
-    train_set = dataset_from(args, args.classes)
-    check_classes(list(train_set), train_set.class_names)
-    of_test = _test_arguments(args)
-    test_set = dataset_from(of_test, train_set.class_names)
-    learnt = {sample.path.resolve() for sample in train_set}
-    shared = sum(sample.path.resolve() in learnt for sample in test_set)
-    if shared:
-        raise InputError(
-            f"{_name(of_test)}: {shared} of its {len(test_set)} images are in the training set, {_name(args)}, too; "
-            "--test-set (or --test-dataset) must name others"
-        )
-    if not any((~sample.difficult).any() for sample in test_set):
-        raise InputError(f"{_name(of_test)}: no object of {', '.join(train_set.class_names)} to find")
-    return train_set, test_set
 
 
 class _Bench:
@@ -256,7 +213,7 @@ class _Bench:
         )
         detection = self.common.detection
         self.proposer = make_proposer(detection.proposals, detection.max_windows, seed=0)
-        self.train_set, self.test_set = _sets(args)
+        self.train_set, self.test_set = train_and_test_sets(args)
         self._named: set[str] = set()
 
     def random_layers(self) -> list[str]:

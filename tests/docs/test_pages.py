@@ -33,6 +33,7 @@ QUICK = {
     "benchmark detect": ["--model", "mine.safetensors", "--count", "2", "--repeats", "1"],
     "benchmark table": ["--single", "128", "--scales", "128", "--epochs", "1", "--fc-width", "16"],
     "benchmark views": ["--rounds", "1", "--sample", "1", "--views", "one", "photo.jpg"],
+    "benchmark few": ["--minutes", "0.01", "--opponents", "320", "--scales", "128"],
 }
 #: Commands that have commands.
 GROUPS = ("benchmark", "classify")
