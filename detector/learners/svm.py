@@ -232,7 +232,6 @@ class LinearSVM(Estimator):
         if not self.alpha.any():
             # Weights of liblinear are no start for our solver, which also handles a class with only one sign.
             self.weights_[:] = 0
-        limits = np.where(self.signs > 0, options.C * options.positive_weight, options.C)
         self.epochs_ = _solve(
             self.store.rows,
             self.members,
@@ -240,7 +239,7 @@ class LinearSVM(Estimator):
             self.store.squares,
             np.float32(self.scale),
             np.float32(options.bias),
-            limits,
+            self._limits,
             self.alpha,
             self.weights_,
             options.tolerance,
@@ -277,20 +276,30 @@ class LinearSVM(Estimator):
         kept = np.argsort(-scores, kind="stable")[: int((self.signs > 0).sum()) + keep]
         self._restrict(np.isin(np.arange(len(scores)), kept))
 
-    def among(self, rows: Array) -> LinearSVM:
-        """The same problem with some of the store's rows only, given by a mask over them; not solved yet."""
-        other = LinearSVM(self.store, self.options, self.scale, self.seed)
-        other.members, other.signs, other.alpha = self.members, self.signs, self.alpha
+    def among(self, rows: Array, options: SVMOptions | None = None) -> LinearSVM:
+        """The same problem with some of the store's rows only, given by a mask over them; not solved yet.
+
+        It starts from this solution, also if C and ``positive_weight`` come from other ``options``.
+        """
+        other = LinearSVM(self.store, options or self.options, self.scale, self.seed)
+        other.members, other.signs, other.alpha = self.members, self.signs, self.alpha.copy()
         other.weights_ = self.weights_.copy()
         other._restrict(rows[self.members])
         return other
 
+    @property
+    def _limits(self) -> Array:
+        """Weight of the hinge loss of each member."""
+        return np.where(self.signs > 0, self.options.C * self.options.positive_weight, self.options.C)
+
     def _restrict(self, mask: Array) -> None:
-        """Keep some members; the weights stay the sum over the members."""
-        for i in np.flatnonzero(~mask & (self.alpha > 0)):
-            step = -self.alpha[i] * self.signs[i]
+        """Keep some members, and no ``alpha`` above its limit; the weights stay the sum over the members."""
+        lower = np.where(mask, np.minimum(self.alpha, self._limits), 0)
+        for i in np.flatnonzero(lower < self.alpha):
+            step = (lower[i] - self.alpha[i]) * self.signs[i]
             _add(self.store.rows[self.members[i]], np.float32(step * np.float32(self.scale)), self.weights_[:-1])
             self.weights_[-1] += np.float32(step * self.options.bias)
+        self.alpha = lower
         self._select(mask)
 
     def _select(self, mask: Array) -> None:

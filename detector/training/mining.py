@@ -62,10 +62,13 @@ class Miner:
         """Weights float32 (classes, width) and intercepts (classes,) for unscaled features."""
         return _planes(self.machines)
 
-    def without(self, indices: Iterable[int]) -> tuple[Array, Array]:
-        """:meth:`hyperplanes` of the same problems, without the windows of some photographs and their mirror images."""
+    def without(self, indices: Iterable[int], options: SVMOptions | None = None) -> tuple[Array, Array]:
+        """:meth:`hyperplanes` of the same problems, without the windows of some photographs and their mirror images.
+
+        Of ``options``, C and ``positive_weight`` take the place of the miner's.
+        """
         others = ~self.images.show(self.origin[:, 0], indices)
-        machines = [machine.among(others) for machine in self.machines]
+        machines = [machine.among(others, options) for machine in self.machines]
         fit_all(machines, cpu_count())
         return _planes(machines)
 
@@ -237,9 +240,3 @@ class Miner:
 def _planes(machines: Sequence[LinearSVM]) -> tuple[Array, Array]:
     planes = [machine.hyperplane() for machine in machines]
     return np.stack([weights for weights, _ in planes]), np.array([b for _, b in planes], np.float32)
-
-
-def hyperplanes(state: dict[str, Array], classes: int, scale: float, bias: float) -> tuple[Array, Array]:
-    """:meth:`Miner.hyperplanes` of a :meth:`Miner.state`."""
-    weights = np.stack([state[f"weights{label}"] for label in range(classes)])
-    return weights[:, :-1] * np.float32(scale), weights[:, -1] * np.float32(bias)

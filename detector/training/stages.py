@@ -21,7 +21,7 @@ from ..learners.ridge import BoxRegressor
 from ..options import BoxOptions, FineTuneOptions, SVMOptions, TrainOptions
 from ..windows.features import Features, Planes
 from .finetune import FineTuner
-from .mining import Miner, hyperplanes
+from .mining import Miner
 from .sampling import TrainingImages, mean_norm, regression_windows
 from .split import Split
 
@@ -114,6 +114,20 @@ class Stages:
         self._log(f"loss curves: {curves} and .csv")
         return tuner.network
 
+    def miner(self, features: Features[Any], options: SVMOptions) -> Miner:
+        """A miner that has collected the hard negatives of all images; goes on with a run that was stopped."""
+        images, order = self._learnt.seen_through(features), self._order
+        scale = self._scale(self.images.seen_through(features))
+        miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
+        checkpoint = Checkpoint(self.folder, "svm", self._svm_key(features, options))
+        state = checkpoint.load()
+        if state is not None:
+            miner.restore(state)
+            self._log(f"resuming hard-negative mining after {miner.visited} images")
+        if miner.visited < len(order):
+            self._mine(miner, order, checkpoint)
+        return miner
+
     def svms(
         self, features: Features[Any], options: SVMOptions, left_out: Sequence[Sequence[int]] = ()
     ) -> list[Planes]:
@@ -122,31 +136,29 @@ class Stages:
         Returns those of all images, then those without each of the groups of images ``left_out``. All have the same
         hard negatives, but for the windows of these images. So no window is pooled twice.
         """
-        key = self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
-        whole = Checkpoint(self.folder, "svm", key)
-        without = Checkpoint(self.folder, "svm-parts", content_key(key, left_out))
-        images = self._learnt.seen_through(features)
-        scale, order = self._scale(self.images.seen_through(features)), self.split.order
-        if self.options.mirror:
-            order = (*order, *(index + len(self.images) for index in order))
-        state, parts = whole.load(), without.load()
-        done = 0 if state is None else int(state["visited"])
-        if done < len(order) or parts is None:
-            miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
-            if state is not None:
-                miner.restore(state)
-                self._log(f"resuming hard-negative mining after {done} images")
-            if done < len(order):
-                self._mine(miner, order, whole)
-                state = miner.state()
-            parts = {}
-            for number, part in enumerate(track(left_out, "SVMs without each part", quiet=self.quiet)):
-                parts[f"weights{number}"], parts[f"intercepts{number}"] = miner.without(part)
-            without.save(parts)
-        assert state is not None
-        planes = [hyperplanes(state, len(self.class_names), scale, options.bias)]
-        planes += [(parts[f"weights{n}"], parts[f"intercepts{n}"]) for n in range(len(left_out))]
-        return [Planes(torch.from_numpy(weights), torch.from_numpy(intercepts)) for weights, intercepts in planes]
+        key = self._svm_key(features, options)
+        checkpoint = Checkpoint(self.folder, "svm-parts", content_key(key, left_out))
+        arrays = checkpoint.load()
+        if arrays is None:
+            miner = self.miner(features, options)
+            planes = [miner.hyperplanes()]
+            planes += [miner.without(part) for part in track(left_out, "SVMs without each part", quiet=self.quiet)]
+            arrays = {f"weights{number}": weights for number, (weights, _) in enumerate(planes)}
+            arrays |= {f"intercepts{number}": intercepts for number, (_, intercepts) in enumerate(planes)}
+            checkpoint.save(arrays)
+        return [
+            Planes(torch.from_numpy(arrays[f"weights{number}"]), torch.from_numpy(arrays[f"intercepts{number}"]))
+            for number in range(1 + len(left_out))
+        ]
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        """Images in the order in which hard negatives are collected; mirror images come last."""
+        order = self.split.order
+        return (*order, *(index + len(self.images) for index in order)) if self.options.mirror else order
+
+    def _svm_key(self, features: Features[Any], options: SVMOptions) -> str:
+        return self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
 
     def _mine(self, miner: Miner, order: Sequence[int], checkpoint: Checkpoint) -> None:
         """Mine the images in ``order``, or those of them that are left."""

@@ -163,6 +163,27 @@ def test_svms_without_some_images_are_those_that_have_never_seen_them(images):
     assert fewer > 20
 
 
+@pytest.mark.parametrize("changes", [{"C": 0.01}, {"C": 0.0002, "positive_weight": 1.0}])
+def test_svms_of_other_options_are_those_solved_from_nothing(images, changes):
+    exact = {"tolerance": 1e-6, "max_epochs": 100_000}
+    miner = miner_on(images, **exact)
+    miner.start(range(len(images)))
+    miner.mine(range(len(images)))
+    before = miner.hyperplanes()[0].copy()
+    options = replace(miner.options, **changes)
+    weights, _ = miner.without([2], options)
+    np.testing.assert_array_equal(miner.hyperplanes()[0], before)
+    for label, machine in enumerate(miner.machines):
+        owner = miner.origin[machine.members, 0]
+        fresh = LinearSVM(miner.store, options, machine.scale)
+        for sign in (1, -1):
+            fresh.add(machine.members[(machine.signs == sign) & (owner != 2)], sign)
+        expected, _ = fresh.fit().hyperplane()
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(weights[label], expected, rtol=0, atol=1e-3 * size)
+        assert np.abs(weights[label] - before[label]).max() > 1e-2 * size
+
+
 def test_svms_learn_from_mirror_images_and_leave_them_out_with_their_photograph(images):
     both = images.with_mirrors()
     miner = miner_on(both)
