@@ -116,7 +116,7 @@ class Settings:
         every record for which the second part of the time is enough.
     """
 
-    batch: int = 4
+    batch: int = 2
     rate: float = 0.01
     warm_up: float = 0.05
     momentum: float = 0.9

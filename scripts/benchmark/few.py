@@ -186,7 +186,7 @@ class _Bench:
         from .faster_rcnn import HELD_OUT, FineTuning, Settings, build, detect, seeded
 
         variant, settings, names = VARIANTS[name], Settings(), self.train_set.class_names
-        label = f"{name}, {minutes:g} minutes"
+        label = f"{name}, {minutes:g} min"
         left_out = set(held_out)
         learnt = [sample for index, sample in enumerate(self.train_set) if index not in left_out]
         with seeded(self.seed, self.device):
@@ -255,7 +255,7 @@ def table(result: dict[str, Any]) -> str:
         f"trained on {trained['set']} ({trained['images']} images), "
         f"tested on {tested['set']} ({tested['images']} images), {result['device']}",
         f"{OURS}: {plan['backbone']}, weights {plan['weights']}, scales {as_typed(tuple(plan['features']['scales']))}, "
-        f"trained in {ours['seconds']:.0f} s",
+        f"trained in {ours['seconds']:.0f} s, area AP {ours['voc']['map']:.3f}",
         f"Faster R-CNN: {NETWORK}, weights {result['opponent_weights']}, {_learnt(result)}",
         text_table(["", "minutes", "area AP", "VOC07 AP", "s of training", "s a photograph"], rows),
         f"'-': {OURS} had not finished" if any(row[2] is None for row in rows) else "",

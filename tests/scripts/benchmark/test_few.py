@@ -326,7 +326,8 @@ def test_result_has_both_sides_with_their_settings(result, scenes):
 def test_table_has_a_row_for_each_time_and_side_and_none_of_ours_before_it_is_done(result, scenes):
     lines = table(result).splitlines()
     assert lines[0] == f"trained on {scenes} trainval (10 images), tested on {scenes} test (3 images), cpu"
-    assert lines[1] == "sppnet: sppnet_small, weights none, scales 96, trained in 1 s"
+    ap = f"{result['sppnet']['voc']['map']:.3f}"
+    assert lines[1] == f"sppnet: sppnet_small, weights none, scales 96, trained in 1 s, area AP {ap}"
     assert lines[2] == ("Faster R-CNN: mobilenet_v2, weights none, learns from 8 images, the best state on 2 others")
     rows = [line.rsplit(maxsplit=5) for line in lines[5:-1]]
     assert [row[:2] for row in rows] == [
