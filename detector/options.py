@@ -18,6 +18,7 @@ FeatureKind = Literal["pool5", "fc6", "fc7"]
 Scorer = Literal["svm", "softmax"]
 Solver = Literal["coordinate descent", "liblinear"]
 Precision = Literal["float32", "bfloat16"]
+Effort = Literal["quick", "normal", "best"]
 
 MIN_SIDE = 64
 """Minimum side of a scaled image in pixels: a backbone then has at least one cell."""
@@ -27,6 +28,7 @@ FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
 SCORERS: tuple[str, ...] = get_args(Scorer)
 SOLVERS: tuple[str, ...] = get_args(Solver)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+EFFORTS: tuple[str, ...] = get_args(Effort)
 
 #: A backbone of detectors for comparisons with the paper, and its weights.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"
@@ -245,7 +247,8 @@ class SVMOptions(BaseOptions):
     Attributes
     ----------
     C : float
-        Weight of the hinge loss.
+        Weight of the hinge loss. Hard negatives are collected with the default, whatever it is (see
+        :meth:`.stages.Stages.miner`).
     positive_weight : float
         Factor on C for positives.
     bias : float

@@ -9,7 +9,7 @@ from textwrap import TextWrapper
 from typing import Any
 
 from .arguments import bundled_help
-from .parser import CommandParser
+from .parser import CommandParser, as_typed
 
 HELP = """Show what is in a model file: classes, backbone, pyramid, scales, training data, scores, versions; and the
 origin of a bundled model: data, their licence, the command that made it, its limits."""
@@ -111,7 +111,8 @@ def card_lines(header: dict[str, Any]) -> list[str]:
     }
     lines = [f"{name:<12}{value}" for name, value in rows.items()]
     names, calibration = header["classes"], header.get("calibration")
-    return lines + score_lines(card) + compression_lines(card) + calibration_lines(names, calibration, card)
+    lines += [*choice_lines(card), *score_lines(card), *compression_lines(card)]
+    return lines + calibration_lines(names, calibration, card)
 
 
 def _proposals(detection: dict[str, Any]) -> str:
@@ -147,6 +148,27 @@ def score_lines(card: dict[str, Any]) -> list[str]:
     where = f"{images} held-out images" if folds < 2 else f"{images} images, by cross-validation with {folds} folds"
     lines = [f"AP ({held_out['metric']}) on {where}", text_table(["class", "objects", "AP"], rows)]
     return [*lines, *([] if spread is None else [f"standard deviation of the mean AP over the folds: {spread:.3f}"])]
+
+
+def choice_lines(card: dict[str, Any]) -> list[str]:
+    """Table of the options that the training has chosen by itself; empty without one."""
+    if not card.get("choices"):
+        return []
+    from ..eval.report import text_table
+
+    rows = [[as_option(one["name"]), _chosen(one["value"]), one["why"]] for one in card["choices"]]
+    return [f"chosen by the photographs, with --effort {card['effort']}", text_table(["option", "value", "why"], rows)]
+
+
+def as_option(name: str) -> str:
+    """An option as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _chosen(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return as_typed(value)
 
 
 def about_lines(card: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def as_typed(value: Any) -> str:
     """Text of a value as a user types it: ``(1, 2)`` is ``1,2`` and ``1.0`` is ``1``."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return ",".join(map(as_typed, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from math import log2, sqrt
-from shlex import quote
+from shlex import join, quote, split
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
+
+from .info import as_option
+from .parser import as_typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,6 +137,22 @@ def next_commands(model: str) -> list[str]:
         f"  sppnet detect PHOTOGRAPHS --model {quote(model)} -o found",
         f"  sppnet evaluate DATASET --model {quote(model)}",
     ]
+
+
+def repeating_command(command_line: str, choices: Sequence[dict[str, Any]]) -> str:
+    """A training's command with what it has chosen by itself as options, so that it need not search again."""
+    words = split(command_line)
+    while "--effort" in words:
+        place = words.index("--effort")
+        del words[place : place + 2]
+    words = [word for word in words if not word.startswith("--effort=")]
+    for one in choices:
+        name, value = as_option(one["name"]), one["value"]
+        if isinstance(value, bool):
+            words.append(name if value else f"--no-{name.removeprefix('--')}")
+        else:
+            words += [name, as_typed(value)]
+    return join([*words, "--effort", "quick"])
 
 
 def _share(part: int, whole: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..detector.options import (
     AUTO,
     BACKBONE,
+    EFFORTS,
     FEW_IMAGES,
     FIVE_SCALES,
     FOLDS,
@@ -16,13 +17,14 @@ from ..detector.options import (
     METHODS,
     SCORERS,
     STRIDE,
+    BoxOptions,
     DetectOptions,
     FeatureOptions,
     FineTuneOptions,
     SVMOptions,
     TrainOptions,
 )
-from ..detector.training.plan import TrainPlan
+from ..detector.training.plan import CHOICES, TrainPlan
 from .arguments import (
     add_backbone_arguments,
     add_channels_argument,
@@ -84,6 +86,13 @@ def add_arguments(parser: CommandParser) -> None:
     add_count(windows, "--max-windows", DetectOptions.max_windows, "windows of an image, in training and in the model")
     add_count(windows, "--regressions", DetectOptions.regressions, "box-regression passes of the model", least=0)
     add_network_arguments(parser)
+    learning.add_argument(
+        "--effort",
+        choices=EFFORTS,
+        default="normal",
+        help="what is chosen by the photographs, but for options that are given: quick: scales and proposals that fit "
+        "the objects; normal: also mirror images, and C and regressions by cross-validation; best: more of these",
+    )
     add_count(
         learning,
         "--epochs",
@@ -97,6 +106,26 @@ def add_arguments(parser: CommandParser) -> None:
         default=SVMOptions.C,
         metavar="X",
         help="weight of the SVMs' hinge loss: a larger C fits the training set more closely",
+    )
+    learning.add_argument(
+        "--positive-weight",
+        type=float,
+        default=SVMOptions.positive_weight,
+        metavar="X",
+        help="factor on C for objects: with a larger one fewer are missed, and more is taken for one",
+    )
+    learning.add_argument(
+        "--ridge",
+        type=float,
+        default=BoxOptions.ridge,
+        metavar="X",
+        help="weight of the squared norm in box regression: with a larger one boxes move less",
+    )
+    learning.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=TrainOptions.mirror,
+        help="learn from mirror images too; they take their own time and disk",
     )
     learning.add_argument(
         "--learning-curve",
@@ -160,8 +189,8 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.progress import log, warn
     from ..detector.training.train import train
-    from .info import calibration_lines, compression_lines, score_lines
-    from .summary import contents, look_alike_names, next_commands, summary
+    from .info import calibration_lines, choice_lines, compression_lines, score_lines
+    from .summary import contents, look_alike_names, next_commands, repeating_command, summary
 
     if args.download:
         from ..data.download import download_voc
@@ -184,9 +213,12 @@ def run(args: argparse.Namespace) -> int:
         scorer=args.scorer,
         detection=DetectOptions(args.proposals, args.max_windows, regressions=args.regressions),
         finetune=FineTuneOptions(width=args.fc_width, epochs=args.epochs),
-        svm=SVMOptions(C=args.C),
-        options=TrainOptions(seed=args.seed, held_out=args.held_out, folds=args.folds),
+        svm=SVMOptions(C=args.C, positive_weight=args.positive_weight),
+        boxes=BoxOptions(ridge=args.ridge),
+        options=TrainOptions(seed=args.seed, held_out=args.held_out, folds=args.folds, mirror=args.mirror),
         compression=args.compress,
+        effort=args.effort,
+        fixed=frozenset(CHOICES) & args.given,
         learning_curve=args.learning_curve,
     )
     dataset = dataset_from(args, args.classes)
@@ -199,9 +231,14 @@ def run(args: argparse.Namespace) -> int:
     device = resolve_device(args)
     detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
     card, calibration = detector.card, detector.bundle.calibration
-    lines = [*score_lines(card), *compression_lines(card)]
+    lines = [*choice_lines(card), *score_lines(card), *compression_lines(card)]
     lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)
     lines += ["", summary(card), "", f"wrote {args.out}", *next_commands(str(args.out))]
+    if card.get("choices"):
+        lines += [
+            "to repeat this training without a search:",
+            f"  {repeating_command(args.command_line, card['choices'])}",
+        ]
     print("\n".join(lines))
     work = args.work or Path(f"{args.out}.work")
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...data.errors import InputError
 from ..options import (
     AUTO,
+    EFFORTS,
+    FEW_IMAGES,
     SCORERS,
     WEIGHTS,
     BoxOptions,
     Compression,
     DetectOptions,
+    Effort,
     FeatureOptions,
     FineTuneOptions,
     Scorer,
     SVMOptions,
     TrainOptions,
 )
+
+#: Options that a training can choose by itself, by their names on the command line; where a plan has them.
+CHOICES = {
+    "proposals": ("detection", "proposals"),
+    "max_windows": ("detection", "max_windows"),
+    "scales": ("features", "scales"),
+    "mirror": ("options", "mirror"),
+    "C": ("svm", "C"),
+    "positive_weight": ("svm", "positive_weight"),
+    "ridge": ("boxes", "ridge"),
+    "regressions": ("detection", "regressions"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,10 @@ class TrainPlan:
         The held-out share of the images, the norm of the features, the seed.
     compression : Compression or None
         Compression of the fc layers in the saved model.
+    effort : {"quick", "normal", "best"} or None
+        What is chosen by the labelled photographs (:mod:`.effort`); None leaves all options as they are.
+    fixed : frozenset of str
+        Names of :data:`CHOICES` that are not chosen.
     learning_curve : bool
         Whether detectors that learn from a quarter and a half of the images are scored too, for the card. It needs the
         features pool5.
@@ -81,10 +100,14 @@ class TrainPlan:
     boxes: BoxOptions = field(default_factory=BoxOptions)
     options: TrainOptions = field(default_factory=TrainOptions)
     compression: Compression | None = None
+    effort: Effort | None = None
+    fixed: frozenset[str] = frozenset()
     learning_curve: bool = False
 
     def __post_init__(self) -> None:
         features = self.features
+        if self.effort not in (None, *EFFORTS):
+            raise InputError(f"the effort must be one of {', '.join(EFFORTS)}, not {self.effort!r}")
         if self.channels is not None and min(self.channels, default=-1) < 0:
             raise InputError(f"the channels of layers are numbers from 0 up, not {self.channels}")
         if self.scorer not in SCORERS:
@@ -105,10 +128,29 @@ class TrainPlan:
         """Whether fc layers are fine-tuned."""
         return self.features.kind != "pool5" and self.finetune.epochs > 0
 
+    def folded(self, images: int) -> bool:
+        """Whether so many images are scored by cross-validation, which a search of options needs."""
+        options = self.options
+        by_itself = options.held_out is None and not self.tunes and images <= FEW_IMAGES
+        return options.folds is not None or by_itself
+
     @property
     def mirrors(self) -> bool:
         """Whether mirror images are used in training."""
         return self.options.mirror or (self.tunes and self.finetune.mirror)
+
+    def choice(self, name: str) -> Any:
+        """Value of an option of :data:`CHOICES`."""
+        part, field_name = CHOICES[name]
+        return getattr(getattr(self, part), field_name)
+
+    def changed(self, **values: Any) -> TrainPlan:
+        """The plan with other values of options of :data:`CHOICES`."""
+        plan = self
+        for name, value in values.items():
+            part, field_name = CHOICES[name]
+            plan = replace(plan, **{part: replace(getattr(plan, part), **{field_name: value})})
+        return plan
 
     def learning(self) -> dict[str, Any]:
         """Options of the training stages that the plan has, JSON-like."""

@@ -16,6 +16,7 @@ from ...eval.voc_ap import Judged, VOCResult, judge_voc
 from ..detection.bundle import Bundle
 from ..detection.calibration import Calibration, cross_fitted
 from ..detection.detector import detect_each, detector_of
+from .split import Split
 from .stages import Stages
 
 #: Part of the key of the stored results; increase it when they change.
@@ -45,7 +46,7 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         kept = json.loads(path.read_text())
         return kept["scores"], Calibration.from_dict(kept["calibration"])
     split, names = stages.split, models[0].class_names
-    (judged,) = judge_parts(stages, [models])
+    (judged,) = judge_parts(stages, split, [models])
     calibration = Calibration.fit(judged)
     measured = cross_fitted(judged)
     scores = {
@@ -54,7 +55,7 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         "objects": {one.name: one.positives for one in judged},
         "metric": "voc07",
         **_average_precision(judged),
-        "spread": _spread(judged, [len(part) for part in split.parts]),
+        "spread": _spread(in_parts(judged, split.sizes)),
         "thresholds": dict(zip(names, calibration.thresholds, strict=True)),
         "shown": {} if measured is None else _shown(judged, measured),
         "calibration": None if measured is None else Verdicts.joined(measured).to_dict(),
@@ -69,7 +70,7 @@ def _key(model: Bundle) -> str:
 
 
 def judge_parts(
-    stages: Stages, candidates: Sequence[Sequence[Bundle]], label: str = "held-out images"
+    stages: Stages, split: Split, candidates: Sequence[Sequence[Bundle]], label: str = "held-out images"
 ) -> list[list[Judged]]:
     """Detect with each candidate, one model for each part of the split, and judge what is found in the parts.
 
@@ -80,7 +81,7 @@ def judge_parts(
     list of list of Judged
         For each candidate one for each class, over the images of all parts, part after part.
     """
-    images, split = stages.images, stages.split
+    images = stages.images
     first = detector_of(candidates[0][0], str(images.features.device))
     detectors = [[first.sharing(model) for model in models] for models in candidates]
     found: list[list[Detections]] = [[] for _ in candidates]
@@ -112,12 +113,18 @@ def _shown(judged: Sequence[Judged], measured: Sequence[Verdicts]) -> dict[str, 
     return counts
 
 
-def _spread(judged: Sequence[Judged], sizes: Sequence[int]) -> float | None:
-    """Standard deviation of the parts' mean AP; None for fewer than two parts in which every class has an object.
+def mean_ap(judged: Sequence[Judged]) -> float:
+    """Mean area AP over the classes."""
+    return VOCResult(tuple(of_class.curve() for of_class in judged)).mean_ap("voc")
 
-    The images of the parts come one after the other; ``sizes`` are their numbers.
-    """
+
+def in_parts(judged: Sequence[Judged], sizes: Sequence[int]) -> list[list[Judged]]:
+    """What was judged on each part; the images of the parts come one after the other, ``sizes`` are their numbers."""
     part = np.repeat(np.arange(len(sizes)), sizes)
-    parts = [[of_class.among(part == number) for of_class in judged] for number in range(len(sizes))]
+    return [[of_class.among(part == number) for of_class in judged] for number in range(len(sizes))]
+
+
+def _spread(parts: Sequence[Sequence[Judged]]) -> float | None:
+    """Standard deviation of the parts' mean AP; None for fewer than two parts in which every class has an object."""
     means = [_average_precision(one)["map"] for one in parts if all(of_class.positives for of_class in one)]
     return float(np.std(means, ddof=1)) if len(means) > 1 else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from ...data.arrays import Array
 from ...data.near_duplicates import duplicate_groups
 from ...data.sample import Sample
-from ..options import FEW_IMAGES, FOLDS, HELD_OUT, TrainOptions
+from ..options import FOLDS, HELD_OUT, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Split:
         """The images of no part."""
         scored = set(self.scored)
         return tuple(index for index in self.order if index not in scored)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of images of the parts."""
+        return tuple(map(len, self.parts))
+
+    def limited(self, most: int) -> Split:
+        """The same order, and of each part the first images, so that they are ``most`` in all, or a few more."""
+        share = min(1.0, most / max(1, len(self.scored)))
+        return Split(self.order, tuple(part[: ceil(share * len(part))] for part in self.parts))
 
     def smaller(self, share: float, seed: int) -> list[tuple[int, ...]]:
         """What models leave out that learn from a random share of the images that are not in their part."""
@@ -106,8 +117,8 @@ class Split:
         return cls(order, tuple(tuple(i for i in order if of_image[i] == fold) for fold in range(folds)))
 
 
-def choose_split(samples: Sequence[Sample], classes: int, options: TrainOptions, tunes: bool) -> Split:
-    """The split that the options ask for; without a word from them, folds for few photographs.
+def choose_split(samples: Sequence[Sample], classes: int, options: TrainOptions, folded: bool) -> Split:
+    """Folds, or one held-out part.
 
     Near duplicates stay in the same fold.
 
@@ -116,10 +127,10 @@ def choose_split(samples: Sequence[Sample], classes: int, options: TrainOptions,
     samples : sequence of Sample
     classes : int
     options : TrainOptions
-    tunes : bool
-        Whether fc layers are fine-tuned; this is done once, so they need a held-out part.
+    folded : bool
+        Whether there are folds (:meth:`.plan.TrainPlan.folded`).
     """
-    if options.folds is None and (options.held_out is not None or tunes or len(samples) > FEW_IMAGES):
+    if not folded:
         return Split.held_out(len(samples), HELD_OUT if options.held_out is None else options.held_out, options.seed)
     shown = np.stack([np.isin(np.arange(classes), sample.labels[~sample.difficult]) for sample in samples])
     groups = duplicate_groups([sample.path for sample in samples])

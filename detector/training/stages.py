@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,12 @@ class Stages:
         return tuner.network
 
     def miner(self, features: Features[Any], options: SVMOptions) -> Miner:
-        """A miner that has collected the hard negatives of all images; goes on with a run that was stopped."""
+        """A miner that has collected the hard negatives of all images; goes on with a run that was stopped.
+
+        It has the C and ``positive_weight`` of :class:`.options.SVMOptions`, whatever ``options`` say: so all values
+        can be tried on the same hard negatives. A larger C fits the windows closer and finds fewer of them hard.
+        """
+        options = replace(options, C=SVMOptions.C, positive_weight=SVMOptions.positive_weight)
         images, order = self._learnt.seen_through(features), self._order
         scale = self._scale(self.images.seen_through(features))
         miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
@@ -136,13 +142,12 @@ class Stages:
         Returns those of all images, then those without each of the groups of images ``left_out``. All have the same
         hard negatives, but for the windows of these images. So no window is pooled twice.
         """
-        key = self._svm_key(features, options)
-        checkpoint = Checkpoint(self.folder, "svm-parts", content_key(key, left_out))
+        checkpoint = Checkpoint(self.folder, "svm-parts", content_key(self._svm_key(features, options), left_out))
         arrays = checkpoint.load()
         if arrays is None:
             miner = self.miner(features, options)
-            planes = [miner.hyperplanes()]
-            planes += [miner.without(part) for part in track(left_out, "SVMs without each part", quiet=self.quiet)]
+            groups = track([(), *left_out], "SVMs, without each part", quiet=self.quiet)
+            planes = [miner.without(group, options) for group in groups]
             arrays = {f"weights{number}": weights for number, (weights, _) in enumerate(planes)}
             arrays |= {f"intercepts{number}": intercepts for number, (_, intercepts) in enumerate(planes)}
             checkpoint.save(arrays)

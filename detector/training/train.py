@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ... import __version__
 from ...data.boxes import flip
@@ -16,6 +18,7 @@ from ...data.image import image_size
 from ...data.progress import track
 from ...data.sample import Dataset, Sample
 from ...data.store import file_key
+from ...eval.voc_ap import Judged
 from ...proposals.backends import Proposer, make_proposer
 from ...proposals.cache import ProposalCache
 from ..convolutions.backbone import Backbone
@@ -26,14 +29,16 @@ from ..detection.detector import Detector, detector_of, features_of
 from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
-from ..options import AUTO, STRIDE, Compression
+from ..options import AUTO, STRIDE, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
+from .effort import Choice, choose_by_folds, fit_to_objects
+from .mining import Miner
 from .plan import TrainPlan
 from .reduction import reduce_maps
 from .sampling import TrainingImages, sample_rows, training_windows
-from .scores import score_parts
-from .split import choose_split
+from .scores import judge_parts, score_parts
+from .split import Split, choose_split
 from .stages import Regressors, Stages
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
@@ -100,10 +105,15 @@ def train(
         plan = replace(plan, backbone=best_backbone(plan.weights, quiet))
     # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
+    work = Path(work) if work is not None else Path(f"{out}.work")
     layer = plan.layer or default_layers(plan.backbone, plan.stride)
     stride = STRIDE if plan.layer and plan.stride is None else plan.stride
     network = Backbone(plan.backbone, weights=plan.weights, layer=layer, seed=plan.options.seed, stride=stride)
     network.to(device)
+    chosen: list[Choice] = []
+    if plan.effort is not None:
+        given = {"proposals", "max_windows"} if proposer is not None else set()
+        plan, chosen = fit_to_objects(replace(plan, fixed=plan.fixed | given), list(dataset), work, quiet)
     if plan.features.method == "warp" and plan.features.crop is None:
         plan = replace(plan, features=replace(plan.features, crop=network.input_size))
     run = _Run(
@@ -112,8 +122,9 @@ def train(
         # All stages need pooled features; the scored features are computed from them.
         pooled=features_of(network, replace(plan.features, kind="pool5")),
         proposer=proposer or make_proposer(plan.detection.proposals, plan.detection.max_windows, seed=0),
-        work=Path(work) if work is not None else Path(f"{out}.work"),
+        work=work,
         quiet=quiet,
+        choices=tuple(chosen),
     )
     bundle = run.bundle()
     bundle.save(out)
@@ -130,13 +141,42 @@ class _Run:
     proposer: Proposer
     work: Path
     quiet: bool
+    choices: tuple[Choice, ...] = ()
 
     def bundle(self) -> Bundle:
         """Run all stages that are not complete yet."""
         images = self._images(list(self.dataset))
         plan, names = self.plan, self.dataset.class_names
-        split = choose_split(images.samples, len(names), plan.options, plan.tunes)
+        split = choose_split(images.samples, len(names), plan.options, plan.folded(len(images)))
         stages = Stages(images, names, plan.options, split, self.work / "stages", self.quiet)
+        if plan.effort is not None and plan.features.kind == "pool5" and len(split.parts) > 1:
+            miner = cache(lambda: stages.miner(self.pooled, plan.svm))
+            chosen, choices = choose_by_folds(plan, stages, lambda *asked: self._judged(stages, miner(), *asked))
+            return replace(self, plan=chosen, choices=(*self.choices, *choices))._trained(stages)
+        return self._trained(stages)
+
+    def _judged(self, stages: Stages, miner: Miner, split: Split, plans: Sequence[TrainPlan]) -> list[list[Judged]]:
+        """What the detectors of several plans find in the parts of ``split``, each having learnt from the others.
+
+        All have the same hard negatives.
+        """
+        outside = set(split.order) - set(split.scored)
+        parts = [(*part, *sorted(outside)) for part in split.parts]
+        regressors = {one: stages.regressors(one, parts)[1:] for one in dict.fromkeys(plan.boxes for plan in plans)}
+        planes: dict[SVMOptions, list[Planes]] = {}
+        for options in track(dict.fromkeys(plan.svm for plan in plans), "SVMs of candidates", quiet=self.quiet):
+            solved = [miner.without(part, options) for part in parts]
+            planes[options] = [Planes(torch.from_numpy(weights), torch.from_numpy(b)) for weights, b in solved]
+        candidates = []
+        for plan in plans:
+            run = replace(self, plan=plan)
+            of_parts = zip(planes[plan.svm], regressors[plan.boxes], strict=True)
+            candidates.append([run._assemble(None, *models, {}) for models in of_parts])
+        return judge_parts(stages, split, candidates, f"{len(plans)} candidates compared")
+
+    def _trained(self, stages: Stages) -> Bundle:
+        """Train with the options that are decided."""
+        plan, images, split = self.plan, stages.images, stages.split
         head = None if plan.features.kind == "pool5" else stages.fine_tuned(self._start(stages.scale), plan.finetune)
         card = self._card(images)
         final, *partial = self._models(stages, head, split.parts, card)
@@ -247,13 +287,16 @@ class _Run:
             np.concatenate([images.positives(i)[1] for i in range(len(images))]),
             minlength=len(self.dataset.class_names),
         )
-        return {
+        card = {
             "version": __version__,
             "images": len(images),
             "objects": dict(zip(self.dataset.class_names, counts.tolist(), strict=True)),
             "weights": str(self.plan.weights),
             **self.plan.learning(),
         }
+        if self.plan.effort is not None:
+            card |= {"effort": self.plan.effort, "choices": [asdict(one) for one in self.choices]}
+        return card
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:

@@ -126,7 +126,7 @@ def measure(args: argparse.Namespace, clock: Callable[[], float] = perf_counter)
     bench = _Bench(args, train_set, test_set, clock)
     plan = plan_of(args)
     bench.ours(plan)
-    split = choose_split(list(train_set), len(train_set.class_names), plan.options, plan.tunes)
+    split = choose_split(list(train_set), len(train_set.class_names), plan.options, plan.folded(len(train_set)))
     held_out = () if args.no_early_stopping or not split.parts else split.parts[0]
     for name in args.opponents:
         for minutes in sorted(set(args.minutes)):

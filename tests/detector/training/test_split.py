@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sppnet.detector.options import TrainOptions
+from sppnet.detector.options import FeatureOptions, TrainOptions
+from sppnet.detector.training.plan import TrainPlan
 from sppnet.detector.training.split import Split, choose_split
 
 
@@ -80,15 +81,16 @@ def test_smaller_shares_are_parts_of_larger_ones():
     ],
 )
 def test_folds_are_for_few_photographs(scenes, monkeypatch, options, tunes, few, parts):
-    monkeypatch.setattr("sppnet.detector.training.split.FEW_IMAGES", few)
+    monkeypatch.setattr("sppnet.detector.training.plan.FEW_IMAGES", few)
     monkeypatch.setattr("sppnet.detector.training.split.FOLDS", 3)
-    split = choose_split(list(scenes), len(scenes.class_names), TrainOptions(**options), tunes)
+    plan = TrainPlan(features=FeatureOptions(kind="fc7" if tunes else "pool5"), options=TrainOptions(**options))
+    split = choose_split(list(scenes), len(scenes.class_names), plan.options, plan.folded(len(scenes)))
     assert [len(part) for part in split.parts] == parts
 
 
 def test_a_photograph_that_is_there_twice_is_in_one_fold(scenes):
     samples = list(scenes)
     samples += [replace(samples[0], id="again"), replace(samples[5], id="once more")]
-    split = choose_split(samples, len(scenes.class_names), TrainOptions(folds=4), tunes=False)
+    split = choose_split(samples, len(scenes.class_names), TrainOptions(folds=4), folded=True)
     for part in split.parts:
         assert ((0 in part), (5 in part)) == ((12 in part), (13 in part))

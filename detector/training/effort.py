@@ -1,0 +1,199 @@
+"""What a training chooses by itself, and how: by the objects that are labelled, and by cross-validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...data.arrays import Array
+from ...data.image import image_size
+from ...data.progress import track
+from ...data.sample import Sample
+from ...data.store import write_json
+from ...eval.recall import recall_and_mabo
+from ...eval.voc_ap import Judged
+from ...proposals.backends import make_proposer
+from ...proposals.cache import ProposalCache
+from ..options import Effort, FeatureOptions
+from ..windows.scales import choose_scale
+from .plan import TrainPlan
+from .search import Round, Trial, search
+from .split import Split
+from .stages import Stages
+
+#: Part of the key of a stored search; increase it when its meaning changes.
+VERSION = 1
+
+#: Scales to choose from.
+SCALES = (320, 480, 688, 960)
+
+#: Least share of the objects, as a mean over the classes, that must fit a scale best for the scale to be used.
+LEAST_SHARE = 0.2
+
+#: Smaller scales are left out if no larger share of the objects than this fits them best.
+NEGLIGIBLE = 0.05
+
+#: Windows of small objects; and the share of a class's objects that fast windows must cover (IoU 0.5) to be enough.
+MANY_WINDOWS, ENOUGH = 5000, 0.9
+
+#: The largest number of photographs on which proposals are compared.
+COMPARED = 40
+
+#: The largest number of photographs on which candidates are compared by cross-validation; they learn from no others.
+SEARCHED = 100
+
+#: What is tried by cross-validation.
+ROUNDS: dict[Effort, tuple[Round, ...]] = {
+    "quick": (),
+    "normal": ({"C": (0.001, 0.003, 0.01)}, {"regressions": (1, 2, 3)}),
+    "best": (
+        {"C": (0.0003, 0.001, 0.003, 0.01, 0.03), "positive_weight": (1.0, 2.0, 5.0)},
+        {"regressions": (1, 2, 3), "ridge": (300.0, 1000.0, 3000.0)},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option that the training has chosen.
+
+    Attributes
+    ----------
+    name : str
+        One of :data:`.plan.CHOICES`.
+    value
+        JSON-like.
+    why : str
+        For people.
+    """
+
+    name: str
+    value: Any
+    why: str
+
+
+def fit_to_objects(
+    plan: TrainPlan, samples: Sequence[Sample], work: Path, quiet: bool
+) -> tuple[TrainPlan, list[Choice]]:
+    """Choose the scales and proposals of a plan by the labelled objects, and whether mirror images are used.
+
+    Parameters
+    ----------
+    plan : TrainPlan
+        With an effort; its ``fixed`` options stay as they are.
+    samples : sequence of Sample
+    work : Path
+        Folder of the training, which keeps the proposals that are computed here.
+    quiet : bool
+        No progress bar.
+    """
+    choices = []
+    if plan.features.method == "spp" and "scales" not in plan.fixed:
+        choices.append(_scales(samples))
+    if not {"proposals", "max_windows"} & plan.fixed:
+        choices += _proposals(plan, samples, work, quiet)
+    if plan.effort != "quick" and plan.folded(len(samples)) and "mirror" not in plan.fixed:
+        choices.append(Choice("mirror", True, "twice the examples"))
+    return plan.changed(**{one.name: one.value for one in choices}), choices
+
+
+def _scales(samples: Sequence[Sample]) -> Choice:
+    """The scales that fit enough objects: those of photographs, fewer or larger ones for small objects."""
+    shares = _best_scales(samples)
+    used = np.flatnonzero(shares >= LEAST_SHARE)
+    first = used.min() if shares[: used.min()].sum() < NEGLIGIBLE else 0
+    last = max(used.max(), len(FeatureOptions().scales) - 1)
+    chosen = SCALES[first : last + 1]
+    told = ", ".join(f"{100 * share:.0f} % at {scale}" for scale, share in zip(SCALES, shares, strict=True))
+    return Choice("scales", chosen, f"objects have the network's own size: {told}")
+
+
+def _best_scales(samples: Sequence[Sample]) -> Array:
+    """Share of the objects that fit each of :data:`SCALES` best, float64 (scales,), as a mean over the classes."""
+    labels = np.concatenate([sample.labels[~sample.difficult] for sample in samples])
+    best = np.concatenate(
+        [choose_scale(one.boxes[~one.difficult], image_size(one.path), SCALES) for one in samples if len(one.boxes)]
+    )
+    counts = [np.bincount(best[labels == label], minlength=len(SCALES)) for label in np.unique(labels)]
+    return np.mean([count / count.sum() for count in counts], axis=0)
+
+
+def _proposals(plan: TrainPlan, samples: Sequence[Sample], work: Path, quiet: bool) -> list[Choice]:
+    """Dense proposals if the default ones miss objects of some class that dense ones cover."""
+    rng = np.random.default_rng([plan.options.seed, len(samples)])
+    chosen = [samples[i] for i in np.sort(rng.permutation(len(samples))[:COMPARED])]
+    default, most = plan.detection.proposals, plan.detection.max_windows
+    covered = _least_recall(chosen, default, most, work, quiet)
+    if covered >= ENOUGH:
+        return [Choice("proposals", default, f"{most} windows cover at least {covered:.0%} of each class")]
+    dense = _least_recall(chosen, "dense", MANY_WINDOWS, work, quiet)
+    if dense <= covered:
+        return [Choice("proposals", default, f"{most} windows cover {covered:.0%} of a class, more would not help")]
+    why = f"they cover at least {dense:.0%} of each class, {most} {default} windows only {covered:.0%}"
+    return [Choice("proposals", "dense", why), Choice("max_windows", MANY_WINDOWS, why)]
+
+
+def _least_recall(samples: Sequence[Sample], method: str, most: int, work: Path, quiet: bool) -> float:
+    """Share of the objects of a class that some window covers with an IoU of 0.5; the least of all classes."""
+    stored = ProposalCache(work / "proposals", make_proposer(method, most, seed=0))
+    found = [stored.get(sample.path) for sample in track(samples, f"{method} proposals compared", quiet=quiet)]
+    objects = [(one.boxes[~one.difficult], one.labels[~one.difficult]) for one in samples]
+    shares = []
+    for label in {int(label) for _, labels in objects for label in labels}:
+        boxes = [of_image[labels == label] for of_image, labels in objects]
+        of_label = [np.full(len(of_image), label) for of_image in boxes]
+        shares.append(recall_and_mabo(found, boxes, of_label, thresholds=(0.5,)).recall[0.5])
+    return min(shares)
+
+
+def choose_by_folds(
+    plan: TrainPlan, stages: Stages, judge: Callable[[Split, Sequence[TrainPlan]], Sequence[Sequence[Judged]]]
+) -> tuple[TrainPlan, list[Choice]]:
+    """Choose options by cross-validation (see :func:`.search.search`); the result is stored on disk.
+
+    Parameters
+    ----------
+    plan : TrainPlan
+        With an effort; its ``fixed`` options stay as they are.
+    stages : Stages
+        With a split of at least two folds.
+    judge : callable
+        Maps a split and plans to what the plans' detectors find in the parts of the split, judged for each class.
+    """
+    assert plan.effort is not None
+    rounds = [{name: values for name, values in one.items() if name not in plan.fixed} for one in ROUNDS[plan.effort]]
+    rounds = [one for one in rounds if one]
+    if not rounds:
+        return plan, []
+    key = stages.key(VERSION, SEARCHED, plan.to_dict(), rounds)
+    path = stages.folder / f"search-{key}.json"
+    if path.is_file():
+        choices = [Choice(**one) for one in json.loads(path.read_text())["choices"]]
+        return plan.changed(**{one.name: one.value for one in choices}), choices
+    split = stages.split.limited(SEARCHED)
+    plan, trials = search(plan, rounds, lambda plans: judge(split, plans), split.sizes)
+    choices = [choice for tried in trials for choice in _reasons(plan, tried)]
+    write_json(path, {"choices": [asdict(one) for one in choices]})
+    return plan, choices
+
+
+def _reasons(plan: TrainPlan, tried: Sequence[Trial]) -> list[Choice]:
+    """What a round of the search chose, and why."""
+    start, best = tried[0], max(tried, key=lambda trial: trial.gain)
+    taken = next(trial for trial in tried if all(plan.choice(name) == value for name, value in trial.values.items()))
+    if taken is not start:
+        why = f"AP {taken.ap:.3f} by cross-validation, {start.ap:.3f} with {_named(start.values)}"
+    elif best is start:
+        why = f"none of {len(tried) - 1} others was better by cross-validation"
+    else:
+        why = f"not surely worse than {_named(best.values)}: AP {best.gain:+.3f}, standard error {best.error:.3f}"
+    return [Choice(name, value, why) for name, value in taken.values.items()]
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())

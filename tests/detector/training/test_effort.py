@@ -1,0 +1,180 @@
+"""What a training chooses by itself: by the objects, by cross-validation, and never what the user has set."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from detector_options import SMALL
+from sppnet.data.image import write_image
+from sppnet.data.sample import Sample
+from sppnet.detector.detection.bundle import Bundle
+from sppnet.detector.options import DetectOptions, FeatureOptions, SVMOptions, TrainOptions
+from sppnet.detector.training import effort
+from sppnet.detector.training import train as training
+from sppnet.detector.training.effort import fit_to_objects
+from sppnet.detector.training.plan import CHOICES, TrainPlan
+from sppnet.detector.training.train import train
+
+#: Options that take an effort: as small as possible, scored on folds.
+FOLDS = SMALL | {"options": TrainOptions(folds=3)}
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    """The file of a photograph of 640 x 480 pixels."""
+    path = tmp_path_factory.mktemp("photographs") / "a.jpg"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
+    return path
+
+
+def objects(path, sides, labels=None):
+    """A sample with square objects of these sides in pixels."""
+    boxes = np.array([[10, 10, 10 + side, 10 + side] for side in sides], np.float32).reshape(-1, 4)
+    labels = np.zeros(len(sides), np.int64) if labels is None else np.array(labels)
+    return Sample(path.stem, path, boxes, labels, np.zeros(len(sides), bool))
+
+
+def fitted(samples, tmp_path, **options):
+    plan = TrainPlan(effort="quick", **options)
+    return fit_to_objects(plan, samples, tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("sides", "labels", "scales"),
+    [
+        # At 688, 480 and 320 pixels a side of 224 pixels is 156, 224 and 336 of 480.
+        ([336] * 8 + [156] * 2, None, (320, 480, 688)),
+        ([336] * 3 + [100] * 7, None, (320, 480, 688, 960)),
+        ([100] * 10, None, (960,)),
+        ([160] * 10, None, (688,)),
+        ([20] * 10, None, (960,)),
+        # A class counts as much as another, however many objects it has.
+        ([100] * 98 + [336] * 2, [0] * 98 + [1] * 2, (320, 480, 688, 960)),
+    ],
+)
+def test_scales_are_those_that_objects_need(photograph, tmp_path, sides, labels, scales):
+    plan, choices = fitted([objects(photograph, sides, labels)], tmp_path, fixed=frozenset({"proposals"}))
+    assert plan.features.scales == scales
+    assert [one.name for one in choices] == ["scales"]
+
+
+@pytest.mark.parametrize(
+    ("fast", "dense", "method", "windows"),
+    [(0.95, 1.0, "fast", 2000), (0.5, 0.9, "dense", 5000), (0.5, 0.4, "fast", 2000)],
+)
+def test_dense_windows_are_for_objects_that_others_miss(
+    photograph, tmp_path, monkeypatch, fast, dense, method, windows
+):
+    asked = []
+
+    def recall(samples, name, most, work, quiet):
+        asked.append((name, most))
+        return {"fast": fast, "dense": dense}[name]
+
+    monkeypatch.setattr(effort, "_least_recall", recall)
+    plan, choices = fitted([objects(photograph, [100])], tmp_path, fixed=frozenset({"scales"}))
+    assert (plan.detection.proposals, plan.detection.max_windows) == (method, windows)
+    assert asked[0] == ("fast", 2000)
+    assert all("%" in one.why for one in choices)
+
+
+def test_recall_is_that_of_the_class_that_is_covered_least(photograph, tmp_path, monkeypatch):
+    boxes = np.array([[10, 10, 60, 60], [10, 10, 90, 90]], np.float32)
+
+    class Proposer:
+        name = "fake"
+
+        def options(self):
+            return {}
+
+        def __call__(self, image, image_id=None):
+            return boxes
+
+    monkeypatch.setattr(effort, "make_proposer", lambda *arguments, **options: Proposer())
+    samples = [objects(photograph, [50, 80, 300, 300], [0, 0, 0, 1]), objects(photograph, [50], [1])]
+    assert effort._least_recall(samples[:1], "fast", 2, tmp_path, True) == 0
+    assert effort._least_recall(samples, "fast", 2, tmp_path, True) == 0.5
+
+
+def test_what_the_user_has_set_stays(scenes, tmp_path):
+    plan = TrainPlan(
+        features=FeatureOptions(scales=(100,)),
+        detection=DetectOptions(max_windows=7),
+        effort="normal",
+        fixed=frozenset(CHOICES),
+    )
+    assert fit_to_objects(plan, list(scenes), tmp_path, quiet=True) == (plan, [])
+
+
+@pytest.fixture(scope="module")
+def searched(scenes, tmp_path_factory):
+    """The folder of a training that searched: model.safetensors and its caches in work."""
+    folder = tmp_path_factory.mktemp("searched")
+    rounds = {"normal": ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(effort, "ROUNDS", rounds)
+        patch.setattr(effort, "SEARCHED", 8)
+        train(
+            scenes,
+            TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"})),
+            out=folder / "model.safetensors",
+            work=folder / "work",
+            **FOLDS,
+        )
+    return folder
+
+
+def test_the_choice_can_be_repeated_without_a_search(scenes, searched, tmp_path):
+    found = Bundle.load(searched / "model.safetensors")
+    names = [one["name"] for one in found.card["choices"]]
+    assert names == ["mirror", "C", "regressions"]
+    assert found.card["effort"] == "normal"
+    values = {one["name"]: one["value"] for one in found.card["choices"]}
+    plan = replace(TrainPlan(), **{name: value for name, value in FOLDS.items() if name != "quiet"}).changed(**values)
+    again = train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", quiet=True).bundle
+    assert again.tensors().keys() == found.tensors().keys()
+    assert all(torch.equal(value, again.tensors()[name]) for name, value in found.tensors().items())
+    assert again.calibration == found.calibration
+    assert again.detection == found.detection
+    assert again.card == {name: value for name, value in found.card.items() if name not in ("effort", "choices")}
+
+
+def test_a_search_is_not_made_twice(scenes, searched, tmp_path, monkeypatch):
+    found = Bundle.load(searched / "model.safetensors")
+    monkeypatch.setattr(effort, "ROUNDS", {"normal": ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})})
+    monkeypatch.setattr(effort, "SEARCHED", 8)
+    monkeypatch.setattr(effort, "search", None)
+    plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"}))
+    again = train(scenes, plan, out=tmp_path / "model", work=searched / "work", **FOLDS).bundle
+    assert again.header() == found.header()
+
+
+def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp_path, monkeypatch):
+    monkeypatch.setattr(effort, "ROUNDS", {"normal": ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})})
+    monkeypatch.setattr(effort, "SEARCHED", 8)
+    shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"}))
+    judge, calls = training.judge_parts, iter(range(9))
+
+    def stopping(*arguments):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return judge(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "judge_parts", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS)
+    train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS)
+    assert (tmp_path / "model").read_bytes() == (searched / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("options", [{"options": TrainOptions(held_out=0.25)}, {"svm": SVMOptions(C=0.01)}])
+def test_without_folds_or_open_options_nothing_is_searched(scenes, searched, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(effort, "search", None)
+    fixed = frozenset(CHOICES) if "svm" in options else frozenset(CHOICES) - {"C"}
+    plan = TrainPlan(effort="best", fixed=fixed)
+    bundle = train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS | options).bundle
+    assert bundle.card["choices"] == []
