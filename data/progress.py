@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any, TypeVar
@@ -41,11 +41,54 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
         total = len(iterable)
     if quiet:
         return iter(iterable)
+    later = _EXPECTED[-1].begin(label) if _EXPECTED else None
     if sys.stderr.isatty():
-        from tqdm import tqdm
+        return _bar(iterable, label, total, later)
+    return _lines(iterable, label, total, later)
 
-        return iter(tqdm(iterable, desc=label, total=total, dynamic_ncols=True, file=sys.stderr))
-    return _lines(iterable, label, total)
+
+@contextmanager
+def expecting(stages: Sequence[tuple[str, float]]) -> Iterator[None]:
+    """In this block :func:`track` also shows the time left in all stages.
+
+    Parameters
+    ----------
+    stages : sequence of (str, float)
+        Label of each stage to come, in order, and the seconds that it is expected to take. Stages that are not there,
+        or are left out, do no harm.
+    """
+    _EXPECTED.append(_Expected(stages))
+    try:
+        yield
+    finally:
+        _EXPECTED.pop()
+
+
+class _Expected:
+    """The stages of a job: those that are done correct the time expected of the others."""
+
+    def __init__(self, stages: Sequence[tuple[str, float]]):
+        self._coming = list(stages)
+        self._began: tuple[float, float] | None = None
+        self._taken = self._foreseen = 0.0
+
+    def begin(self, label: str) -> float | None:
+        """Seconds that the stages after the next one of this label will take; None for an unknown label."""
+        labels = [name for name, _ in self._coming]
+        if label not in labels:
+            return None
+        now, place = time.monotonic(), labels.index(label)
+        if self._began is not None:
+            start, seconds = self._began
+            self._taken, self._foreseen = self._taken + now - start, self._foreseen + seconds
+        self._began = now, self._coming[place][1]
+        del self._coming[: place + 1]
+        pace = min(max(self._taken / self._foreseen, 0.3), 3.0) if self._foreseen > 0 else 1.0
+        return pace * sum(seconds for _, seconds in self._coming)
+
+
+#: The stages of the jobs that run, the innermost job last.
+_EXPECTED: list[_Expected] = []
 
 
 def log(message: str, quiet: bool = False) -> None:
@@ -115,7 +158,19 @@ def notice_if_slow(message: str, quiet: bool = False, seconds: float = 1.5) -> I
         timer.cancel()
 
 
-def _lines(iterable: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+def _bar(iterable: Iterable[Item], label: str, total: int | None, later: float | None) -> Iterator[Item]:
+    """Show a bar, with the time left in all stages if ``later``, the seconds of the later ones, is known."""
+    from tqdm import tqdm
+
+    bar = tqdm(iterable, desc=label, total=total, dynamic_ncols=True, file=sys.stderr)
+    start = time.monotonic()
+    for done, item in enumerate(bar):
+        if later is not None and done:
+            bar.set_postfix_str(_in_all(_left(done, total, time.monotonic() - start), later), refresh=False)
+        yield item
+
+
+def _lines(iterable: Iterable[Item], label: str, total: int | None, later: float | None) -> Iterator[Item]:
     """Log a line every few seconds, and one at the end if the job took long enough."""
     start = last = time.monotonic()
     done = 0
@@ -125,18 +180,27 @@ def _lines(iterable: Iterable[Item], label: str, total: int | None) -> Iterator[
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES and done != total:
             last = now
-            log(f"{label}: {_state(done, total, now - start)}")
-    log(f"{label}: {done} in {_duration(time.monotonic() - start)}")
+            log(f"{label}: {_state(done, total, now - start, later)}")
+    log(f"{label}: {done} in {duration(time.monotonic() - start)}")
 
 
-def _state(done: int, total: int | None, seconds: float) -> str:
+def _state(done: int, total: int | None, seconds: float, later: float | None) -> str:
     if not total:
-        return f"{done} in {_duration(seconds)}"
-    left = seconds / done * max(total - done, 0)
-    return f"{done}/{total}, {_duration(left)} left"
+        return f"{done} in {duration(seconds)}"
+    left = _left(done, total, seconds)
+    said = f"{done}/{total}, {duration(left)} left"
+    return said if later is None else f"{said}, {_in_all(left, later)}"
 
 
-def _duration(seconds: float) -> str:
+def _left(done: int, total: int | None, seconds: float) -> float:
+    return seconds / done * max((total or done) - done, 0)
+
+
+def _in_all(left: float, later: float) -> str:
+    return f"{duration(left + later)} in all"
+
+
+def duration(seconds: float) -> str:
     """1.2 s, 3:05 or 1:02:03."""
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -28,7 +28,7 @@ FEATURE_KINDS: tuple[str, ...] = get_args(FeatureKind)
 SCORERS: tuple[str, ...] = get_args(Scorer)
 SOLVERS: tuple[str, ...] = get_args(Solver)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-EFFORTS: tuple[str, ...] = get_args(Effort)
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 #: A backbone of detectors for comparisons with the paper, and its weights.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"

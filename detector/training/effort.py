@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.arrays import Array
+from ...data.boxes import area
 from ...data.image import image_size
 from ...data.progress import track
 from ...data.sample import Sample
@@ -32,11 +32,13 @@ VERSION = 1
 #: Scales to choose from.
 SCALES = (320, 480, 688, 960)
 
-#: Least share of the objects, as a mean over the classes, that must fit a scale best for the scale to be used.
-LEAST_SHARE = 0.2
+#: Share of the objects, as a mean over the classes, that must fit the largest scale best for it to be used.
+SMALL = 0.2
 
-#: Smaller scales are left out if no larger share of the objects than this fits them best.
-NEGLIGIBLE = 0.05
+#: Small scales are left out if less than this share of the objects fits them best, and without them nine in ten objects
+#: of each class are no longer than so many pixels. White cells of 470 pixels had an AP of 0.989 on BCCD's val set with
+#: the scale 960 alone, 0.990 with 480 and 960; of all classes the mean was 0.869 and 0.866.
+NEGLIGIBLE, LARGEST = 0.1, 500
 
 #: Windows of small objects; and the share of a class's objects that fast windows must cover (IoU 0.5) to be enough.
 MANY_WINDOWS, ENOUGH = 5000, 0.9
@@ -97,30 +99,28 @@ def fit_to_objects(
         choices.append(_scales(samples))
     if not {"proposals", "max_windows"} & plan.fixed:
         choices += _proposals(plan, samples, work, quiet)
-    if plan.effort != "quick" and plan.folded(len(samples)) and "mirror" not in plan.fixed:
+    assert plan.effort is not None
+    if "mirror" not in plan.fixed and mirrors(plan, plan.effort, len(samples)):
         choices.append(Choice("mirror", True, "twice the examples"))
     return plan.changed(**{one.name: one.value for one in choices}), choices
 
 
 def _scales(samples: Sequence[Sample]) -> Choice:
-    """The scales that fit enough objects: those of photographs, fewer or larger ones for small objects."""
-    shares = _best_scales(samples)
-    used = np.flatnonzero(shares >= LEAST_SHARE)
-    first = used.min() if shares[: used.min()].sum() < NEGLIGIBLE else 0
-    last = max(used.max(), len(FeatureOptions().scales) - 1)
-    chosen = SCALES[first : last + 1]
-    told = ", ".join(f"{100 * share:.0f} % at {scale}" for scale, share in zip(SCALES, shares, strict=True))
-    return Choice("scales", chosen, f"objects have the network's own size: {told}")
-
-
-def _best_scales(samples: Sequence[Sample]) -> Array:
-    """Share of the objects that fit each of :data:`SCALES` best, float64 (scales,), as a mean over the classes."""
+    """The default scales, a larger one for small objects, and no small ones if all objects are small."""
     labels = np.concatenate([sample.labels[~sample.difficult] for sample in samples])
-    best = np.concatenate(
-        [choose_scale(one.boxes[~one.difficult], image_size(one.path), SCALES) for one in samples if len(one.boxes)]
-    )
-    counts = [np.bincount(best[labels == label], minlength=len(SCALES)) for label in np.unique(labels)]
-    return np.mean([count / count.sum() for count in counts], axis=0)
+    sizes = [image_size(sample.path) for sample in samples]
+    boxes = [sample.boxes[~sample.difficult] for sample in samples]
+    best = np.concatenate([choose_scale(of_image, size, SCALES) for of_image, size in zip(boxes, sizes, strict=True)])
+    sides = np.concatenate([np.sqrt(area(of_image)) / min(size) for of_image, size in zip(boxes, sizes, strict=True)])
+    classes = [labels == label for label in np.unique(labels)]
+    largest = max(np.quantile(sides[of_class], 0.9) for of_class in classes)
+    small = np.mean([np.mean(best[of_class] == len(SCALES) - 1) for of_class in classes])
+    chosen = SCALES if small >= SMALL else FeatureOptions().scales
+    while len(chosen) > 1 and largest * chosen[1] <= LARGEST and np.mean(best < SCALES.index(chosen[1])) < NEGLIGIBLE:
+        chosen = chosen[1:]
+    shares = np.bincount(best, minlength=len(SCALES)) / len(best)
+    told = ", ".join(f"{share:.0%} at {scale}" for share, scale in zip(shares, SCALES, strict=True))
+    return Choice("scales", chosen, f"objects have the size that networks learn on: {told}")
 
 
 def _proposals(plan: TrainPlan, samples: Sequence[Sample], work: Path, quiet: bool) -> list[Choice]:
@@ -151,6 +151,19 @@ def _least_recall(samples: Sequence[Sample], method: str, most: int, work: Path,
     return min(shares)
 
 
+def open_rounds(plan: TrainPlan, effort: Effort) -> list[Round]:
+    """What an effort tries, without the options that are fixed."""
+    rounds = [{name: values for name, values in one.items() if name not in plan.fixed} for one in ROUNDS[effort]]
+    return [one for one in rounds if one]
+
+
+def mirrors(plan: TrainPlan, effort: Effort, images: int) -> bool:
+    """Whether an effort learns from mirror images, too."""
+    if "mirror" in plan.fixed:
+        return plan.options.mirror
+    return effort != "quick" and plan.folded(images)
+
+
 def choose_by_folds(
     plan: TrainPlan, stages: Stages, judge: Callable[[Split, Sequence[TrainPlan]], Sequence[Sequence[Judged]]]
 ) -> tuple[TrainPlan, list[Choice]]:
@@ -166,8 +179,7 @@ def choose_by_folds(
         Maps a split and plans to what the plans' detectors find in the parts of the split, judged for each class.
     """
     assert plan.effort is not None
-    rounds = [{name: values for name, values in one.items() if name not in plan.fixed} for one in ROUNDS[plan.effort]]
-    rounds = [one for one in rounds if one]
+    rounds = open_rounds(plan, plan.effort)
     if not rounds:
         return plan, []
     key = stages.key(VERSION, SEARCHED, plan.to_dict(), rounds)

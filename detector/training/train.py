@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ... import __version__
 from ...data.boxes import flip
 from ...data.errors import InputError
 from ...data.image import image_size
-from ...data.progress import track
+from ...data.progress import duration, expecting, log, track
 from ...data.sample import Dataset, Sample
 from ...data.store import file_key
 from ...eval.voc_ap import Judged
@@ -29,10 +30,11 @@ from ..detection.detector import Detector, detector_of, features_of
 from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
-from ..options import AUTO, STRIDE, Compression, SVMOptions
+from ..options import AUTO, EFFORTS, STRIDE, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
-from .effort import Choice, choose_by_folds, fit_to_objects
+from .effort import SEARCHED, Choice, choose_by_folds, fit_to_objects, mirrors, open_rounds
+from .estimate import measure, stages_of
 from .mining import Miner
 from .plan import TrainPlan
 from .reduction import reduce_maps
@@ -126,7 +128,8 @@ def train(
         quiet=quiet,
         choices=tuple(chosen),
     )
-    bundle = run.bundle()
+    with expecting(run.expected()):
+        bundle = run.bundle()
     bundle.save(out)
     return detector_of(bundle, device)
 
@@ -142,6 +145,24 @@ class _Run:
     work: Path
     quiet: bool
     choices: tuple[Choice, ...] = ()
+
+    def expected(self) -> list[tuple[str, float]]:
+        """Stages to come and their seconds; says how long each effort would take. Nothing is known of fc layers."""
+        plan, samples = self.plan, list(self.dataset)
+        if plan.effort is None or plan.features != self.pooled.options or not plan.folded(len(samples)):
+            return []
+        labels = np.concatenate([one.labels[~one.difficult] for one in samples])
+        objects = np.bincount(labels, minlength=len(self.dataset.class_names)).tolist()
+        speed = measure(samples, self.pooled, self.proposer)
+        stages = {}
+        for effort in EFFORTS:
+            variant = plan.changed(mirror=mirrors(plan, effort, len(samples)))
+            candidates = [prod(map(len, options.values())) for options in open_rounds(plan, effort)]
+            searched = min(len(samples), SEARCHED)
+            stages[effort] = stages_of(variant, speed, len(samples), objects, candidates, searched)
+        told = ", ".join(f"{duration(sum(of for _, of in stages[effort]))} with {effort}" for effort in EFFORTS)
+        log(f"time on this machine, if nothing is there yet: about {told}", self.quiet)
+        return stages[plan.effort]
 
     def bundle(self) -> Bundle:
         """Run all stages that are not complete yet."""

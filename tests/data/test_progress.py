@@ -7,7 +7,7 @@ import warnings
 import pytest
 from sppnet.data import progress
 from sppnet.data.errors import MisuseWarning
-from sppnet.data.progress import log, messages_on_stderr, notice_if_slow, track, warn
+from sppnet.data.progress import expecting, log, messages_on_stderr, notice_if_slow, track, warn
 
 on_stderr = pytest.mark.usefixtures("messages")
 
@@ -41,6 +41,41 @@ def test_plain_lines_come_now_and_then_and_tell_the_time_left(monkeypatch, capsy
     assert lines[0] == "things: 10/100, 1:30 left"
     assert lines[-2:] == ["things: 90/100, 10.0 s left", "things: 100 in 1:40"]
     assert len(lines) == 10
+
+
+@on_stderr
+def test_the_time_left_in_all_stages_is_corrected_by_the_stages_that_are_done(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+
+    def run(label, count, seconds):
+        for _ in track(range(count), label):
+            now[0] += seconds
+
+    with expecting([("maps", 100.0), ("lost", 7.0), ("mining", 20.0), ("maps", 50.0)]):
+        run("maps", 20, 10.0)  # twice as slow as expected
+        run("unknown", 2, 11.0)
+        run("mining", 4, 10.0)
+        run("maps", 2, 10.0)
+    run("maps", 2, 10.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "maps: 1/20, 3:10 left, 4:27 in all"
+    assert "unknown: 1/2, 11.0 s left" in lines
+    # 222 seconds for what was to take 100: so the last stage takes 111.
+    assert "mining: 1/4, 30.0 s left, 2:21 in all" in lines
+    assert lines[-4:-2] == ["maps: 1/2, 10.0 s left, 10.0 s in all", "maps: 2 in 20.0 s"]
+    assert lines[-2:] == ["maps: 1/2, 10.0 s left", "maps: 2 in 20.0 s"]
+
+
+@on_stderr
+def test_a_bar_shows_the_time_left_in_all_stages(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with expecting([("maps", 100.0), ("mining", 20.0)]):
+        for _ in track(range(2), "maps"):
+            now[0] += 10.0
+    assert "30.0 s in all" in sys.stderr.getvalue()
 
 
 @on_stderr

@@ -17,6 +17,9 @@ from sppnet.detector.training.effort import fit_to_objects
 from sppnet.detector.training.plan import CHOICES, TrainPlan
 from sppnet.detector.training.train import train
 
+#: What is tried.
+ROUNDS = ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})
+
 #: Options that take an effort: as small as possible, scored on folds.
 FOLDS = SMALL | {"options": TrainOptions(folds=3)}
 
@@ -51,7 +54,9 @@ def fitted(samples, tmp_path, **options):
         ([160] * 10, None, (688,)),
         ([20] * 10, None, (960,)),
         # A class counts as much as another, however many objects it has.
-        ([100] * 98 + [336] * 2, [0] * 98 + [1] * 2, (320, 480, 688, 960)),
+        ([100] * 98 + [336] * 2, [0] * 98 + [1] * 2, (688, 960)),
+        ([100] * 98 + [480] * 2, [0] * 98 + [1] * 2, (480, 688, 960)),
+        ([100] * 98 + [480] * 2, None, (960,)),
     ],
 )
 def test_scales_are_those_that_objects_need(photograph, tmp_path, sides, labels, scales):
@@ -112,9 +117,8 @@ def test_what_the_user_has_set_stays(scenes, tmp_path):
 def searched(scenes, tmp_path_factory):
     """The folder of a training that searched: model.safetensors and its caches in work."""
     folder = tmp_path_factory.mktemp("searched")
-    rounds = {"normal": ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(effort, "ROUNDS", rounds)
+        patch.setitem(effort.ROUNDS, "normal", ROUNDS)
         patch.setattr(effort, "SEARCHED", 8)
         train(
             scenes,
@@ -143,7 +147,7 @@ def test_the_choice_can_be_repeated_without_a_search(scenes, searched, tmp_path)
 
 def test_a_search_is_not_made_twice(scenes, searched, tmp_path, monkeypatch):
     found = Bundle.load(searched / "model.safetensors")
-    monkeypatch.setattr(effort, "ROUNDS", {"normal": ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})})
+    monkeypatch.setitem(effort.ROUNDS, "normal", ROUNDS)
     monkeypatch.setattr(effort, "SEARCHED", 8)
     monkeypatch.setattr(effort, "search", None)
     plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"}))
@@ -152,7 +156,7 @@ def test_a_search_is_not_made_twice(scenes, searched, tmp_path, monkeypatch):
 
 
 def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp_path, monkeypatch):
-    monkeypatch.setattr(effort, "ROUNDS", {"normal": ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})})
+    monkeypatch.setitem(effort.ROUNDS, "normal", ROUNDS)
     monkeypatch.setattr(effort, "SEARCHED", 8)
     shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
     plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"}))

@@ -1,0 +1,125 @@
+"""How long a training will take on this machine: what its stages do, times what that takes on some photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...data.sample import Sample
+from ...proposals.backends import Proposer
+from ..learners.gram import gram_matrix
+from ..windows.features import Features
+from .plan import TrainPlan
+
+#: Photographs that are timed.
+TIMED = 3
+
+#: Rows of the inner products that are timed.
+ROWS = 256
+
+#: Windows of a class for its box regressor, for each of its objects.
+WINDOWS_OF_OBJECT = 30
+
+#: In units of the time in which a photograph's windows are pooled and scored: another candidate in the same pass, and
+#: a pass of hard negatives with its solutions.
+CANDIDATE, MINING = 0.25, 1.3
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds on this machine.
+
+    Attributes
+    ----------
+    proposals, maps, windows : float
+        Of one photograph: proposals, feature maps, and its windows once pooled and scored.
+    products : float
+        Of the inner products of :data:`ROWS` rows.
+    width : int
+        Length of a row.
+    """
+
+    proposals: float
+    maps: float
+    windows: float
+    products: float
+    width: int
+
+
+def measure(samples: Sequence[Sample], features: Features[Any], proposer: Proposer) -> Speed:
+    """Measure on a few photographs, the median of each; nothing is kept."""
+    times = []
+    images = [sample.image for sample in samples[:TIMED]]
+    for image in [images[0], *images]:
+        times.append(_times(image, features, proposer))
+    rows = np.random.default_rng(0).random((ROWS, features.pooled_width), np.float32).astype(np.float16)
+    start = perf_counter()
+    gram_matrix(rows)
+    products = perf_counter() - start
+    # The first photograph is a warm-up.
+    proposals, maps, windows = np.median(times[1:], axis=0).tolist()
+    return Speed(proposals, maps, windows, products, features.pooled_width)
+
+
+def _times(image: Any, features: Features[Any], proposer: Proposer) -> tuple[float, float, float]:
+    marks = [perf_counter()]
+    windows = proposer(image)
+    marks.append(perf_counter())
+    maps = features.maps(image)
+    marks.append(perf_counter())
+    weights = torch.zeros(1, features.pooled_width, device=features.device)
+    features.scores(maps, features.locate(maps, windows), weights, weights.new_zeros(1))
+    marks.append(perf_counter())
+    one, two, three = np.diff(marks).tolist()
+    return one, two, three
+
+
+def stages_of(
+    plan: TrainPlan, speed: Speed, images: int, objects: Sequence[int], candidates: Sequence[int], searched: int
+) -> list[tuple[str, float]]:
+    """The stages of a training of pool5 features that is scored on folds, and the seconds of each.
+
+    Parameters
+    ----------
+    plan : TrainPlan
+    speed : Speed
+    images : int
+    objects : sequence of int
+        Objects of each class.
+    candidates : sequence of int
+        Candidates in each round of the search.
+    searched : int
+        Photographs on which they are compared.
+    """
+    copies = 1 + plan.options.mirror
+    mining = ("hard negatives", images * copies * speed.windows * MINING)
+
+    def regressors(share: float) -> tuple[str, float]:
+        return "box regressors", sum(_regression(count * copies, plan, speed, share) for count in objects)
+
+    search = []
+    for number in candidates:
+        compared = searched * speed.windows * (1 + CANDIDATE * number)
+        search += [regressors(searched / images), mining, (f"{number} candidates compared", compared)]
+        mining = ("hard negatives", 0.0)
+    return [
+        ("proposals", images * speed.proposals),
+        ("feature maps", images * copies * speed.maps),
+        *search,
+        regressors(1.0),
+        mining,
+        ("held-out images", images * speed.windows * (1 + CANDIDATE)),
+    ]
+
+
+def _regression(objects: int, plan: TrainPlan, speed: Speed, share: float) -> float:
+    """Seconds of one class's box regressors: of all its windows, and without each of five parts."""
+    windows = share * min(plan.boxes.max_windows, objects * WINDOWS_OF_OBJECT)
+    # A factorisation takes N**3 / 3 steps in double precision, the products of ROWS rows ROWS**2 * width / 2 in single.
+    factorisation = speed.products * 4 * windows**3 / (3 * ROWS**2 * speed.width)
+    return float(speed.products * (windows / ROWS) ** 2 + 6 * factorisation)
