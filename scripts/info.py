@@ -154,10 +154,10 @@ def choice_lines(card: dict[str, Any]) -> list[str]:
     """Table of the options that the training has chosen by itself; empty without one."""
     if not card.get("choices"):
         return []
-    from ..eval.report import text_table
-
-    rows = [[as_option(one["name"]), _chosen(one["value"]), one["why"]] for one in card["choices"]]
-    return [f"chosen by the photographs, with --effort {card['effort']}", text_table(["option", "value", "why"], rows)]
+    rows = [(as_option(one["name"]), _chosen(one["value"]), one["why"]) for one in card["choices"]]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
+    lines = [f"{option:<{widths[0]}}  {value:<{widths[1]}}  {why}" for option, value, why in rows]
+    return [f"chosen by the photographs, with --effort {card['effort']}:", *lines]
 
 
 def as_option(name: str) -> str:

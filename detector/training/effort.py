@@ -120,7 +120,7 @@ def _scales(samples: Sequence[Sample]) -> Choice:
         chosen = chosen[1:]
     shares = np.bincount(best, minlength=len(SCALES)) / len(best)
     told = ", ".join(f"{share:.0%} at {scale}" for share, scale in zip(shares, SCALES, strict=True))
-    return Choice("scales", chosen, f"objects have the size that networks learn on: {told}")
+    return Choice("scales", chosen, f"the scales that fit most objects best: {told}")
 
 
 def _proposals(plan: TrainPlan, samples: Sequence[Sample], work: Path, quiet: bool) -> list[Choice]:
@@ -130,11 +130,11 @@ def _proposals(plan: TrainPlan, samples: Sequence[Sample], work: Path, quiet: bo
     default, most = plan.detection.proposals, plan.detection.max_windows
     covered = _least_recall(chosen, default, most, work, quiet)
     if covered >= ENOUGH:
-        return [Choice("proposals", default, f"{most} windows cover at least {covered:.0%} of each class")]
+        return [Choice("proposals", default, f"{most} windows cover {covered:.0%} of the objects")]
     dense = _least_recall(chosen, "dense", MANY_WINDOWS, work, quiet)
     if dense <= covered:
-        return [Choice("proposals", default, f"{most} windows cover {covered:.0%} of a class, more would not help")]
-    why = f"they cover at least {dense:.0%} of each class, {most} {default} windows only {covered:.0%}"
+        return [Choice("proposals", default, f"{most} windows cover {covered:.0%} of the objects, and more no others")]
+    why = f"they cover {dense:.0%} of the objects of any class, {most} {default} windows only {covered:.0%}"
     return [Choice("proposals", "dense", why), Choice("max_windows", MANY_WINDOWS, why)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...proposals.backends import Proposer
 from ..learners.gram import gram_matrix
 from ..windows.features import Features
 from .plan import TrainPlan
+from .search import Round
 
 #: Photographs that are timed.
 TIMED = 3
@@ -80,7 +82,7 @@ def _times(image: Any, features: Features[Any], proposer: Proposer) -> tuple[flo
 
 
 def stages_of(
-    plan: TrainPlan, speed: Speed, images: int, objects: Sequence[int], candidates: Sequence[int], searched: int
+    plan: TrainPlan, speed: Speed, images: int, objects: Sequence[int], rounds: Sequence[Round], searched: int
 ) -> list[tuple[str, float]]:
     """The stages of a training of pool5 features that is scored on folds, and the seconds of each.
 
@@ -91,30 +93,27 @@ def stages_of(
     images : int
     objects : sequence of int
         Objects of each class.
-    candidates : sequence of int
-        Candidates in each round of the search.
+    rounds : sequence of Round
+        The search.
     searched : int
-        Photographs on which they are compared.
+        Photographs on which candidates are compared.
     """
     copies = 1 + plan.options.mirror
+
+    def regressors(share: float) -> float:
+        return sum(_regression(count * copies, plan, speed, share) for count in objects)
+
+    stages = [("proposals", images * speed.proposals), ("feature maps", images * copies * speed.maps)]
     mining = ("hard negatives", images * copies * speed.windows * MINING)
-
-    def regressors(share: float) -> tuple[str, float]:
-        return "box regressors", sum(_regression(count * copies, plan, speed, share) for count in objects)
-
-    search = []
-    for number in candidates:
-        compared = searched * speed.windows * (1 + CANDIDATE * number)
-        search += [regressors(searched / images), mining, (f"{number} candidates compared", compared)]
-        mining = ("hard negatives", 0.0)
-    return [
-        ("proposals", images * speed.proposals),
-        ("feature maps", images * copies * speed.maps),
-        *search,
-        regressors(1.0),
-        mining,
-        ("held-out images", images * speed.windows * (1 + CANDIDATE)),
-    ]
+    for number, options in enumerate(rounds):
+        candidates = prod(map(len, options.values()))
+        if number == 0:
+            stages.append(mining)
+        stages.append(("box regressors", regressors(searched / images) * len(options.get("ridge", [0][number:]))))
+        compared = searched * speed.windows * (1 + CANDIDATE * candidates)
+        stages.append((f"{candidates} candidates compared", compared))
+    stages.append(("box regressors", 0.0 if rounds and searched == images else regressors(1.0)))
+    return [*stages, *([] if rounds else [mining]), ("held-out images", images * speed.windows * (1 + CANDIDATE))]
 
 
 def _regression(objects: int, plan: TrainPlan, speed: Speed, share: float) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +127,7 @@ def train(
         quiet=quiet,
         choices=tuple(chosen),
     )
-    with expecting(run.expected()):
-        bundle = run.bundle()
+    bundle = run.bundle()
     bundle.save(out)
     return detector_of(bundle, device)
 
@@ -146,9 +144,18 @@ class _Run:
     quiet: bool
     choices: tuple[Choice, ...] = ()
 
-    def expected(self) -> list[tuple[str, float]]:
+    def bundle(self) -> Bundle:
+        """Run all stages that are not complete yet."""
+        samples = list(self.dataset)
+        keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
+        plan, scale, folder = self.plan, min(self.plan.features.scales), self.work / "stages"
+        reduce_maps(self.pooled.backbone, plan.channels, samples, keys, scale, folder, plan.options.seed, self.quiet)
+        with expecting(self._expected(samples)):
+            return self._chosen(self._images(samples, keys))
+
+    def _expected(self, samples: Sequence[Sample]) -> list[tuple[str, float]]:
         """Stages to come and their seconds; says how long each effort would take. Nothing is known of fc layers."""
-        plan, samples = self.plan, list(self.dataset)
+        plan = self.plan
         if plan.effort is None or plan.features != self.pooled.options or not plan.folded(len(samples)):
             return []
         labels = np.concatenate([one.labels[~one.difficult] for one in samples])
@@ -157,16 +164,14 @@ class _Run:
         stages = {}
         for effort in EFFORTS:
             variant = plan.changed(mirror=mirrors(plan, effort, len(samples)))
-            candidates = [prod(map(len, options.values())) for options in open_rounds(plan, effort)]
             searched = min(len(samples), SEARCHED)
-            stages[effort] = stages_of(variant, speed, len(samples), objects, candidates, searched)
+            stages[effort] = stages_of(variant, speed, len(samples), objects, open_rounds(plan, effort), searched)
         told = ", ".join(f"{duration(sum(of for _, of in stages[effort]))} with {effort}" for effort in EFFORTS)
         log(f"time on this machine, if nothing is there yet: about {told}", self.quiet)
         return stages[plan.effort]
 
-    def bundle(self) -> Bundle:
-        """Run all stages that are not complete yet."""
-        images = self._images(list(self.dataset))
+    def _chosen(self, images: TrainingImages) -> Bundle:
+        """Choose the options that are open, and train with them."""
         plan, names = self.plan, self.dataset.class_names
         split = choose_split(images.samples, len(names), plan.options, plan.folded(len(images)))
         stages = Stages(images, names, plan.options, split, self.work / "stages", self.quiet)
@@ -216,13 +221,9 @@ class _Run:
             final = replace(final, calibration=calibration)
         return final
 
-    def _images(self, samples: Sequence[Sample]) -> TrainingImages:
+    def _images(self, samples: Sequence[Sample], keys: Sequence[str]) -> TrainingImages:
         """Training images with proposals and feature maps, computed if not cached."""
         stored = ProposalCache(self.work / "proposals", self.proposer)
-        keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
-        plan, scale = self.plan, min(self.plan.features.scales)
-        seed, folder = plan.options.seed, self.work / "stages"
-        reduce_maps(self.pooled.backbone, plan.channels, samples, keys, scale, folder, seed, self.quiet)
         cache = feature_cache(self.work, self.pooled)
         sizes = [image_size(sample.path) for sample in samples]
         proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
