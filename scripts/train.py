@@ -86,13 +86,7 @@ def add_arguments(parser: CommandParser) -> None:
     add_count(windows, "--max-windows", DetectOptions.max_windows, "windows of an image, in training and in the model")
     add_count(windows, "--regressions", DetectOptions.regressions, "box-regression passes of the model", least=0)
     add_network_arguments(parser)
-    learning.add_argument(
-        "--effort",
-        choices=EFFORTS,
-        default="normal",
-        help="what is chosen by the photographs, but for options that are given: quick: scales and proposals that fit "
-        "the objects; normal: also mirror images, and C and regressions by cross-validation; best: more of these",
-    )
+    add_effort_argument(parser)
     add_count(
         learning,
         "--epochs",
@@ -133,6 +127,17 @@ def add_arguments(parser: CommandParser) -> None:
         help="also score detectors that learn from a quarter and a half of the images, and say what more may bring",
     )
     add_file_output(parser)
+
+
+def add_effort_argument(parser: CommandParser) -> None:
+    """Add ``--effort``."""
+    parser.groups["learning"].add_argument(
+        "--effort",
+        choices=EFFORTS,
+        default="normal",
+        help="what is chosen by the photographs, but for options that are given: quick: scales and proposals that fit "
+        "the objects; normal: also mirror images, and C and regressions by cross-validation; best: more of these",
+    )
 
 
 def add_network_arguments(parser: CommandParser) -> None:
@@ -184,6 +189,11 @@ def add_trained_backbone_arguments(parser: CommandParser, backbone: str, start: 
     )
 
 
+def given_choices(args: argparse.Namespace) -> frozenset[str]:
+    """Options that were typed, and so are not chosen by the training."""
+    return frozenset(CHOICES) & args.given
+
+
 def run(args: argparse.Namespace) -> int:
     """Train; print the model's path and its held-out scores to stdout."""
     from ..data.errors import InputError
@@ -218,7 +228,7 @@ def run(args: argparse.Namespace) -> int:
         options=TrainOptions(seed=args.seed, held_out=args.held_out, folds=args.folds, mirror=args.mirror),
         compression=args.compress,
         effort=args.effort,
-        fixed=frozenset(CHOICES) & args.given,
+        fixed=given_choices(args),
         learning_curve=args.learning_curve,
     )
     dataset = dataset_from(args, args.classes)

@@ -30,6 +30,7 @@ CHOICES = {
     "max_windows": ("detection", "max_windows"),
     "scales": ("features", "scales"),
     "mirror": ("options", "mirror"),
+    "held_out": ("options", "held_out"),
     "C": ("svm", "C"),
     "positive_weight": ("svm", "positive_weight"),
     "ridge": ("boxes", "ridge"),

@@ -19,8 +19,8 @@ from .cache import fingerprint
 #: Part of the key of a stored reduction; increase it when its content or meaning changes.
 VERSION = 1
 
-#: The largest number of photographs to learn from.
-MOST_IMAGES = 64
+#: The largest number of photographs to learn from at scales up to :data:`SCALE`, and at any scale.
+MOST_IMAGES, SCALE, LEAST_IMAGES = 64, 480, 16
 
 
 def reduce_maps(
@@ -60,7 +60,9 @@ def reduce_maps(
     stored = Checkpoint(folder, "reduction", content_key(VERSION, fingerprint(backbone), wanted, scale))
     arrays = stored.load()
     if arrays is None or not set(arrays["images"].tolist()) <= set(image_keys):
-        chosen = np.sort(np.random.default_rng([seed, len(samples)]).permutation(len(samples))[:MOST_IMAGES])
+        # A larger scale has more cells to learn from in each photograph.
+        most = min(MOST_IMAGES, max(LEAST_IMAGES, round(MOST_IMAGES * (SCALE / scale) ** 2)))
+        chosen = np.sort(np.random.default_rng([seed, len(samples)]).permutation(len(samples))[:most])
         images = (resize(samples[i].image, scale)[0] for i in track(chosen, "reduction of the maps", quiet=quiet))
         learnt = learn_reduction(backbone, images, wanted)
         arrays = {f"layer{number}": values.numpy() for number, values in enumerate(learnt)}

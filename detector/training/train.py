@@ -32,7 +32,7 @@ from ..head.pretrained import start_from_classifier
 from ..options import AUTO, EFFORTS, STRIDE, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
-from .effort import SEARCHED, Choice, choose_by_folds, fit_to_objects, mirrors, open_rounds
+from .effort import Choice, choose_by_folds, fit_to_objects, mirrors, open_rounds, searched
 from .estimate import measure, stages_of
 from .mining import Miner
 from .plan import TrainPlan
@@ -163,9 +163,9 @@ class _Run:
         speed = measure(samples, self.pooled, self.proposer)
         stages = {}
         for effort in EFFORTS:
-            variant = plan.changed(mirror=mirrors(plan, effort, len(samples)))
-            searched = min(len(samples), SEARCHED)
-            stages[effort] = stages_of(variant, speed, len(samples), objects, open_rounds(plan, effort), searched)
+            variant = plan.changed(mirror=mirrors(plan, effort, samples))
+            rounds = open_rounds(plan, effort)
+            stages[effort] = stages_of(variant, speed, len(samples), objects, rounds, searched(samples))
         told = ", ".join(f"{duration(sum(of for _, of in stages[effort]))} with {effort}" for effort in EFFORTS)
         log(f"time on this machine, if nothing is there yet: about {told}", self.quiet)
         return stages[plan.effort]

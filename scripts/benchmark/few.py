@@ -22,7 +22,7 @@ from ..arguments import (
 from ..common import compile_kernels, resolve_device
 from ..datasets import of_test_set, set_name, train_and_test_sets
 from ..parser import CommandParser, as_typed
-from ..train import add_trained_backbone_arguments
+from ..train import add_effort_argument, add_trained_backbone_arguments, given_choices
 from .faster_rcnn import NETWORK, VARIANTS
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def add_arguments(parser: CommandParser) -> None:
         type=integers,
         default=FeatureOptions.scales,
         metavar="N,N",
-        help="image scales of sppnet: lengths of the shorter side in pixels",
+        help="image scales of sppnet, not those that fit the objects: lengths of the shorter side in pixels",
     )
+    add_effort_argument(parser)
     network.add_argument(
         "--opponent-weights",
         metavar="imagenet|none|FILE",
@@ -100,6 +101,8 @@ def plan_of(args: argparse.Namespace) -> TrainPlan:
         args.stride,
         features=FeatureOptions(scales=args.scales, levels=args.pyramid),
         options=TrainOptions(seed=args.seed),
+        effort=args.effort,
+        fixed=given_choices(args),
     )
 
 

@@ -67,7 +67,7 @@ def test_scales_are_those_that_objects_need(photograph, tmp_path, sides, labels,
 
 @pytest.mark.parametrize(
     ("fast", "dense", "method", "windows"),
-    [(0.95, 1.0, "fast", 2000), (0.5, 0.9, "dense", 5000), (0.5, 0.4, "fast", 2000)],
+    [(0.95, 1.0, "fast", 2000), (0.5, 0.9, "dense", 4000), (0.5, 0.4, "fast", 2000)],
 )
 def test_dense_windows_are_for_objects_that_others_miss(
     photograph, tmp_path, monkeypatch, fast, dense, method, windows
@@ -83,6 +83,21 @@ def test_dense_windows_are_for_objects_that_others_miss(
     assert (plan.detection.proposals, plan.detection.max_windows) == (method, windows)
     assert asked[0] == ("fast", 2000)
     assert all("%" in one.why for one in choices)
+
+
+def test_many_photographs_have_one_scale_and_a_held_out_part_if_it_must_be_quick(photograph, tmp_path, monkeypatch):
+    monkeypatch.setattr(effort, "QUICKLY", 2)
+    monkeypatch.setattr(effort, "_least_recall", lambda samples, name, most, *rest: {"fast": 0.5, "dense": 1.0}[name])
+    samples = [objects(photograph, [100])] * 3
+    plan, _ = fitted(samples, tmp_path)
+    assert (plan.features.scales, plan.options.held_out) == ((480,), 0.1)
+    assert (plan.detection.proposals, plan.detection.max_windows) == ("dense", 2000)
+    assert not plan.folded(3)
+    plan, _ = fitted(samples, tmp_path, fixed=frozenset({"scales"}), options=TrainOptions(folds=3))
+    assert (plan.features.scales, plan.options.held_out) == ((320, 480, 688), None)
+    plan, _ = fit_to_objects(replace(TrainPlan(), effort="normal"), samples, tmp_path, quiet=True)
+    assert (plan.features.scales, plan.options.held_out) == ((960,), None)
+    assert plan.detection.max_windows == 4000
 
 
 def test_recall_is_that_of_the_class_that_is_covered_least(photograph, tmp_path, monkeypatch):
@@ -101,6 +116,11 @@ def test_recall_is_that_of_the_class_that_is_covered_least(photograph, tmp_path,
     samples = [objects(photograph, [50, 80, 300, 300], [0, 0, 0, 1]), objects(photograph, [50], [1])]
     assert effort._least_recall(samples[:1], "fast", 2, tmp_path, True) == 0
     assert effort._least_recall(samples, "fast", 2, tmp_path, True) == 0.5
+
+
+@pytest.mark.parametrize(("images", "each", "expected"), [(20, 1, 20), (300, 1, 100), (300, 10, 50), (300, 99, 30)])
+def test_a_search_needs_no_more_photographs_than_show_some_hundred_objects(photograph, images, each, expected):
+    assert effort.searched([objects(photograph, [50] * each)] * images) == expected
 
 
 def test_what_the_user_has_set_stays(scenes, tmp_path):

@@ -247,9 +247,14 @@ def test_regression_windows_of_an_absent_class_are_none(images):
 
 def test_extra_positives_give_way_to_memory_in_the_largest_class_first():
     objects = np.array([10, 1000, 0])
-    np.testing.assert_array_equal(extra_positives(objects, 5, 10_000), [5, 5, 5])
+    np.testing.assert_array_equal(extra_positives(objects, 4, 10_000), [4, 4, 4])
     np.testing.assert_array_equal(extra_positives(objects, 5, 3500), [5, 2, 5])
     np.testing.assert_array_equal(extra_positives(objects, 5, 1050), [4, 0, 5])
     np.testing.assert_array_equal(extra_positives(objects, 5, 1010), [0, 0, 5])
     with pytest.raises(InputError, match="1010 objects are too many"):
         extra_positives(objects, 5, 1009)
+
+
+def test_a_class_of_many_objects_needs_few_extra_positives():
+    objects = np.array([0, 1, 833, 834, 2500, 2501, 10**6])
+    np.testing.assert_array_equal(extra_positives(objects, 5, 10**8), [5, 5, 5, 4, 1, 0, 0])

@@ -26,7 +26,10 @@ TINY = {
     "fpn": replace(VARIANTS["fpn"], sides=(64, 96), test_side=64, longest=128, proposals=(50, 20, 50, 20)),
     "320": replace(VARIANTS["320"], sides=(64,), test_side=64, longest=128, proposals=(50, 20, 50, 20)),
 }
-OPTIONS = "--test-set test --classes box,disc --weights none --backbone sppnet_small --scales 96 --device cpu --quiet"
+OPTIONS = (
+    "--test-set test --classes box,disc --weights none --backbone sppnet_small --scales 96 --effort quick --device cpu "
+    "--quiet"
+)
 
 
 class Clock:

@@ -1,0 +1,64 @@
+"""The estimate of a training's time: what it counts, and how it is measured."""
+
+import numpy as np
+import pytest
+from sppnet.data.image import write_image
+from sppnet.data.sample import Sample
+from sppnet.detector.training.estimate import Speed, measure, stages_of
+from sppnet.detector.training.plan import TrainPlan
+from sppnet.proposals.backends import make_proposer
+
+SPEED = Speed(proposals=1.0, maps=2.0, windows=0.5, products=0.01, width=1000)
+
+ROUNDS = [{"C": (1, 2, 3)}, {"regressions": (1, 2), "ridge": (1, 2, 3)}]
+
+
+def seconds(stages):
+    total = {}
+    for label, of_stage in stages:
+        total[label] = total.get(label, 0) + of_stage
+    return total
+
+
+def test_time_grows_with_photographs_and_mirror_images():
+    few, many = (seconds(stages_of(TrainPlan(), SPEED, count, [100], [], count)) for count in (10, 30))
+    assert (few["proposals"], few["feature maps"]) == (10, 20)
+    for label in ("proposals", "feature maps", "hard negatives", "held-out images"):
+        assert many[label] == pytest.approx(3 * few[label])
+    mirrored = seconds(stages_of(TrainPlan().changed(mirror=True), SPEED, 10, [100], [], 10))
+    assert mirrored["feature maps"] == 2 * few["feature maps"]
+    assert mirrored["hard negatives"] == 2 * few["hard negatives"]
+    assert (mirrored["proposals"], mirrored["held-out images"]) == (few["proposals"], few["held-out images"])
+
+
+def test_regressors_cost_no_more_than_their_windows_at_most():
+    few, many, most = (
+        seconds(stages_of(TrainPlan(), SPEED, 10, [count], [], 10))["box regressors"] for count in (10, 1000, 10**6)
+    )
+    assert 0 < few < many == most
+    assert seconds(stages_of(TrainPlan(), SPEED, 10, [10, 10], [], 10))["box regressors"] == 2 * few
+
+
+def test_a_search_pools_once_for_each_round_and_mines_once():
+    stages = stages_of(TrainPlan(), SPEED, 10, [100], ROUNDS, 10)
+    labels = [label for label, _ in stages]
+    assert labels.count("hard negatives") == 1
+    assert [label for label in labels if "compared" in label] == ["3 candidates compared", "6 candidates compared"]
+    plain = seconds(stages_of(TrainPlan(), SPEED, 10, [100], [], 10))
+    found = seconds(stages)
+    # The default ridge in the first round, three in the second; the last regressors are those of the search.
+    assert found["box regressors"] == pytest.approx(4 * plain["box regressors"])
+    assert 10 * 0.5 * 2 < found["3 candidates compared"] + found["6 candidates compared"] < 10 * 0.5 * 11
+    fewer = seconds(stages_of(TrainPlan(), SPEED, 20, [100], ROUNDS, 10))
+    assert fewer["3 candidates compared"] == found["3 candidates compared"]
+
+
+def test_it_is_measured_on_photographs(features, tmp_path):
+    samples = []
+    for number in range(2):
+        path = tmp_path / f"{number}.jpg"
+        write_image(path, np.random.default_rng(number).integers(0, 256, (96, 128, 3), np.uint8))
+        samples.append(Sample(path.stem, path, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)))
+    speed = measure(samples, features, make_proposer("fast", 50, seed=0))
+    assert min(speed.proposals, speed.maps, speed.windows, speed.products) > 0
+    assert speed.width == features.pooled_width
