@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..detector.descent.options import TEACHER
 from ..detector.options import WEIGHTS
-from ..detector.recipes import RECIPES
+from ..detector.recipes import ABOUT_TEACHER, RECIPES
 from .arguments import add_file_output
 from .common import compile_kernels, protect_inputs, resolve_device
 from .parser import CommandParser
@@ -35,8 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--weights",
         default=WEIGHTS,
         metavar="imagenet|FILE",
-        help="weights of the teacher network: "
-        + ", ".join(f"{recipe.teacher} for {name}" for name, recipe in RECIPES.items()),
+        help=f"weights of the teacher network, {TEACHER}",
     )
     add_file_output(parser)
     parser.groups["output"].add_argument(
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     teacher = Path(args.weights).name
     about = {
         "data": recipe.data,
-        "teacher": recipe.about_teacher,
+        "teacher": ABOUT_TEACHER,
         "licence": recipe.licence,
         "command": f"sppnet make-model {args.name} DATASET --weights {teacher} --out {args.name}.safetensors",
         "seed": args.seed,
@@ -91,15 +91,13 @@ def distilled(recipe: Recipe, args: argparse.Namespace, work: Path) -> Path:
         photographs,
         work / "student.safetensors",
         recipe.plan.backbone,
-        recipe.teacher,
+        TEACHER,
         args.weights,
         learn=replace(recipe.learn, seed=args.seed),
         augmentation=recipe.augmentation,
         work=work / "distillation",
         device=resolve_device(args),
         quiet=args.quiet,
-        teacher_layer=recipe.teacher_layer,
-        channels=recipe.teacher_channels,
     )
 
 
@@ -108,20 +106,19 @@ def trained(recipe: Recipe, args: argparse.Namespace, student: Path, work: Path)
     from dataclasses import replace
 
     from ..data.open import open_dataset
-    from ..detector.options import TrainOptions
     from ..detector.training.train import train
 
     compile_kernels(args.quiet)
     detector = train(
         open_dataset(args.dataset, recipe.train_set, classes=recipe.classes),
-        replace(recipe.plan, weights=student, options=TrainOptions(seed=args.seed)),
+        replace(recipe.plan, weights=student, options=replace(recipe.plan.options, seed=args.seed)),
         out=work / "detector.safetensors",
         work=work / "training",
         device=resolve_device(args),
         quiet=args.quiet,
     )
     # A path means nothing on another machine.
-    return with_card(detector.bundle.halved(), {"weights": f"distilled from {recipe.teacher}'s ImageNet weights"})
+    return with_card(detector.bundle.halved(), {"weights": f"distilled from {TEACHER}'s ImageNet weights"})
 
 
 def scored(recipe: Recipe, args: argparse.Namespace, bundle: Bundle, work: Path) -> tuple[dict[str, Any], str]:
