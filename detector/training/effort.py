@@ -173,7 +173,9 @@ def open_rounds(plan: TrainPlan, effort: Effort) -> list[Round]:
 def searched(samples: Sequence[Sample]) -> int:
     """Number of photographs on which candidates are compared."""
     enough = ceil(SEARCHED_OBJECTS * len(samples) / max(1, _objects(samples)))
-    return min(len(samples), SEARCHED, max(enough, SEARCHED_LEAST))
+    most = min(SEARCHED, max(enough, SEARCHED_LEAST))
+    # With nearly all of them, regressors for fewer would cost more than they save.
+    return len(samples) if most >= 0.7 * len(samples) else most
 
 
 def _objects(samples: Sequence[Sample]) -> int:

@@ -184,14 +184,18 @@ class _Run:
     def _judged(self, stages: Stages, miner: Miner, split: Split, plans: Sequence[TrainPlan]) -> list[list[Judged]]:
         """What the detectors of several plans find in the parts of ``split``, each having learnt from the others.
 
-        All have the same hard negatives.
+        All have the same hard negatives. C and the ridge weigh the sum of all losses against the norm: with fewer
+        images to learn from, they are adjusted so that the mean loss has the same weight as with all.
         """
         outside = set(split.order) - set(split.scored)
         parts = [(*part, *sorted(outside)) for part in split.parts]
-        regressors = {one: stages.regressors(one, parts)[1:] for one in dict.fromkeys(plan.boxes for plan in plans)}
+        share = len(split.scored) / len(split.order)
+        regressors = {}
+        for boxes in dict.fromkeys(plan.boxes for plan in plans):
+            regressors[boxes] = stages.regressors(replace(boxes, ridge=share * boxes.ridge), parts)[1:]
         planes: dict[SVMOptions, list[Planes]] = {}
         for options in track(dict.fromkeys(plan.svm for plan in plans), "SVMs of candidates", quiet=self.quiet):
-            solved = [miner.without(part, options) for part in parts]
+            solved = [miner.without(part, replace(options, C=options.C / share)) for part in parts]
             planes[options] = [Planes(torch.from_numpy(weights), torch.from_numpy(b)) for weights, b in solved]
         candidates = []
         for plan in plans:

@@ -9,7 +9,7 @@ from sppnet.data.embedded import embedded_models
 from sppnet.data.scenes import make_scenes
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.detector import detector_of
-from sppnet.detector.options import FeatureOptions, FineTuneOptions
+from sppnet.detector.options import Compression, FeatureOptions, FineTuneOptions
 from sppnet.detector.recipes import RECIPES
 from sppnet.scripts.cli import main
 
@@ -28,6 +28,7 @@ def made(tmp_path_factory):
             usual.plan,
             features=FeatureOptions(scales=(96,), levels=(1, 2, 3, 4), kind="fc7"),
             finetune=FineTuneOptions(width=32),
+            compression=Compression(bfloat16=True),
         ),
     )
     command = ["make-model", "animals", str(folder / "scenes"), "--weights", "none", "--quiet"]

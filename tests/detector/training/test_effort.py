@@ -14,7 +14,9 @@ from sppnet.detector.options import DetectOptions, FeatureOptions, SVMOptions, T
 from sppnet.detector.training import effort
 from sppnet.detector.training import train as training
 from sppnet.detector.training.effort import fit_to_objects
+from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.plan import CHOICES, TrainPlan
+from sppnet.detector.training.stages import Stages
 from sppnet.detector.training.train import train
 
 #: What is tried.
@@ -118,7 +120,10 @@ def test_recall_is_that_of_the_class_that_is_covered_least(photograph, tmp_path,
     assert effort._least_recall(samples, "fast", 2, tmp_path, True) == 0.5
 
 
-@pytest.mark.parametrize(("images", "each", "expected"), [(20, 1, 20), (300, 1, 100), (300, 10, 50), (300, 99, 30)])
+@pytest.mark.parametrize(
+    ("images", "each", "expected"),
+    [(20, 1, 20), (300, 1, 100), (300, 10, 50), (300, 99, 30), (40, 99, 40), (50, 99, 30)],
+)
 def test_a_search_needs_no_more_photographs_than_show_some_hundred_objects(photograph, images, each, expected):
     assert effort.searched([objects(photograph, [50] * each)] * images) == expected
 
@@ -139,7 +144,7 @@ def searched(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(effort.ROUNDS, "normal", ROUNDS)
-        patch.setattr(effort, "SEARCHED", 8)
+        patch.setattr(effort, "SEARCHED", 7)
         train(
             scenes,
             TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"})),
@@ -168,16 +173,41 @@ def test_the_choice_can_be_repeated_without_a_search(scenes, searched, tmp_path)
 def test_a_search_is_not_made_twice(scenes, searched, tmp_path, monkeypatch):
     found = Bundle.load(searched / "model.safetensors")
     monkeypatch.setitem(effort.ROUNDS, "normal", ROUNDS)
-    monkeypatch.setattr(effort, "SEARCHED", 8)
+    monkeypatch.setattr(effort, "SEARCHED", 7)
     monkeypatch.setattr(effort, "search", None)
     plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"}))
     again = train(scenes, plan, out=tmp_path / "model", work=searched / "work", **FOLDS).bundle
     assert again.header() == found.header()
 
 
+def test_candidates_that_learn_from_fewer_images_weigh_losses_as_they_would_with_all(
+    scenes, searched, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(effort.ROUNDS, "normal", ({"C": (0.001, 0.1)}, {"ridge": (1000.0, 30.0)}))
+    monkeypatch.setattr(effort, "SEARCHED", 7)
+    shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    costs, ridges = [], []
+    without, regressors = Miner.without, Stages.regressors
+    monkeypatch.setattr(
+        Miner, "without", lambda miner, group, options: costs.append(options.C) or without(miner, group, options)
+    )
+    monkeypatch.setattr(
+        Stages,
+        "regressors",
+        lambda stages, options, left: ridges.append(options.ridge) or regressors(stages, options, left),
+    )
+    plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals"}))
+    train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS)
+    # Seven of twelve scenes, rounded up: three of each fold.
+    assert costs[:6] == pytest.approx([0.001 * 12 / 9] * 3 + [0.1 * 12 / 9] * 3)
+    assert costs[-1] in (0.001, 0.1)
+    assert ridges[:3] == pytest.approx([1000 * 9 / 12, 1000 * 9 / 12, 30 * 9 / 12])
+    assert ridges[-1] in (1000, 30)
+
+
 def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp_path, monkeypatch):
     monkeypatch.setitem(effort.ROUNDS, "normal", ROUNDS)
-    monkeypatch.setattr(effort, "SEARCHED", 8)
+    monkeypatch.setattr(effort, "SEARCHED", 7)
     shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
     plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals", "ridge"}))
     judge, calls = training.judge_parts, iter(range(9))

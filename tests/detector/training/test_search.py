@@ -66,10 +66,10 @@ def test_a_round_tries_all_combinations_from_the_choice_of_the_one_before():
     plan, trials = search(TrainPlan(), rounds, judge, SIZES)
     assert judge.asked == [[0.001, 0.01], [0.01] * 4]
     assert [dict(trial.values) for trial in trials[1]] == [
-        {"regressions": 1, "ridge": 1000.0},
-        {"regressions": 1, "ridge": 300.0},
-        {"regressions": 2, "ridge": 300.0},
         {"regressions": 2, "ridge": 1000.0},
+        {"regressions": 1, "ridge": 300.0},
+        {"regressions": 1, "ridge": 1000.0},
+        {"regressions": 2, "ridge": 300.0},
     ]
     assert plan == TrainPlan().changed(C=0.01)
 

@@ -186,7 +186,9 @@ def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, request,
 def test_a_learning_curve_is_of_detectors_that_have_seen_less(scenes, trained_folds, tmp_path, monkeypatch):
     """Nothing else in the model changes; its last point is the cross-validation."""
     asked, original = [], Miner.without
-    monkeypatch.setattr(Miner, "without", lambda miner, left: asked.append(set(left)) or original(miner, left))
+    monkeypatch.setattr(
+        Miner, "without", lambda miner, left, options: asked.append(set(left)) or original(miner, left, options)
+    )
     shutil.copytree(trained_folds / "work", tmp_path / "work")
     options = SMALL_FOLDS | {"learning_curve": True}
     bundle = train(scenes, out=tmp_path / "curve", work=tmp_path / "work", **options).bundle
@@ -196,6 +198,7 @@ def test_a_learning_curve_is_of_detectors_that_have_seen_less(scenes, trained_fo
     assert torch.equal(bundle.score_weights, before.score_weights)
     assert [one["images"] for one in curve] == [2, 4, 8]
     assert curve[-1]["map"] == before.card["held_out"]["map"]
+    asked = [left for left in asked if left]
     # Of the other eight images two, then four are learnt from, and the four include the two.
     assert [len(left) for left in asked] == [10] * 3 + [8] * 3
     assert all(few > more for few, more in zip(asked[:3], asked[3:], strict=True))
