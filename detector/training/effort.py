@@ -187,7 +187,7 @@ def mirrors(plan: TrainPlan, effort: Effort, samples: Sequence[Sample]) -> bool:
     if "mirror" in plan.fixed:
         return plan.options.mirror
     few = plan.folded(len(samples)) and _objects(samples) < MANY_OBJECTS
-    return effort == "best" or (effort == "normal" and few)
+    return plan.searchable and (effort == "best" or (effort == "normal" and few))
 
 
 def choose_by_folds(

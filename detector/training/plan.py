@@ -129,6 +129,11 @@ class TrainPlan:
         """Whether fc layers are fine-tuned."""
         return self.features.kind != "pool5" and self.finetune.epochs > 0
 
+    @property
+    def searchable(self) -> bool:
+        """Whether options can be chosen by folds: SVMs on pooled features of SPP-net, since all else is too slow."""
+        return (self.features.method, self.features.kind, self.scorer) == ("spp", "pool5", "svm")
+
     def folded(self, images: int) -> bool:
         """Whether so many images are scored by cross-validation, which a search of options needs."""
         options = self.options

@@ -154,9 +154,9 @@ class _Run:
             return self._chosen(self._images(samples, keys))
 
     def _expected(self, samples: Sequence[Sample]) -> list[tuple[str, float]]:
-        """Stages to come and their seconds; says how long each effort would take. Nothing is known of fc layers."""
+        """Stages to come and their seconds, if there may be a search; says how long each effort would take."""
         plan = self.plan
-        if plan.effort is None or plan.features != self.pooled.options or not plan.folded(len(samples)):
+        if plan.effort is None or not plan.searchable or not plan.folded(len(samples)):
             return []
         labels = np.concatenate([one.labels[~one.difficult] for one in samples])
         objects = np.bincount(labels, minlength=len(self.dataset.class_names)).tolist()
@@ -175,7 +175,7 @@ class _Run:
         plan, names = self.plan, self.dataset.class_names
         split = choose_split(images.samples, len(names), plan.options, plan.folded(len(images)))
         stages = Stages(images, names, plan.options, split, self.work / "stages", self.quiet)
-        if plan.effort is not None and plan.features.kind == "pool5" and len(split.parts) > 1:
+        if plan.effort is not None and plan.searchable and len(split.parts) > 1:
             miner = cache(lambda: stages.miner(self.pooled, plan.svm))
             chosen, choices = choose_by_folds(plan, stages, lambda *asked: self._judged(stages, miner(), *asked))
             return replace(self, plan=chosen, choices=(*self.choices, *choices))._trained(stages)

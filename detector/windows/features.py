@@ -259,7 +259,9 @@ class Features(ABC, Generic[Maps]):
         """
         # A second caller at the same time gets separate memory.
         rows, self._room = self._room, None
-        if rows is None or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
+        # Memory from inference mode cannot be written to outside of it.
+        closed = rows is not None and rows.is_inference() and not torch.is_inference_mode_enabled()
+        if rows is None or closed or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
             rows = torch.empty(count, self.pooled_width, dtype=like.dtype, device=like.device)
         try:
             yield rows

@@ -46,6 +46,16 @@ def warped(backbone):
     return WarpFeatures(backbone, WARP)
 
 
+def test_memory_for_rows_serves_after_scores(backbone, image):
+    """Scores are computed in torch's inference mode, whose memory cannot be written to outside of it."""
+    features = WarpFeatures(backbone, WARP)
+    maps = features.maps(image)
+    cells = features.locate(maps, windows_of(5))
+    features.scores(maps, cells, torch.zeros(1, features.width), torch.zeros(1))
+    rows = torch.cat([rows.clone() for _, rows in features.pooled_chunks(maps, cells)])
+    assert torch.equal(rows, features.pool(maps, cells))
+
+
 def windows_of(count, seed=0):
     rng = np.random.default_rng(seed)
     corners = np.sort(rng.uniform(-20, 110, (count, 2, 2)), axis=1).reshape(count, 4)

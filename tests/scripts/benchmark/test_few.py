@@ -392,7 +392,7 @@ def test_sides_are_scored_on_the_test_set_and_the_opponent_checks_on_our_first_f
     assert training["voc"]["map"] == training["voc07"]["map"] == 0
     (call,) = quick
     data = list(VOCDataset(scenes, "trainval", CLASSES))
-    fold = choose_split(data, 2, TrainOptions(seed=3), False).parts[0]
+    fold = choose_split(data, 2, TrainOptions(seed=3), folded=True).parts[0]
     assert [sample.id for sample in call.held_out] == [data[index].id for index in fold]
     others = {sample.id for sample in data} - {sample.id for sample in call.held_out}
     assert {sample.id for sample in call.learnt} == others
