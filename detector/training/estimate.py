@@ -31,6 +31,9 @@ WINDOWS_OF_OBJECT = 30
 #: a pass of hard negatives with its solutions.
 CANDIDATE, MINING = 0.25, 1.3
 
+#: In the same unit, for each photograph: the SVMs of one candidate without each part.
+SOLUTIONS = 0.2
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -110,6 +113,8 @@ def stages_of(
         if number == 0:
             stages.append(mining)
         stages.append(("box regressors", regressors(searched / images) * len(options.get("ridge", [0][number:]))))
+        solved = len(options.get("C", [0])) * len(options.get("positive_weight", [0]))
+        stages.append(("SVMs of candidates", searched * copies * speed.windows * SOLUTIONS * solved))
         compared = searched * speed.windows * (1 + CANDIDATE * candidates)
         stages.append((f"{candidates} candidates compared", compared))
     stages.append(("box regressors", 0.0 if rounds and searched == images else regressors(1.0)))
