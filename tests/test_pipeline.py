@@ -31,7 +31,18 @@ def folder(tmp_path_factory):
 
 def train(folder, dataset, model):
     """Train on 240-pixel scenes; every call shares proposals and maps, which do not know labels."""
-    arguments = ["train", str(dataset), "--set", "train", "--out", str(folder / model), "--work", str(folder / "work")]
+    arguments = [
+        "train",
+        str(dataset),
+        "--effort",
+        "quick",
+        "--set",
+        "train",
+        "--out",
+        str(folder / model),
+        "--work",
+        str(folder / "work"),
+    ]
     arguments += ["--backbone", "alexnet", "--layer", "features.7", "--weights", "none", "--scales", "240", "--quiet"]
     return main(arguments)
 
