@@ -139,19 +139,25 @@ def next_commands(model: str) -> list[str]:
     ]
 
 
-def repeating_command(command_line: str, choices: Sequence[dict[str, Any]]) -> str:
-    """A training's command with what it has chosen by itself as options, so that it need not search again."""
+def repeating_command(command_line: str, card: dict[str, Any]) -> str:
+    """A training's command with what it has chosen by itself as options, so that it need not search again.
+
+    The folds are named, too: of many photographs the effort "quick" would hold a part out.
+    """
     words = split(command_line)
     while "--effort" in words:
         place = words.index("--effort")
         del words[place : place + 2]
     words = [word for word in words if not word.startswith("--effort=")]
-    for one in choices:
+    for one in card["choices"]:
         name, value = as_option(one["name"]), one["value"]
         if isinstance(value, bool):
             words.append(name if value else f"--no-{name.removeprefix('--')}")
         else:
             words += [name, as_typed(value)]
+    folds = card.get("held_out", {}).get("folds", 1)
+    if folds > 1 and not any(word.partition("=")[0] == "--folds" for word in words):
+        words += ["--folds", str(folds)]
     return join([*words, "--effort", "quick"])
 
 

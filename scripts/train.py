@@ -247,7 +247,7 @@ def run(args: argparse.Namespace) -> int:
     if card.get("choices"):
         lines += [
             "to repeat this training without a search:",
-            f"  {repeating_command(args.command_line, card['choices'])}",
+            f"  {repeating_command(args.command_line, card)}",
         ]
     print("\n".join(lines))
     work = args.work or Path(f"{args.out}.work")

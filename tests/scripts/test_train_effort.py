@@ -11,11 +11,13 @@ from sppnet.scripts.info import choice_lines
 from sppnet.scripts.summary import repeating_command
 
 
-def test_the_printed_command_trains_the_same_detector(tmp_path, capsys):
+def test_the_printed_command_trains_the_same_detector(tmp_path, capsys, monkeypatch):
+    # So few count as many: then the effort "quick" by itself would take one scale and hold a part out.
+    monkeypatch.setattr("sppnet.detector.training.effort.QUICKLY", 5)
     make_scenes(tmp_path / "scenes", {"trainval": 10}, seed=0, size=(90, 120))
     model = tmp_path / "m.safetensors"
     call = ["train", str(tmp_path / "scenes"), "--backbone", "sppnet_small", "--weights", "none", "--out", str(model)]
-    call += ["--scales", "96", "--max-windows", "100", "--folds", "3", "--regressions", "1"]
+    call += ["--scales", "96", "--max-windows", "100", "--regressions", "1"]
     assert main(call) == 0
     said, progress = capsys.readouterr()
     assert "time on this machine, if nothing is there yet: about" in progress
@@ -45,11 +47,20 @@ def test_the_command_has_the_choices_in_place_of_the_search(words):
         {"name": "mirror", "value": True, "why": ""},
         {"name": "positive_weight", "value": 2.0, "why": ""},
     ]
-    assert repeating_command(f"sppnet train 'my photos' {words} --out m", choices) == (
+    card = {"choices": choices}
+    assert repeating_command(f"sppnet train 'my photos' {words} --out m", card) == (
         "sppnet train 'my photos' --out m --scales 480,960 --mirror --positive-weight 2 --effort quick"
     )
     choices = [{"name": "mirror", "value": False, "why": ""}]
-    assert repeating_command("sppnet train a", choices) == "sppnet train a --no-mirror --effort quick"
+    card = {"choices": choices, "held_out": {"folds": 1}}
+    assert repeating_command("sppnet train a", card) == "sppnet train a --no-mirror --effort quick"
+
+
+@pytest.mark.parametrize("typed", ["--folds 4", "--folds=4"])
+def test_the_command_names_the_folds_since_quick_may_hold_a_part_out(typed):
+    card = {"choices": [], "held_out": {"folds": 5}}
+    assert repeating_command("sppnet train a", card) == "sppnet train a --folds 5 --effort quick"
+    assert repeating_command(f"sppnet train a {typed}", card) == f"sppnet train a {typed} --effort quick"
 
 
 def test_what_was_chosen_is_a_table():
