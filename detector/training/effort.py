@@ -152,7 +152,10 @@ def _proposals(plan: TrainPlan, samples: Sequence[Sample], many: int, work: Path
 
 
 def _least_recall(samples: Sequence[Sample], method: str, most: int, work: Path, quiet: bool) -> float:
-    """Share of the objects of a class that some window covers with an IoU of 0.5; the least of all classes."""
+    """Share of the objects of a class that some window covers with an IoU of 0.5; the least of all classes.
+
+    Without any object nothing is missed: 1.
+    """
     stored = ProposalCache(work / "proposals", make_proposer(method, most, seed=0))
     found = [stored.get(sample.path) for sample in track(samples, f"{method} proposals compared", quiet=quiet)]
     objects = [(one.boxes[~one.difficult], one.labels[~one.difficult]) for one in samples]
@@ -161,7 +164,7 @@ def _least_recall(samples: Sequence[Sample], method: str, most: int, work: Path,
         boxes = [of_image[labels == label] for of_image, labels in objects]
         of_label = [np.full(len(of_image), label) for of_image in boxes]
         shares.append(recall_and_mabo(found, boxes, of_label, thresholds=(0.5,)).recall[0.5])
-    return min(shares)
+    return min(shares, default=1.0)
 
 
 def open_rounds(plan: TrainPlan, effort: Effort) -> list[Round]:

@@ -58,10 +58,7 @@ class Speed:
 
 def measure(samples: Sequence[Sample], features: Features[Any], proposer: Proposer) -> Speed:
     """Measure on a few photographs, the median of each; nothing is kept."""
-    times = []
-    images = [sample.image for sample in samples[:TIMED]]
-    for image in [images[0], *images]:
-        times.append(_times(image, features, proposer))
+    times = [_times(sample, features, proposer) for sample in [samples[0], *samples[:TIMED]]]
     rows = np.random.default_rng(0).random((ROWS, features.pooled_width), np.float32).astype(np.float16)
     start = perf_counter()
     gram_matrix(rows)
@@ -71,9 +68,10 @@ def measure(samples: Sequence[Sample], features: Features[Any], proposer: Propos
     return Speed(proposals, maps, windows, products, features.pooled_width)
 
 
-def _times(image: Any, features: Features[Any], proposer: Proposer) -> tuple[float, float, float]:
+def _times(sample: Sample, features: Features[Any], proposer: Proposer) -> tuple[float, float, float]:
+    image = sample.image
     marks = [perf_counter()]
-    windows = proposer(image)
+    windows = proposer(image, sample.path.stem)
     marks.append(perf_counter())
     maps = features.maps(image)
     marks.append(perf_counter())

@@ -102,6 +102,12 @@ def test_many_photographs_have_one_scale_and_a_held_out_part_if_it_must_be_quick
     assert plan.detection.max_windows == 4000
 
 
+def test_photographs_without_an_object_do_no_harm(photograph, tmp_path):
+    samples = [objects(photograph, []), objects(photograph, [336])]
+    plan, _ = fitted(samples, tmp_path)
+    assert plan.features.scales == (320, 480, 688)
+
+
 def test_recall_is_that_of_the_class_that_is_covered_least(photograph, tmp_path, monkeypatch):
     boxes = np.array([[10, 10, 60, 60], [10, 10, 90, 90]], np.float32)
 
@@ -118,6 +124,7 @@ def test_recall_is_that_of_the_class_that_is_covered_least(photograph, tmp_path,
     samples = [objects(photograph, [50, 80, 300, 300], [0, 0, 0, 1]), objects(photograph, [50], [1])]
     assert effort._least_recall(samples[:1], "fast", 2, tmp_path, True) == 0
     assert effort._least_recall(samples, "fast", 2, tmp_path, True) == 0.5
+    assert effort._least_recall([objects(photograph, [])], "fast", 2, tmp_path, True) == 1
 
 
 @pytest.mark.parametrize(

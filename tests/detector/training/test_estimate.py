@@ -7,6 +7,7 @@ from sppnet.data.sample import Sample
 from sppnet.detector.training.estimate import Speed, measure, stages_of
 from sppnet.detector.training.plan import TrainPlan
 from sppnet.proposals.backends import make_proposer
+from sppnet.proposals.precomputed import PrecomputedBoxes
 
 SPEED = Speed(proposals=1.0, maps=2.0, windows=0.5, products=0.01, width=1000)
 
@@ -62,3 +63,5 @@ def test_it_is_measured_on_photographs(features, tmp_path):
     speed = measure(samples, features, make_proposer("fast", 50, seed=0))
     assert min(speed.proposals, speed.maps, speed.windows, speed.products) > 0
     assert speed.width == features.pooled_width
+    np.savez(tmp_path / "boxes.npz", **{sample.path.stem: np.array([[0, 0, 50, 50]]) for sample in samples})
+    assert measure(samples, features, PrecomputedBoxes(tmp_path / "boxes.npz", "half-open")).windows > 0
