@@ -232,7 +232,7 @@ def _reasons(plan: TrainPlan, tried: Sequence[Trial]) -> list[Choice]:
     elif best is start:
         why = f"none of {len(tried) - 1} others was better by cross-validation"
     else:
-        why = f"not surely worse than {_named(best.values)}: AP {best.gain:+.3f}, standard error {best.error:.3f}"
+        why = f"no clear gain from {_named(best.values)}: AP {best.gain:+.3f}, standard error {best.error:.3f}"
     return [Choice(name, value, why) for name, value in taken.values.items()]
 
 

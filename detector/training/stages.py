@@ -129,8 +129,9 @@ class Stages:
         state = checkpoint.load()
         if state is not None:
             miner.restore(state)
-            self._log(f"resuming hard-negative mining after {miner.visited} images")
         if miner.visited < len(order):
+            if miner.visited:
+                self._log(f"resuming hard-negative mining after {miner.visited} images")
             self._mine(miner, order, checkpoint)
         return miner
 

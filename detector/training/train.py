@@ -179,6 +179,9 @@ class _Run:
             miner = cache(lambda: stages.miner(self.pooled, plan.svm))
             chosen, choices = choose_by_folds(plan, stages, lambda *asked: self._judged(stages, miner(), *asked))
             return replace(self, plan=chosen, choices=(*self.choices, *choices))._trained(stages)
+        if plan.effort not in (None, "quick"):
+            why = "a search needs folds, and SVMs on pool5 of SPP-net"
+            log(f"no options are compared, whatever the effort: {why}", self.quiet)
         return self._trained(stages)
 
     def _judged(self, stages: Stages, miner: Miner, split: Split, plans: Sequence[TrainPlan]) -> list[list[Judged]]:

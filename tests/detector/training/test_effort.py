@@ -1,5 +1,6 @@
 """What a training chooses by itself: by the objects, by cross-validation, and never what the user has set."""
 
+import logging
 import shutil
 from dataclasses import replace
 
@@ -233,9 +234,12 @@ def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp
 
 
 @pytest.mark.parametrize("options", [{"options": TrainOptions(held_out=0.25)}, {"svm": SVMOptions(C=0.01)}])
-def test_without_folds_or_open_options_nothing_is_searched(scenes, searched, tmp_path, monkeypatch, options):
+def test_without_folds_or_open_options_nothing_is_searched(scenes, tmp_path, monkeypatch, caplog, options):
     monkeypatch.setattr(effort, "search", None)
     fixed = frozenset(CHOICES) if "svm" in options else frozenset(CHOICES) - {"C"}
     plan = TrainPlan(effort="best", fixed=fixed)
-    bundle = train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS | options).bundle
+    choices = FOLDS | options | {"quiet": False}
+    with caplog.at_level(logging.INFO, "sppnet"):
+        bundle = train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **choices).bundle
     assert bundle.card["choices"] == []
+    assert ("no options are compared" in caplog.text) is ("options" in options)
