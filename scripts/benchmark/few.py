@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ...data.detections import Detections
     from ...data.sample import Sample, SampleList
+    from ...detector.detection.detector import Detector
 
 HELP = """Train on a few labelled photographs with 'sppnet train', and fine-tune torchvision's Faster R-CNN on the same
 photographs, on the same machine, from the same ImageNet weights, for a given number of minutes. Both are scored on
@@ -174,7 +175,7 @@ class _Bench:
             detector = train(self.train_set, plan, out=out, device=self.device, quiet=self.quiet)
             seconds = self.clock() - start
         self.results[OURS] = {
-            "plan": {**plan.to_dict(), "backbone": detector.bundle.backbone, "layer": detector.bundle.layer},
+            "plan": {**plan.to_dict(), **_used(detector)},
             "seconds": seconds,
             **self._score(OURS, lambda image: detector.detect(image, threshold=-np.inf)),
         }
@@ -239,6 +240,19 @@ class _Bench:
         times = timer.times().get(label)
         a_photograph = None if times is None else {"median": times.median, "quartiles": list(times.quartiles)}
         return {"seconds_a_photograph": a_photograph, **{metric: result.to_dict(metric) for metric in METRICS}}
+
+
+def _used(detector: Detector) -> dict[str, Any]:
+    """What the training chose by itself, to take the place of the plan's options."""
+    bundle = detector.bundle
+    used = {name: detector.card[name] for name in ("svm", "boxes", "training", "choices")}
+    return {
+        "backbone": bundle.backbone,
+        "layer": bundle.layer,
+        "features": bundle.features.to_dict(),
+        "detection": bundle.detection.to_dict(),
+        **used,
+    }
 
 
 def table(result: dict[str, Any]) -> str:

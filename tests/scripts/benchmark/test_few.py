@@ -373,7 +373,10 @@ def quick(monkeypatch):
         for sample in VOCDataset(dataset.root, "test", CLASSES):
             if sample.path.stat().st_size:
                 truth[sample.image.tobytes()] = sample
-        return SimpleNamespace(detect=look, bundle=SimpleNamespace(backbone="planted", layer="planted"))
+        chosen = plan.changed(scales=(77,), C=0.5)
+        options = {"features": chosen.features, "detection": chosen.detection}
+        bundle = SimpleNamespace(backbone="planted", layer="planted", **options)
+        return SimpleNamespace(detect=look, bundle=bundle, card={**chosen.learning(), "choices": []})
 
     def run(self):
         calls.append(self)
@@ -387,6 +390,8 @@ def quick(monkeypatch):
 
 def test_sides_are_scored_on_the_test_set_and_the_opponent_checks_on_our_first_fold(quick, scenes):
     found = few.measure(arguments(scenes, "--minutes", "1", "--opponents", "320", "--seed", "3"))
+    plan = found["sppnet"]["plan"]
+    assert (plan["features"]["scales"], plan["svm"]["C"], plan["backbone"]) == ([77], 0.5, "planted")
     assert found["sppnet"]["voc"]["map"] == found["sppnet"]["voc07"]["map"] == 1
     (training,) = found["opponents"]["320"]["trainings"]
     assert training["voc"]["map"] == training["voc07"]["map"] == 0
