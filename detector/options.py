@@ -311,6 +311,8 @@ class SVMOptions(BaseOptions):
     def __post_init__(self) -> None:
         if not self.C > 0:
             raise InputError(f"C, the weight of the SVMs' hinge loss, must be more than 0, not {self.C}")
+        if not self.positive_weight > 0:
+            raise InputError(f"the weight of positives must be more than 0, not {self.positive_weight}")
         if self.solver not in SOLVERS:
             raise InputError(f"the solver of the SVMs must be one of {', '.join(SOLVERS)}, not {self.solver!r}")
 
@@ -342,6 +344,10 @@ class BoxOptions(BaseOptions):
     min_iou: float = 0.6
     ridge: float = 1000.0
     max_windows: int = 4000
+
+    def __post_init__(self) -> None:
+        if not self.ridge > 0:
+            raise InputError(f"the ridge of box regression must be more than 0, not {self.ridge}")
 
 
 @dataclass(frozen=True)

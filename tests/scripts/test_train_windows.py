@@ -43,6 +43,8 @@ def test_the_model_looks_at_the_windows_that_it_was_trained_on(scenes, tmp_path,
         ("--max-windows", "0", "expected a whole number from 1 up, got '0'"),
         ("--regressions", "-1", "expected a whole number from 0 up, got '-1'"),
         ("--C", "0", "must be more than 0, not 0.0"),
+        ("--positive-weight", "-1", "the weight of positives must be more than 0, not -1.0"),
+        ("--ridge", "nan", "the ridge of box regression must be more than 0, not nan"),
         ("--stride", "4", "invalid choice: 4"),
     ],
 )
