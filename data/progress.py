@@ -181,14 +181,14 @@ def _lines(iterable: Iterable[Item], label: str, total: int | None, later: float
         if now - last >= _SECONDS_BETWEEN_LINES and done != total:
             last = now
             log(f"{label}: {_state(done, total, now - start, later)}")
-    log(f"{label}: {done} in {duration(time.monotonic() - start)}")
+    log(f"{label}: {done} in {readable_time(time.monotonic() - start)}")
 
 
 def _state(done: int, total: int | None, seconds: float, later: float | None) -> str:
     if not total:
-        return f"{done} in {duration(seconds)}"
+        return f"{done} in {readable_time(seconds)}"
     left = _left(done, total, seconds)
-    said = f"{done}/{total}, {duration(left)} left"
+    said = f"{done}/{total}, {readable_time(left)} left"
     return said if later is None else f"{said}, {_in_all(left, later)}"
 
 
@@ -197,10 +197,10 @@ def _left(done: int, total: int | None, seconds: float) -> float:
 
 
 def _in_all(left: float, later: float) -> str:
-    return f"{duration(left + later)} in all"
+    return f"{readable_time(left + later)} in all"
 
 
-def duration(seconds: float) -> str:
+def readable_time(seconds: float) -> str:
     """1.2 s, 3:05 or 1:02:03."""
     if seconds < 60:
         return f"{seconds:.1f} s"

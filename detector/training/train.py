@@ -15,7 +15,7 @@ from ... import __version__
 from ...data.boxes import flip
 from ...data.errors import InputError
 from ...data.image import image_size
-from ...data.progress import duration, expecting, log, track
+from ...data.progress import expecting, log, readable_time, track
 from ...data.sample import Dataset, Sample
 from ...data.store import file_key
 from ...eval.voc_ap import Judged
@@ -166,7 +166,7 @@ class _Run:
             variant = plan.changed(mirror=mirrors(plan, effort, samples))
             rounds = open_rounds(plan, effort)
             stages[effort] = stages_of(variant, speed, len(samples), objects, rounds, searched(samples))
-        told = ", ".join(f"{duration(sum(of for _, of in stages[effort]))} with {effort}" for effort in EFFORTS)
+        told = ", ".join(f"{readable_time(sum(of for _, of in stages[effort]))} with {effort}" for effort in EFFORTS)
         log(f"time on this machine, if nothing is there yet: about {told}", self.quiet)
         return stages[plan.effort]
 
