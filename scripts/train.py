@@ -135,8 +135,9 @@ def add_effort_argument(parser: CommandParser) -> None:
         "--effort",
         choices=EFFORTS,
         default="normal",
-        help="what is chosen by the photographs, but for options that are given: quick: scales and proposals that fit "
-        "the objects; normal: also mirror images, and C and regressions by cross-validation; best: more of these",
+        help="what the photographs decide, in place of the defaults of options that are not given: quick: scales and "
+        "proposals that fit the objects; normal: also mirror images, and C and regressions by cross-validation; best: "
+        "more of these",
     )
 
 
