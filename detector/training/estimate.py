@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...data.sample import Sample
+from ...eval.timing import synchroniser
 from ...proposals.backends import Proposer
 from ..learners.gram import gram_matrix
 from ..windows.features import Features
@@ -74,6 +75,7 @@ def _times(sample: Sample, features: Features[Any], proposer: Proposer) -> tuple
     windows = proposer(image, sample.path.stem)
     marks.append(perf_counter())
     maps = features.maps(image)
+    synchroniser(features.device.type)()  # a GPU may still compute
     marks.append(perf_counter())
     weights = torch.zeros(1, features.pooled_width, device=features.device)
     features.scores(maps, features.locate(maps, windows), weights, weights.new_zeros(1))
