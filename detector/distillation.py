@@ -245,7 +245,7 @@ class Distillation(Descent):
     def _crops(self, photographs: Photographs) -> Generator[Batch, None, None]:
         """One crop of each photograph, like in training but always the same, so that losses are comparable."""
         options = self.options
-        return photographs.training(options.sizes[0], self.augmentation, options.batch, [options.seed])
+        return photographs.training(options.sizes[0], self.augmentation, options.batch, [options.seed], self._workers())
 
     @torch.no_grad()
     def _targets(self, images: Tensor) -> Tensor:

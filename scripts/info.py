@@ -212,7 +212,13 @@ def calibration_lines(
 
     shown = zip(class_names, calibration["thresholds"], strict=True)
     lines = [f"shown above a probability of: {', '.join(f'{name} {threshold:.2f}' for name, threshold in shown)}"]
-    measured = card.get("compression", {}).get("held_out_calibration") or card.get("held_out", {}).get("calibration")
+    held_out = card.get("held_out", {})
+    if held_out.get("wrong_weight", 1) > 1:
+        lines.append(
+            f"(nearly) all of these photographs show {class_names[0]}: probabilities and thresholds allow for a third "
+            "of photographs that do not"
+        )
+    measured = card.get("compression", {}).get("held_out_calibration") or held_out.get("calibration")
     return lines + (["on the same images, cross-fitted:", *error_lines(measured)] if measured else [])
 
 

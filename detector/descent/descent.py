@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ...data.arrays import Array
+from ...data.cores import cpu_count
 from ...data.errors import InputError
 from .epochs import Epoch, EpochRunner
 from .options import Augmentation, LearnOptions
@@ -20,6 +21,9 @@ from .photographs import Batch, Photographs, normalised
 
 #: Shares of the epochs after which the schedule "steps" divides the rate by ten.
 _STEPS = (0.6, 0.85)
+
+#: Most threads that make crops for a GPU; Python runs one at a time between the calls of OpenCV.
+_MOST_WORKERS = 6
 
 
 class Descent(EpochRunner):
@@ -110,7 +114,7 @@ class Descent(EpochRunner):
         batches_in_epoch = len(self.photographs) // min(options.batch, len(self.photographs))
         rate = 0.0
         with self._learning(np.random.default_rng(seed)):
-            batches = self.photographs.training(size, self.augmentation, options.batch, seed)
+            batches = self.photographs.training(size, self.augmentation, options.batch, seed, self._workers())
             with closing(batches):
                 for number, batch in enumerate(batches):
                     step_rate = self._rate_at(done + number / batches_in_epoch)
@@ -149,6 +153,10 @@ class Descent(EpochRunner):
         if options.schedule == "steps":
             return rate * 0.1 ** sum(progress >= share * options.epochs for share in _STEPS)
         return rate * 0.1 ** drops_at_plateaus([epoch.held_out_loss or 0.0 for epoch in self.history], options.patience)
+
+    def _workers(self) -> int:
+        """Threads that make crops: one leaves the processor to the training on it, but cannot feed a GPU."""
+        return 1 if self.device.type == "cpu" else max(1, min(_MOST_WORKERS, cpu_count() - 1))
 
     def _images(self, images: Tensor) -> Tensor:
         return normalised(images.to(self.device, non_blocking=True))

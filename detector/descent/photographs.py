@@ -105,11 +105,12 @@ class Photographs:
         return pixels
 
     def training(
-        self, side: int, augmentation: Augmentation, batch: int, seed: Sequence[int]
+        self, side: int, augmentation: Augmentation, batch: int, seed: Sequence[int], workers: int = 1
     ) -> Generator[Batch, None, None]:
-        """Yield the batches of one epoch: random crops in random order, made in the background.
+        """Yield the batches of one epoch: random crops in random order, made by ``workers`` threads in the background.
 
-        Crops are cut at :attr:`side` and resized to ``side``. An incomplete last batch is left out.
+        Crops are cut at :attr:`side` and resized to ``side``. An incomplete last batch is left out. The number of
+        threads changes nothing: each crop has its own random numbers.
         """
         order = np.random.default_rng(seed).permutation(len(self))
         size = min(batch, len(order))
@@ -121,7 +122,8 @@ class Photographs:
             ]
             return self._batch(made, chosen)
 
-        return ahead(crops, [order[start : start + size] for start in range(0, len(order) - size + 1, size)], depth=3)
+        chosen = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+        return ahead(crops, chosen, depth=2 + workers, workers=workers)
 
     def centres(self, fit: Fit, batch: int) -> Generator[Batch, None, None]:
         """Yield batches of the centre crops in order; for a network with the fit "warp", the warped photographs."""

@@ -42,7 +42,9 @@ SMALL = 0.2
 NEGLIGIBLE, LARGEST = 0.1, 500
 
 #: Windows of small objects; and the share of a class's objects that fast windows must cover (IoU 0.5) to be enough.
-MANY_WINDOWS, ENOUGH = 4000, 0.9
+#: Where 0.88 and 0.91 of the platelets were covered in two draws of 40 of 50 smears, dense windows had an area mAP of
+#: 0.879 and the fast ones 0.839.
+MANY_WINDOWS, ENOUGH = 4000, 0.95
 
 #: With so many objects, mirror images are left to the effort "best". With 108 cats they brought 4.6 points of area AP,
 #: with 156 horses 4.9.
@@ -52,7 +54,7 @@ MANY_OBJECTS = 1000
 QUICKLY, QUICK_SCALE = 150, 480
 
 #: The largest number of photographs on which proposals are compared.
-COMPARED = 40
+COMPARED = 100
 
 #: Candidates are compared by cross-validation on so many photographs at most, or on those with so many objects, and on
 #: so many at least; they learn from no others.

@@ -116,14 +116,14 @@ class Miner:
         fit_all(machines, cpu_count())
         for machine in machines:
             machine.evict(self.options.easy_below)
-        used = self._release()
-        counts = " ".join(f"{int((m.signs > 0).sum())}+{int((m.signs < 0).sum())}" for m in self.machines)
-        self.report(f"after {self.visited} images: {used} rows; positives+negatives of each class: {counts}")
+        self._release()
+        positives, negatives = (
+            sum(int(np.count_nonzero(machine.signs == sign)) for machine in self.machines) for sign in (1, -1)
+        )
+        self.report(f"after {self.visited} images SVMs learn from {positives} positive, {negatives} negative windows")
 
-    def _release(self) -> int:
-        used = np.unique(np.concatenate([machine.members for machine in self.machines]))
-        self.store.keep(used)
-        return len(used)
+    def _release(self) -> None:
+        self.store.keep(np.unique(np.concatenate([machine.members for machine in self.machines])))
 
     def _visit(self, index: int) -> None:
         """Collect the hard negatives of one image for every class."""

@@ -14,13 +14,13 @@ from ...data.store import content_key, write_json
 from ...eval.reliability import Verdicts
 from ...eval.voc_ap import Judged, VOCResult, judge_voc
 from ..detection.bundle import Bundle
-from ..detection.calibration import Calibration, cross_fitted
+from ..detection.calibration import Calibration, cross_fitted, weight_of_wrong
 from ..detection.detector import detect_each, detector_of
 from .split import Split
 from .stages import Stages
 
 #: Part of the key of the stored results; increase it when they change.
-VERSION = 4
+VERSION = 5
 
 
 def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any], Calibration]:
@@ -36,7 +36,7 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
     -------
     scores : dict
         JSON-like, over all parts together: VOC07 AP of each class, the standard deviation of the mean AP over the
-        parts, thresholds and what they show, calibration error.
+        parts, thresholds and what they show, calibration error, weight of wrong detections in the calibration.
     calibration : Calibration
         Fitted to the detections on all parts.
     """
@@ -47,8 +47,9 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         return kept["scores"], Calibration.from_dict(kept["calibration"])
     split, names = stages.split, models[0].class_names
     (judged,) = judge_parts(stages, split, [models])
-    calibration = Calibration.fit(judged)
-    measured = cross_fitted(judged)
+    wrong = weight_of_wrong(judged)
+    calibration = Calibration.fit(judged, wrong)
+    measured = cross_fitted(judged, wrong=wrong)
     scores = {
         "images": len(split.scored),
         "folds": len(split.parts),
@@ -58,7 +59,9 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         "spread": _spread(in_parts(judged, split.sizes)),
         "thresholds": dict(zip(names, calibration.thresholds, strict=True)),
         "shown": {} if measured is None else _shown(judged, measured),
-        "calibration": None if measured is None else Verdicts.joined(measured).to_dict(),
+        # Probabilities that allow for other photographs than these cannot be compared with these.
+        "calibration": None if measured is None or wrong > 1 else Verdicts.joined(measured).to_dict(),
+        "wrong_weight": wrong,
     }
     write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
     return scores, calibration

@@ -50,6 +50,15 @@ def test_an_epoch_shows_each_photograph_once(numbered):
     assert numbers(kept.training(64, none, 4, [0, 2])) != shown
 
 
+def test_more_threads_make_the_same_batches(numbered):
+    kept = Photographs(numbered(9), 64, "reading", quiet=True)
+    one, three = (list(kept.training(64, Augmentation("strong"), 2, [0, 1], workers)) for workers in (1, 3))
+    assert len(one) == len(three) == 4
+    for a, b in zip(one, three, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.targets, b.targets)
+
+
 def test_a_last_batch_that_is_not_full_is_left_out(numbered):
     kept = Photographs(numbered(5), 64, "reading", quiet=True)
     assert [len(batch.targets) for batch in kept.training(64, PAPER, 2, [0])] == [2, 2]

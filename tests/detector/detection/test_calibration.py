@@ -19,6 +19,7 @@ from sppnet.detector.detection.calibration import (
     best_expected_f1,
     cross_fitted,
     platt,
+    weight_of_wrong,
 )
 from sppnet.eval.reliability import Verdicts
 from sppnet.eval.voc_ap import Judged
@@ -130,6 +131,34 @@ def test_a_class_with_little_to_learn_from_takes_the_slope_of_all():
         assert abs(by_intercept) < 1e-9
     assert found.intercepts[3] == together[1]
     assert found.thresholds[3] == PRIOR_THRESHOLD
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wrong_detections_that_weigh_two_are_there_twice(seed):
+    some, few = drawn(seed, 300), judged([0.5, 0.1, -0.5], [1, 0, 0])
+    twice = []
+    for one in (some, few):
+        of = np.repeat(np.arange(len(one.scores)), np.where(one.right, 1, 2))
+        twice.append(Judged("a", one.objects, one.scores[of], one.right[of], one.images[of], one.places[of]))
+    found, expected = Calibration.fit([some, few], wrong=2.0), Calibration.fit(twice)
+    for name in ("slopes", "intercepts", "thresholds"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
+    assert found.intercepts[0] < Calibration.fit([some, few]).intercepts[0]
+
+
+@pytest.mark.parametrize(
+    ("objects", "weight"), [([1, 3, 1], 2.0), ([1, 1, 0, 2, 1], 4 / 3), ([1, 0, 1], 1.0), ([0, 0], 1.0), ([], 1.0)]
+)
+def test_wrong_detections_weigh_more_where_photographs_without_objects_are_missing(objects, weight):
+    one = judged([], [], objects=np.array(objects, int))
+    assert weight_of_wrong([one]) == pytest.approx(weight)
+    # A set made up with such photographs would have the same: each shows two wrong detections for one elsewhere.
+    if objects and weight > 1:
+        without = objects.count(0)
+        missing = (len(objects) - 3 * without) / 2
+        there = len(objects) + without
+        assert (there + 2 * missing) / there == pytest.approx(weight)
+    assert weight_of_wrong([one, one]) == 1
 
 
 def test_without_enough_of_anything_scores_are_log_odds():

@@ -13,6 +13,7 @@ import pytest
 import torch
 from detector_options import SMALL, SMALL_FC, SMALL_WARP
 from sppnet.data.errors import InputError
+from sppnet.data.sample import SampleList
 from sppnet.data.store import Checkpoint
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.detection.bundle import Bundle
@@ -27,6 +28,7 @@ from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.sampling import regression_windows
 from sppnet.detector.training.train import check_classes, train
 from sppnet.eval.reliability import Verdicts
+from sppnet.scripts.info import calibration_lines
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +372,7 @@ def test_the_calibration_is_that_of_the_held_out_images(scenes, request, monkeyp
     asked = []
     original = Calibration.fit.__func__
     monkeypatch.setattr(
-        Calibration, "fit", classmethod(lambda cls, judged: asked.append(judged) or original(cls, judged))
+        Calibration, "fit", classmethod(lambda cls, judged, wrong: asked.append(judged) or original(cls, judged, wrong))
     )
     shutil.copytree(folder / "work", tmp_path / "work")
     for kept in (tmp_path / "work" / "stages").glob("held-out-*"):
@@ -379,6 +381,7 @@ def test_the_calibration_is_that_of_the_held_out_images(scenes, request, monkeyp
     everything = asked[0]
     assert [one.name for one in everything] == list(scenes.class_names)
     assert all(len(one.objects) == 3 for one in everything)
+    assert held_out["wrong_weight"] == 1
     assert original(Calibration, everything) == bundle.calibration
     # Three images, three folds: each is measured with what the other two taught.
     assert len(asked) == 1 + 3
@@ -390,6 +393,22 @@ def test_the_calibration_is_that_of_the_held_out_images(scenes, request, monkeyp
     assert sum(len(one.scores) for one in everything) >= measured["detections"] >= (which == "trained")
     assert measured["ece"] is None or 0 <= measured["ece"] <= 1
     assert (tmp_path / "again").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_probabilities_of_the_only_class_allow_for_photographs_without_it(scenes, tmp_path):
+    name, samples = scenes.class_names[0], []
+    for one in scenes:
+        here = one.labels == 0
+        if (here & ~one.difficult).any():
+            parts = {"boxes": one.boxes[here], "labels": one.labels[here], "difficult": one.difficult[here]}
+            samples.append(replace(one, **parts))
+    detector = train(SampleList(samples, (name,)), out=tmp_path / "m", **SMALL_FOLDS)
+    held_out = detector.card["held_out"]
+    assert held_out["wrong_weight"] == 2
+    assert held_out["calibration"] is None
+    text = " ".join(calibration_lines((name,), detector.bundle.calibration.to_dict(), detector.card))
+    assert f"show {name}: probabilities and thresholds allow for a third of photographs that do not" in text
+    assert "calibration error" not in text
 
 
 def test_what_earlier_versions_kept_of_the_held_out_images_is_not_taken(scenes, trained, tmp_path, monkeypatch):
