@@ -165,7 +165,8 @@ def _reduce(
     if arrays is None:
         with closing(photographs.training(learn.sizes[0], augmentation, 1, [learn.seed])) as batches:
             crops = (batch.images[0].numpy() for batch in islice(batches, _MEASURED))
-            reduction = learn_reduction(teacher, crops, wanted)
+            # Their negatives would teach the student nothing more.
+            reduction = learn_reduction(teacher, crops, wanted, both_signs=False)
         size = (channels / len(wanted)) ** 0.5
         arrays = {f"layer{number}": size * values.numpy() for number, values in enumerate(reduction)}
         stored.save(arrays)

@@ -56,8 +56,9 @@ class TrainPlan:
         Limit of the maps' strides in pixels; strides beyond it become dilations. None means :data:`.options.STRIDE` for
         a layer that is named, and no limit for the default layers, since one of them is fine by itself.
     channels : tuple of int or None
-        Channels to which principal components reduce the map of each layer, one number for each or one for all; 0
-        keeps them all. None means 512 for one layer, and for several 320 for the last and 160 for each other.
+        Channels to which principal components reduce the map of each layer, one number for each or one for all; half of
+        them are components, the others their negatives. 0 keeps all channels. None means 512 for one layer, and for
+        several 320 for the last and 160 for each other.
     features : FeatureOptions
         Scales, pyramid, features to score (pool5 or the output of an fc layer), and the method: SPP-net's or R-CNN's.
     scorer : {"svm", "softmax"}

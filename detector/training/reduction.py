@@ -17,7 +17,7 @@ from ..windows.scales import resize
 from .cache import fingerprint
 
 #: Part of the key of a stored reduction; increase it when its content or meaning changes.
-VERSION = 1
+VERSION = 2
 
 #: The largest number of photographs to learn from at scales up to :data:`SCALE`, and at any scale.
 MOST_IMAGES, SCALE, LEAST_IMAGES = 64, 480, 16

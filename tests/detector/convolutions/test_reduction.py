@@ -26,7 +26,7 @@ def cells_of(backbone, images, number):
 
 
 def test_components_are_those_of_numpy(backbone, images):
-    matrix, factor = learn_reduction(backbone, images, (5, None))
+    matrix, factor = learn_reduction(backbone, images, (5, None), both_signs=False)
     cells = cells_of(backbone, images, 0)
     weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in cells])
     covariance = np.cov(np.concatenate(cells).T, bias=True, aweights=weights)
@@ -37,6 +37,18 @@ def test_components_are_those_of_numpy(backbone, images):
     cosines = np.abs(np.sum(found * best, axis=0)) / np.linalg.norm(found, axis=0)
     np.testing.assert_allclose(cosines, 1, atol=1e-5)
     assert factor.shape == ()
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 5, 6])
+def test_half_of_the_channels_are_the_negatives_of_the_others(backbone, images, wanted):
+    matrix, _ = learn_reduction(backbone, images, (wanted, None))
+    half = wanted // 2
+    assert matrix.shape == (64, wanted)
+    assert torch.equal(matrix[:, wanted - half :], -matrix[:, :half])
+    alone, _ = learn_reduction(backbone, images, (wanted - half, None), both_signs=False)
+    torch.testing.assert_close(
+        matrix[:, : wanted - half] / matrix.norm(), alone / alone.norm() * np.sqrt((wanted - half) / wanted)
+    )
 
 
 def test_reduced_maps_have_the_same_mean_square_norm(backbone, images):
