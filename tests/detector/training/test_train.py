@@ -407,7 +407,7 @@ def test_probabilities_of_the_only_class_allow_for_photographs_without_it(scenes
     assert held_out["wrong_weight"] == 2
     assert held_out["calibration"] is None
     text = " ".join(calibration_lines((name,), detector.bundle.calibration.to_dict(), detector.card))
-    assert f"show {name}: probabilities and thresholds allow for a third of photographs that do not" in text
+    assert f"show the class {name}: probabilities and thresholds allow for a third of photographs that do not" in text
     assert "calibration error" not in text
 
 
