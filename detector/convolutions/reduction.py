@@ -5,8 +5,8 @@ of them redundant. The first principal components of the cells of the photograph
 The reduction is a 1 x 1 convolution behind the network, so maps, caches, pooling, SVMs and model files all shrink.
 
 Each component is there twice, with both signs. Its sign means nothing, but the maximum over a bin shows positive values
-only: with one sign of each, left to chance, detectors of cats from two draws of the photographs had a mean area AP of
-0.78, with half as many components and both signs 0.82.
+only. For six animals on 1,273 photographs the mAP rose from 0.622 to 0.640, for five single ones on a hundred
+photographs each from 0.771 to 0.778 (by cross-validation), with half as many components and both signs.
 """
 
 from __future__ import annotations
