@@ -215,8 +215,8 @@ def calibration_lines(
     held_out = card.get("held_out", {})
     if held_out.get("wrong_weight", 1) > 1:
         lines.append(
-            f"(nearly) all of these photographs show the class {class_names[0]}: probabilities and thresholds allow "
-            "for a third of photographs that do not"
+            f"fewer than a third of these photographs are without {class_names[0]}: probabilities and thresholds allow "
+            "for a third"
         )
     measured = card.get("compression", {}).get("held_out_calibration") or held_out.get("calibration")
     return lines + (["on the same images, cross-fitted:", *error_lines(measured)] if measured else [])

@@ -36,10 +36,10 @@ PRIOR_OBJECTS = 20
 
 #: Share of the photographs without any object that probabilities and thresholds allow for, where the training set has
 #: one class and fewer of them.
-WITHOUT = 1 / 3
+SHARE_WITHOUT = 1 / 3
 
 #: Wrong detections in a photograph without an object, for one in a photograph with an object.
-WRONG_WITHOUT = 2.0
+WRONG_RATIO = 2.0
 
 #: Scores are clipped to this distance from 0 before fitting. Margins and log-odds are far smaller.
 LARGEST_SCORE = 1000.0
@@ -90,7 +90,7 @@ class Calibration(BaseOptions):
         return _sigmoid(log_odds).astype(np.float32)
 
     @classmethod
-    def fit(cls, judged: Sequence[Judged], wrong: float = 1.0) -> Calibration:
+    def fit(cls, judged: Sequence[Judged], wrong_weight: float = 1.0) -> Calibration:
         """Fit to detections that were judged right or wrong.
 
         A class with at least :data:`FEWEST` right and :data:`FEWEST` wrong detections gets its own slope and intercept
@@ -107,22 +107,22 @@ class Calibration(BaseOptions):
         ----------
         judged : sequence of Judged
             One per class of the model, in the same order.
-        wrong : float
+        wrong_weight : float
             Weight of a wrong detection; that of a right one is 1 (:func:`weight_of_wrong`).
         """
         scores = np.concatenate([np.zeros(0), *(one.scores for one in judged)])
         right = np.concatenate([np.zeros(0, bool), *(one.right for one in judged)])
-        slope, intercept = _line(scores, right, wrong, PRIOR_SLOPE, 0.0)
-        lines = [_line(one.scores, one.right, wrong, slope, intercept) for one in judged]
+        slope, intercept = _line(scores, right, wrong_weight, PRIOR_SLOPE, 0.0)
+        lines = [_line(one.scores, one.right, wrong_weight, slope, intercept) for one in judged]
         untold = cls(tuple(a for a, _ in lines), tuple(b for _, b in lines), (PRIOR_THRESHOLD,) * len(lines))
-        return replace(untold, thresholds=untold._thresholds(judged, wrong))
+        return replace(untold, thresholds=untold._thresholds(judged, wrong_weight))
 
-    def _thresholds(self, judged: Sequence[Judged], wrong: float) -> tuple[float, ...]:
+    def _thresholds(self, judged: Sequence[Judged], wrong_weight: float) -> tuple[float, ...]:
         """Half of the best expected F1 of each class."""
         own = [self.probabilities(one.scores, np.full(len(one.scores), n)) for n, one in enumerate(judged)]
         together, objects = np.concatenate([np.zeros(0), *own]), sum(one.positives for one in judged)
         share = PRIOR_OBJECTS / max(objects, 1)
-        weights = [np.where(one.right, 1.0, wrong) for one in judged]
+        weights = [np.where(one.right, 1.0, wrong_weight) for one in judged]
         of_all = share * np.concatenate([np.zeros(0), *weights])
         thresholds = []
         for p, weight, one in zip(own, weights, judged, strict=True):
@@ -138,9 +138,9 @@ def weight_of_wrong(judged: Sequence[Judged]) -> float:
 
     People collect photographs of what they look for, and detect in folders that hold others too. There a detector takes
     other things for it: on photographs of VOC without the class, detectors of one of five animals showed 0.57 wrong
-    boxes, on those with it 0.27. If a set has one class, and less than :data:`WITHOUT` of its photographs are without
-    objects, the weight makes up for the missing ones; it is 2 if all show the class. With several classes it is 1:
-    photographs and objects of the others show what is taken for the class.
+    boxes, on those with it 0.27. If a set has one class, and less than :data:`SHARE_WITHOUT` of its photographs are
+    without objects, the weight makes up for the missing ones; it is 2 if all show the class. With several classes it is
+    1: photographs and objects of the others show what is taken for the class.
 
     Parameters
     ----------
@@ -150,8 +150,8 @@ def weight_of_wrong(judged: Sequence[Judged]) -> float:
     if len(judged) != 1 or not len(judged[0].objects):
         return 1.0
     without = float(np.mean(judged[0].objects == 0))
-    missing = max(0.0, (WITHOUT - without) / (1 - WITHOUT))
-    return 1 + WRONG_WITHOUT * missing / (1 - without + WRONG_WITHOUT * without)
+    missing = max(0.0, (SHARE_WITHOUT - without) / (1 - SHARE_WITHOUT))
+    return 1 + WRONG_RATIO * missing / (1 - without + WRONG_RATIO * without)
 
 
 def best_expected_f1(probabilities: Array, weights: Array, objects: float) -> float:
@@ -180,7 +180,7 @@ def best_expected_f1(probabilities: Array, weights: Array, objects: float) -> fl
     return min(1.0, float(np.max(2 * found / (taken + objects), initial=0.0)))
 
 
-def platt(scores: Array, right: Array, wrong: float = 1.0) -> tuple[float, float]:
+def platt(scores: Array, right: Array, wrong_weight: float = 1.0) -> tuple[float, float]:
     """Slope and intercept of the best-fitting sigmoid; the slope may be negative.
 
     The fit minimises the cross-entropy to Platt's targets: (R + 1) / (R + 2) for the R right detections and 1 / (W + 2)
@@ -192,7 +192,7 @@ def platt(scores: Array, right: Array, wrong: float = 1.0) -> tuple[float, float
     scores : float array (N,)
         At least one; clipped to :data:`LARGEST_SCORE`.
     right : bool array (N,)
-    wrong : float
+    wrong_weight : float
         Weight of a wrong detection: W counts their weights.
 
     Returns
@@ -202,8 +202,8 @@ def platt(scores: Array, right: Array, wrong: float = 1.0) -> tuple[float, float
     """
     from scipy.optimize import minimize  # slow to import and not needed for detection
 
-    values, aims = np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE), targets(right, wrong)
-    weights = _weights(right, wrong)
+    values, aims = np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE), targets(right, wrong_weight)
+    weights = _weights(right, wrong_weight)
     centre, spread = float(values.mean()), float(values.std())
     if values.min() == values.max():
         return 0.0, _intercept(values, aims, weights, 0.0)
@@ -225,7 +225,7 @@ def platt(scores: Array, right: Array, wrong: float = 1.0) -> tuple[float, float
         return np.array([[np.mean(weight * x * x), mixed], [mixed, np.mean(weight)]])
 
     count = int(np.count_nonzero(right))
-    start = np.array([0.0, np.log((count + 1) / (wrong * (len(right) - count) + 1))])
+    start = np.array([0.0, np.log((count + 1) / (wrong_weight * (len(right) - count) + 1))])
     # A Newton method with trust regions; the loss is convex.
     found = minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10})
     slope = float(found.x[0]) / spread
@@ -238,29 +238,29 @@ def _sigmoid(values: Array) -> Array:
         return 1 / (1 + np.exp(-values))
 
 
-def targets(right: Array, wrong: float = 1.0) -> Array:
-    """Platt's targets (N,) for the probabilities of right detections and of wrong ones, whose weight is ``wrong``."""
+def targets(right: Array, wrong_weight: float = 1.0) -> Array:
+    """Platt's targets (N,) for the probabilities of right and wrong detections; the latter count ``wrong_weight``."""
     count = int(np.count_nonzero(right))
-    return np.where(right, (count + 1) / (count + 2), 1 / (wrong * (len(right) - count) + 2))
+    return np.where(right, (count + 1) / (count + 2), 1 / (wrong_weight * (len(right) - count) + 2))
 
 
-def _weights(right: Array, wrong: float) -> Array:
+def _weights(right: Array, wrong_weight: float) -> Array:
     """Weight of each detection (N,), 1 on average."""
-    weights = np.where(right, 1.0, wrong)
+    weights = np.where(right, 1.0, wrong_weight)
     return weights / weights.mean()
 
 
-def _line(scores: Array, right: Array, wrong: float, slope: float, intercept: float) -> tuple[float, float]:
+def _line(scores: Array, right: Array, wrong_weight: float, slope: float, intercept: float) -> tuple[float, float]:
     """Fit slope and intercept; use the given slope if it cannot be fitted, the given intercept without detections."""
     count = int(np.count_nonzero(right))
     if min(count, len(right) - count) >= FEWEST:
-        own = platt(scores, right, wrong)
+        own = platt(scores, right, wrong_weight)
         if own[0] > 0:
             return own
     if not len(scores):
         return slope, intercept
     values = np.clip(scores, -LARGEST_SCORE, LARGEST_SCORE)
-    return slope, _intercept(values, targets(right, wrong), _weights(right, wrong), slope)
+    return slope, _intercept(values, targets(right, wrong_weight), _weights(right, wrong_weight), slope)
 
 
 def _intercept(scores: Array, aims: Array, weights: Array, slope: float) -> float:
@@ -273,7 +273,7 @@ def _intercept(scores: Array, aims: Array, weights: Array, slope: float) -> floa
     return float(brentq(lambda b: np.mean(weights * (_sigmoid(slope * scores + b) - aims)), low, high, xtol=1e-12))
 
 
-def cross_fitted(judged: Sequence[Judged], folds: int = 5, wrong: float = 1.0) -> list[Verdicts] | None:
+def cross_fitted(judged: Sequence[Judged], folds: int = 5, wrong_weight: float = 1.0) -> list[Verdicts] | None:
     """Cross-fit the calibration: probabilities, and which detections are shown, from the images of the other folds.
 
     Parameters
@@ -282,7 +282,7 @@ def cross_fitted(judged: Sequence[Judged], folds: int = 5, wrong: float = 1.0) -
         One per class of the model, over the same images. The fold of image i is ``i % folds``.
     folds : int
         At most the number of images.
-    wrong : float
+    wrong_weight : float
         As in :meth:`Calibration.fit`.
 
     Returns
@@ -297,7 +297,7 @@ def cross_fitted(judged: Sequence[Judged], folds: int = 5, wrong: float = 1.0) -
     parts: list[list[Verdicts]] = [[] for _ in judged]
     for fold in range(folds):
         here = np.arange(count) % folds == fold
-        calibration = Calibration.fit([one.among(~here) for one in judged], wrong)
+        calibration = Calibration.fit([one.among(~here) for one in judged], wrong_weight)
         for label, one in enumerate(judged):
             part = one.among(here)
             p = calibration.probabilities(part.scores, np.full(len(part.scores), label))

@@ -47,9 +47,9 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         return kept["scores"], Calibration.from_dict(kept["calibration"])
     split, names = stages.split, models[0].class_names
     (judged,) = judge_parts(stages, split, [models])
-    wrong = weight_of_wrong(judged)
-    calibration = Calibration.fit(judged, wrong)
-    measured = cross_fitted(judged, wrong=wrong)
+    wrong_weight = weight_of_wrong(judged)
+    calibration = Calibration.fit(judged, wrong_weight)
+    measured = cross_fitted(judged, wrong_weight=wrong_weight)
     scores = {
         "images": len(split.scored),
         "folds": len(split.parts),
@@ -60,8 +60,8 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         "thresholds": dict(zip(names, calibration.thresholds, strict=True)),
         "shown": {} if measured is None else _shown(judged, measured),
         # Probabilities that allow for other photographs than these cannot be compared with these.
-        "calibration": None if measured is None or wrong > 1 else Verdicts.joined(measured).to_dict(),
-        "wrong_weight": wrong,
+        "calibration": None if measured is None or wrong_weight > 1 else Verdicts.joined(measured).to_dict(),
+        "wrong_weight": wrong_weight,
     }
     write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
     return scores, calibration

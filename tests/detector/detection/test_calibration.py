@@ -140,7 +140,7 @@ def test_wrong_detections_that_weigh_two_are_there_twice(seed):
     for one in (some, few):
         of = np.repeat(np.arange(len(one.scores)), np.where(one.right, 1, 2))
         twice.append(Judged("a", one.objects, one.scores[of], one.right[of], one.images[of], one.places[of]))
-    found, expected = Calibration.fit([some, few], wrong=2.0), Calibration.fit(twice)
+    found, expected = Calibration.fit([some, few], wrong_weight=2.0), Calibration.fit(twice)
     for name in ("slopes", "intercepts", "thresholds"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
     assert found.intercepts[0] < Calibration.fit([some, few]).intercepts[0]

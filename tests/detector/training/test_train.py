@@ -372,7 +372,9 @@ def test_the_calibration_is_that_of_the_held_out_images(scenes, request, monkeyp
     asked = []
     original = Calibration.fit.__func__
     monkeypatch.setattr(
-        Calibration, "fit", classmethod(lambda cls, judged, wrong: asked.append(judged) or original(cls, judged, wrong))
+        Calibration,
+        "fit",
+        classmethod(lambda cls, judged, weight: asked.append(judged) or original(cls, judged, weight)),
     )
     shutil.copytree(folder / "work", tmp_path / "work")
     for kept in (tmp_path / "work" / "stages").glob("held-out-*"):
@@ -407,7 +409,7 @@ def test_probabilities_of_the_only_class_allow_for_photographs_without_it(scenes
     assert held_out["wrong_weight"] == 2
     assert held_out["calibration"] is None
     text = " ".join(calibration_lines((name,), detector.bundle.calibration.to_dict(), detector.card))
-    assert f"show the class {name}: probabilities and thresholds allow for a third of photographs that do not" in text
+    assert f"fewer than a third of these photographs are without {name}: probabilities and thresholds allow for" in text
     assert "calibration error" not in text
 
 
