@@ -17,6 +17,7 @@ from ...data.errors import InputError
 from ..modelfile import tensors_below
 from ..options import MIN_SIDE, STRIDE
 from .bands import band
+from .channels import Reduced, split_last
 from .normalisation import MEAN, STD
 from .truncation import MapGrid, cut
 from .weights import read_weights, select_state
@@ -85,7 +86,9 @@ class Backbone(nn.Module):
         origin, state = read_weights(name, weights, seed)
         self._state = select_state(part.network, state, origin)
         part.network.load_state_dict(self._state, assign=True)
-        self._network = band(_fold_batch_norms(part.network)).to(memory_format=torch.channels_last)
+        self._network = band(_fold_batch_norms(part.network))
+        self._last = nn.ModuleList(split_last(self._network))
+        self.to(memory_format=torch.channels_last)
         self.reduce(())
         self.requires_grad_(False)
         self.eval()
@@ -100,7 +103,7 @@ class Backbone(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and buffers in use, float32 on the CPU, under their names in the whole network, and reductions."""
-        reduction = {f"{_REDUCTION}{number}": values.detach().cpu() for number, values in enumerate(self._reduction)}
+        reduction = {f"{_REDUCTION}{number}": values for number, values in enumerate(self._reduction)}
         return {**self._state, **reduction}
 
     def reduce(self, reduction: Sequence[Tensor]) -> Backbone:
@@ -123,8 +126,15 @@ class Backbone(nn.Module):
             if len(shapes) != len(widths) or any(s and s[0] != w for s, w in zip(shapes, widths, strict=True)):
                 raise InputError(f"maps of {widths} channels cannot be reduced by matrices of the shapes {shapes}")
             widths = [shape[1] if shape else width for shape, width in zip(shapes, widths, strict=True)]
-        device = next(self._network.parameters()).device
-        self._reduction = nn.ParameterList(nn.Parameter(values.float().to(device), False) for values in reduction)
+        self._reduction = [values.detach().float().cpu() for values in reduction]
+        if reduction:
+            like = next(self._network.parameters())
+            pairs = zip(self._last, self._reduction, strict=True)
+            self._reduced = nn.ModuleList(Reduced(last, values.to(like.device)) for last, values in pairs).to(
+                like.dtype
+            )
+        else:
+            self._reduced = self._last
         places: dict[tuple[int, float], list[int]] = {}
         for number, grid in enumerate(self._maps):
             places.setdefault((grid.stride, grid.offset0), []).append(number)
@@ -141,7 +151,7 @@ class Backbone(nn.Module):
         The convolutions then take half the time or less on processors with instructions for bfloat16, and longer on
         others. The state stays as it is.
         """
-        self._network.to(torch.bfloat16)
+        self.to(torch.bfloat16)
         return self
 
     @property
@@ -202,10 +212,10 @@ class Backbone(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute a map (B, C, h, w) for each of :attr:`grids` of images (see :meth:`layer_maps`)."""
-        layers = self._outputs(images)
-        for number, values in enumerate(self._reduction):
-            layers[number] = _multiply(layers[number], values)
-        groups = ([layers[number].float() for number in group] for group in self._groups)
+        layers = [
+            finish(features).float() for finish, features in zip(self._reduced, self._unfinished(images), strict=True)
+        ]
+        groups = ([layers[number] for number in group] for group in self._groups)
         return tuple(torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups)
 
     def layer_maps(self, images: Tensor) -> list[Tensor]:
@@ -223,10 +233,11 @@ class Backbone(nn.Module):
         ValueError
             For images of another shape, or when H or W is below ``options.MIN_SIDE``.
         """
-        return [features.float() for features in self._outputs(images)]
+        unfinished = self._unfinished(images)
+        return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
 
-    def _outputs(self, images: Tensor) -> list[Tensor]:
-        """:meth:`layer_maps` in the precision of the network's weights."""
+    def _unfinished(self, images: Tensor) -> list[Tensor]:
+        """:meth:`layer_maps` without the last 1 x 1 convolutions, in the precision of the network's weights."""
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
             raise ValueError(f"images must have shape (B, 3, H >= {MIN_SIDE}, W >= {MIN_SIDE}), not {images.shape}")
         # The first cell must not be centred beyond the middle. Of torchvision's networks only inception_v3 needs more
@@ -251,15 +262,6 @@ class Backbone(nn.Module):
             f"{self.name!r}, layer={self.layer!r}, stride={self.stride}, offset0={self.offset0}, "
             f"channels={self.channels}"
         )
-
-
-def _multiply(features: Tensor, values: Tensor) -> Tensor:
-    """Multiply the channels of maps (B, C, h, w) by a matrix (C, K), in the maps' precision, or by a factor."""
-    if values.ndim == 0:
-        # A factor rounded to bfloat16 would scale the whole map by up to 0.4 % too much or too little.
-        return features.float() * values
-    weights = values.to(features.dtype).T[:, :, None, None]
-    return functional.conv2d(features, weights.contiguous(memory_format=torch.channels_last))
 
 
 def _fold_batch_norms(network: fx.GraphModule) -> fx.GraphModule:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from .channels import is_pointwise
+
 #: Expanded maps of fewer bytes are computed at once; larger ones in bands of about ``BAND`` bytes.
 LARGE, BAND = 12e6, 3e6
 
@@ -90,11 +92,7 @@ def _chain(last: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node] | None
     if any(node.op != "call_module" for node in chain):
         return None
     expand, first, depthwise, second, project = (modules[str(node.target)] for node in chain)
-    pointwise = all(_is_pointwise(layer) for layer in (expand, project))
+    pointwise = all(is_pointwise(layer) for layer in (expand, project))
     own = isinstance(depthwise, nn.Conv2d) and depthwise.groups == depthwise.in_channels == depthwise.out_channels
     even = all(isinstance(layer, nn.ReLU | nn.ReLU6 | nn.Hardswish | nn.SiLU) for layer in (first, second))
     return chain if pointwise and own and even else None
-
-
-def _is_pointwise(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d) and (layer.kernel_size, layer.stride, layer.groups) == ((1, 1), (1, 1), 1)
