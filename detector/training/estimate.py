@@ -101,29 +101,37 @@ def stages_of(
     searched : int
         Photographs on which candidates are compared.
     """
-    copies = 1 + plan.options.mirror
+    copies, share = 1 + plan.options.mirror, searched / images
 
-    def regressors(share: float) -> float:
-        return sum(_regression(count * copies, plan, speed, share) for count in objects)
+    def regressors(*shares: float) -> float:
+        return sum(_regression(count * copies, plan, speed, shares) for count in objects)
 
+    again = any("ridge" in options for options in rounds)
     stages = [("proposals", images * speed.proposals), ("feature maps", images * copies * speed.maps)]
     mining = ("hard negatives", images * copies * speed.windows * MINING)
     for number, options in enumerate(rounds):
         candidates = prod(map(len, options.values()))
         if number == 0:
             stages.append(mining)
-        stages.append(("box regressors", regressors(searched / images) * len(options.get("ridge", [0][number:]))))
+        if "ridge" in options:
+            stages.append(("box regressors", regressors(*[share] * len(options["ridge"]))))
+        elif number == 0:
+            stages.append(("box regressors", regressors(*{share, 1.0})))
         solved = len(options.get("C", [0])) * len(options.get("positive_weight", [0]))
         stages.append(("SVMs of candidates", searched * copies * speed.windows * SOLUTIONS * solved))
         compared = searched * speed.windows * (1 + CANDIDATE * candidates)
         stages.append((f"{candidates} candidates compared", compared))
-    stages.append(("box regressors", 0.0 if rounds and searched == images else regressors(1.0)))
+    if not rounds or (again and share < 1):
+        stages.append(("box regressors", regressors(1.0)))
     return [*stages, *([] if rounds else [mining]), ("held-out images", images * speed.windows * (1 + CANDIDATE))]
 
 
-def _regression(objects: int, plan: TrainPlan, speed: Speed, share: float) -> float:
-    """Seconds of one class's box regressors: of all its windows, and without each of five parts."""
-    windows = share * min(plan.boxes.max_windows, objects * WINDOWS_OF_OBJECT)
-    # A factorisation takes N**3 / 3 steps in double precision, the products of ROWS rows ROWS**2 * width / 2 in single.
+def _regression(objects: int, plan: TrainPlan, speed: Speed, shares: Sequence[float]) -> float:
+    """Seconds of one class's box regressors: windows pooled once; solved with some shares of the photographs."""
+    windows = min(plan.boxes.max_windows, objects * WINDOWS_OF_OBJECT)
+    pooled = speed.windows * windows / plan.detection.max_windows
+    # A factorisation takes N**3 / 3 steps in double precision, the products of ROWS rows ROWS**2 * width / 2 in single;
+    # one is of all windows, five leave a part out.
     factorisation = speed.products * 4 * windows**3 / (3 * ROWS**2 * speed.width)
-    return float(speed.products * (windows / ROWS) ** 2 + 6 * factorisation)
+    solved = 6 * factorisation * sum(share**3 for share in shares)
+    return float(pooled + speed.products * (windows / ROWS) ** 2 + solved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ CHECKPOINT_EVERY = 200
 
 #: Weights (classes, width, 4) and intercepts (classes, 4) of box regressors.
 Regressors = tuple[Tensor, Tensor]
+
+#: Groups of images, by their indices.
+Groups = Sequence[Sequence[int]]
 
 
 class Stages:
@@ -135,9 +139,7 @@ class Stages:
             self._mine(miner, order, checkpoint)
         return miner
 
-    def svms(
-        self, features: Features[Any], options: SVMOptions, left_out: Sequence[Sequence[int]] = ()
-    ) -> list[Planes]:
+    def svms(self, features: Features[Any], options: SVMOptions, left_out: Groups = ()) -> list[Planes]:
         """Train SVMs with hard-negative mining on all images, and solve them again without some images.
 
         Returns those of all images, then those without each of the groups of images ``left_out``. All have the same
@@ -180,26 +182,36 @@ class Stages:
         miner.mine(track(order[done:], "hard negatives", quiet=self.quiet), keep)
         checkpoint.save(miner.state())
 
-    def regressors(self, options: BoxOptions, left_out: Sequence[Sequence[int]] = ()) -> list[Regressors]:
+    def regressors(self, options: BoxOptions, left_out: Groups = ()) -> list[Regressors]:
         """Train box regressors of all classes: on all images, then without each of the groups ``left_out``."""
-        key = self.key("boxes", options.to_dict(), left_out)
-        classes = []
-        for label in track(range(len(self.class_names)), "box regressors", quiet=self.quiet):
-            checkpoint = Checkpoint(self.folder, f"box{label}", key)
-            arrays = checkpoint.load()
-            if arrays is None:
-                arrays = self._regressor(label, options, left_out)
-                checkpoint.save(arrays)
-            classes.append((torch.from_numpy(arrays["weights"]), torch.from_numpy(arrays["intercepts"])))
-        weights, intercepts = (torch.stack(part, dim=1) for part in zip(*classes, strict=True))
-        return list(zip(weights, intercepts, strict=True))
+        return self.regressors_of([(options, left_out)])[0]
 
-    def _regressor(self, label: int, options: BoxOptions, left_out: Sequence[Sequence[int]]) -> dict[str, Array]:
+    def regressors_of(self, wanted: Sequence[tuple[BoxOptions, Groups]]) -> list[list[Regressors]]:
+        """:meth:`regressors` for several options and groups; windows that some of them share are pooled once."""
+        keys = [self.key("boxes", options.to_dict(), left_out) for options, left_out in wanted]
+        classes: list[list[tuple[Tensor, Tensor]]] = [[] for _ in wanted]
+        for label in track(range(len(self.class_names)), "box regressors", quiet=self.quiet):
+            learn = cache(lambda *windows, label=label: self._regression(label, *windows))
+            for number, (options, left_out) in enumerate(wanted):
+                checkpoint = Checkpoint(self.folder, f"box{label}", keys[number])
+                arrays = checkpoint.load()
+                if arrays is None:
+                    windows = learn(options.min_iou, options.max_windows)
+                    arrays = self._regressor(options, left_out, *windows)
+                    checkpoint.save(arrays)
+                classes[number].append((torch.from_numpy(arrays["weights"]), torch.from_numpy(arrays["intercepts"])))
+        stacked = [[torch.stack(part, dim=1) for part in zip(*of_all, strict=True)] for of_all in classes]
+        return [list(zip(weights, intercepts, strict=True)) for weights, intercepts in stacked]
+
+    def _regression(self, label: int, min_iou: float, max_windows: int) -> tuple[Array, Array, Array, Array]:
+        """:func:`.sampling.regression_windows` of one class, and the inner products of its rows."""
+        rows, deltas, owner = regression_windows(self._learnt, label, min_iou, max_windows, self.options.seed)
+        return rows, deltas, owner, gram_matrix(rows)
+
+    def _regressor(
+        self, options: BoxOptions, left_out: Groups, rows: Array, deltas: Array, owner: Array, gram: Array
+    ) -> dict[str, Array]:
         """Weights (1 + groups, width, 4) and intercepts (1 + groups, 4) for one class."""
-        rows, deltas, owner = regression_windows(
-            self._learnt, label, options.min_iou, options.max_windows, self.options.seed
-        )
-        gram = gram_matrix(rows)
         machines = []
         for group in ((), *left_out):
             used = ~self._learnt.show(owner, group)

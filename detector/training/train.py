@@ -29,7 +29,7 @@ from ..detection.detector import Detector, detector_of, features_of
 from ..head.compression import bfloat16_is_fast, compress
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
-from ..options import AUTO, EFFORTS, STRIDE, Compression, SVMOptions
+from ..options import AUTO, EFFORTS, STRIDE, BoxOptions, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
 from .effort import Choice, choose_by_folds, fit_to_objects, mirrors, open_rounds, searched
@@ -40,7 +40,7 @@ from .reduction import reduce_maps
 from .sampling import TrainingImages, sample_rows, training_windows
 from .scores import judge_parts, score_parts
 from .split import Split, choose_split
-from .stages import Regressors, Stages
+from .stages import Groups, Regressors, Stages
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
@@ -193,9 +193,12 @@ class _Run:
         outside = set(split.order) - set(split.scored)
         parts = [(*part, *sorted(outside)) for part in split.parts]
         share = len(split.scored) / len(split.order)
-        regressors = {}
-        for boxes in dict.fromkeys(plan.boxes for plan in plans):
-            regressors[boxes] = stages.regressors(replace(boxes, ridge=share * boxes.ridge), parts)[1:]
+        boxes = list(dict.fromkeys(plan.boxes for plan in plans))
+        wanted: list[tuple[BoxOptions, Groups]] = [(replace(one, ridge=share * one.ridge), parts) for one in boxes]
+        if len(boxes) == 1:
+            # Those of the final model, which are likely to have the same options.
+            wanted.append((boxes[0], stages.split.parts))
+        regressors = dict(zip(boxes, (of[1:] for of in stages.regressors_of(wanted)), strict=False))
         planes: dict[SVMOptions, list[Planes]] = {}
         for options in track(dict.fromkeys(plan.svm for plan in plans), "SVMs of candidates", quiet=self.quiet):
             solved = [miner.without(part, replace(options, C=options.C / share)) for part in parts]

@@ -12,7 +12,7 @@ from sppnet.data.image import write_image
 from sppnet.data.sample import Sample
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.options import DetectOptions, FeatureOptions, SVMOptions, TrainOptions
-from sppnet.detector.training import effort
+from sppnet.detector.training import effort, stages
 from sppnet.detector.training import train as training
 from sppnet.detector.training.effort import fit_to_objects
 from sppnet.detector.training.mining import Miner
@@ -195,22 +195,38 @@ def test_candidates_that_learn_from_fewer_images_weigh_losses_as_they_would_with
     monkeypatch.setattr(effort, "SEARCHED", 7)
     shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
     costs, ridges = [], []
-    without, regressors = Miner.without, Stages.regressors
+    without, regressors = Miner.without, Stages.regressors_of
     monkeypatch.setattr(
         Miner, "without", lambda miner, group, options: costs.append(options.C) or without(miner, group, options)
     )
     monkeypatch.setattr(
         Stages,
-        "regressors",
-        lambda stages, options, left: ridges.append(options.ridge) or regressors(stages, options, left),
+        "regressors_of",
+        lambda stages, wanted: ridges.extend(options.ridge for options, _ in wanted) or regressors(stages, wanted),
     )
     plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals"}))
     train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS)
     # Seven of twelve scenes, rounded up: three of each fold.
     assert costs[:6] == pytest.approx([0.001 * 12 / 9] * 3 + [0.1 * 12 / 9] * 3)
     assert costs[-1] in (0.001, 0.1)
-    assert ridges[:3] == pytest.approx([1000 * 9 / 12, 1000 * 9 / 12, 30 * 9 / 12])
+    # Those of the candidates and, as the first round does not try the ridge, those of the final model.
+    assert ridges[:4] == pytest.approx([1000 * 9 / 12, 1000, 1000 * 9 / 12, 30 * 9 / 12])
     assert ridges[-1] in (1000, 30)
+
+
+def test_windows_of_regressors_are_pooled_once(scenes, searched, tmp_path, monkeypatch):
+    monkeypatch.setitem(effort.ROUNDS, "normal", ({"C": (0.001, 0.1)}, {"regressions": (1, 2)}))
+    monkeypatch.setattr(effort, "SEARCHED", 7)
+    shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    pooled, original = [], stages.regression_windows
+    monkeypatch.setattr(
+        stages,
+        "regression_windows",
+        lambda images, label, *rest: pooled.append(label) or original(images, label, *rest),
+    )
+    plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals"}))
+    train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS)
+    assert pooled == list(range(len(scenes.class_names)))
 
 
 def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp_path, monkeypatch):
