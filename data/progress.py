@@ -166,7 +166,7 @@ def _bar(iterable: Iterable[Item], label: str, total: int | None, later: float |
     start = time.monotonic()
     for done, item in enumerate(bar):
         if later is not None and done:
-            bar.set_postfix_str(_in_all(_left(done, total, time.monotonic() - start), later), refresh=False)
+            bar.set_postfix_str(_to_the_end(_left(done, total, time.monotonic() - start), later), refresh=False)
         yield item
 
 
@@ -189,15 +189,15 @@ def _state(done: int, total: int | None, seconds: float, later: float | None) ->
         return f"{done} in {readable_time(seconds)}"
     left = _left(done, total, seconds)
     said = f"{done}/{total}, {readable_time(left)} left"
-    return said if later is None else f"{said}, {_in_all(left, later)}"
+    return said if later is None else f"{said}, {_to_the_end(left, later)}"
 
 
 def _left(done: int, total: int | None, seconds: float) -> float:
     return seconds / done * max((total or done) - done, 0)
 
 
-def _in_all(left: float, later: float) -> str:
-    return f"{readable_time(left + later)} in all"
+def _to_the_end(left: float, later: float) -> str:
+    return f"{readable_time(left + later)} to the end"
 
 
 def readable_time(seconds: float) -> str:

@@ -118,10 +118,8 @@ class TrainPlan:
             raise InputError(
                 "the softmax is the last layer of the fine-tuned network: it needs the features fc7, fine-tuned"
             )
-        if self.options.folds is not None and self.tunes:
-            raise InputError("fc layers are fine-tuned once, so they need a held-out part, not folds")
         if self.learning_curve and features.kind != "pool5":
-            raise InputError("a learning curve needs the features pool5: fc layers are fine-tuned once")
+            raise InputError("a learning curve needs the features pool5: fine-tuning fc layers takes too long")
         if self.compression is not None and features.kind == "pool5":
             raise InputError("there are no fc layers to compress: the detector's features are pool5")
 

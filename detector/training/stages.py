@@ -101,13 +101,17 @@ class Stages:
     def _log(self, message: str) -> None:
         log(message, self.quiet)
 
-    def fine_tuned(self, start: Head, options: FineTuneOptions) -> Head:
-        """Fine-tune the head ``start``; loss curves are written to the folder as SVG and CSV."""
+    def fine_tuned(
+        self, start: Head, options: FineTuneOptions, learnt: Sequence[int], held_out: Sequence[int] = ()
+    ) -> Head:
+        """Fine-tune the head ``start`` on the images ``learnt``; loss curves are written to the folder as SVG and CSV.
+
+        The head is that of the epoch with the lowest loss on the images ``held_out``, or of the last one without any.
+        """
         if options.epochs == 0:
             return start.eval()
-        key = self.key("fine-tuning", FINE_TUNING, head_key(start), options.to_dict())
-        split, seed = self.split, self.options.seed
-        tuner = FineTuner(self.images, split.learnt, split.scored, start, options, seed, self._log)
+        key = self.key("fine-tuning", FINE_TUNING, head_key(start), options.to_dict(), learnt, held_out)
+        tuner = FineTuner(self.images, learnt, held_out, start, options, self.options.seed, self._log)
         curves = self.folder / f"fine-tuning-{key}.svg"
 
         def draw() -> None:
@@ -119,17 +123,17 @@ class Stages:
         self._log(f"loss curves: {curves} and .csv")
         return tuner.network
 
-    def miner(self, features: Features[Any], options: SVMOptions) -> Miner:
-        """A miner that has collected the hard negatives of all images; goes on with a run that was stopped.
+    def miner(self, features: Features[Any], options: SVMOptions, unseen: Sequence[int] = ()) -> Miner:
+        """A miner that has collected the windows of all images but ``unseen``; goes on with a run that was stopped.
 
         It has the C and ``positive_weight`` of :class:`.options.SVMOptions`, whatever ``options`` say: so all values
         can be tried on the same hard negatives. A larger C fits the windows closer and finds fewer of them hard.
         """
         options = replace(options, C=SVMOptions.C, positive_weight=SVMOptions.positive_weight)
-        images, order = self._learnt.seen_through(features), self._order
+        images, order = self._learnt.seen_through(features), self._order(unseen)
         scale = self._scale(self.images.seen_through(features))
         miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
-        checkpoint = Checkpoint(self.folder, "svm", self._svm_key(features, options))
+        checkpoint = Checkpoint(self.folder, "svm", self._svm_key(features, options, unseen))
         state = checkpoint.load()
         if state is not None:
             miner.restore(state)
@@ -139,16 +143,19 @@ class Stages:
             self._mine(miner, order, checkpoint)
         return miner
 
-    def svms(self, features: Features[Any], options: SVMOptions, left_out: Groups = ()) -> list[Planes]:
-        """Train SVMs with hard-negative mining on all images, and solve them again without some images.
+    def svms(
+        self, features: Features[Any], options: SVMOptions, left_out: Groups = (), unseen: Sequence[int] = ()
+    ) -> list[Planes]:
+        """Train SVMs with hard-negative mining on all images but ``unseen``, and solve them again without some images.
 
         Returns those of all images, then those without each of the groups of images ``left_out``. All have the same
         hard negatives, but for the windows of these images. So no window is pooled twice.
         """
-        checkpoint = Checkpoint(self.folder, "svm-parts", content_key(self._svm_key(features, options), left_out))
+        key = content_key(self._svm_key(features, options, unseen), left_out)
+        checkpoint = Checkpoint(self.folder, "svm-parts", key)
         arrays = checkpoint.load()
         if arrays is None:
-            miner = self.miner(features, options)
+            miner = self.miner(features, options, unseen)
             groups = track([(), *left_out], "SVMs, without each part", quiet=self.quiet)
             planes = [miner.without(group, options) for group in groups]
             arrays = {f"weights{number}": weights for number, (weights, _) in enumerate(planes)}
@@ -159,14 +166,13 @@ class Stages:
             for number in range(1 + len(left_out))
         ]
 
-    @property
-    def _order(self) -> tuple[int, ...]:
-        """Images in the order in which hard negatives are collected; mirror images come last."""
-        order = self.split.order
+    def _order(self, unseen: Sequence[int]) -> tuple[int, ...]:
+        """Images but ``unseen``, in the order in which hard negatives are collected; mirror images come last."""
+        order = tuple(index for index in self.split.order if index not in set(unseen))
         return (*order, *(index + len(self.images) for index in order)) if self.options.mirror else order
 
-    def _svm_key(self, features: Features[Any], options: SVMOptions) -> str:
-        return self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict())
+    def _svm_key(self, features: Features[Any], options: SVMOptions, unseen: Sequence[int]) -> str:
+        return self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict(), unseen)
 
     def _mine(self, miner: Miner, order: Sequence[int], checkpoint: Checkpoint) -> None:
         """Mine the images in ``order``, or those of them that are left."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def train(
     have not learnt from the images in question: of few images, each fold is scored by a detector that has learnt from
     the others; of many, or for fine-tuned fc layers, a share is held out (:func:`.split.choose_split`). Calibrated
     scores become probabilities, and the threshold of each class has the best expected F1. The fc layers are never
-    trained on held-out images; they come from the epoch with the lowest held-out loss.
+    trained on held-out images; they come from the epoch with the lowest held-out loss. With folds they are fine-tuned
+    again without each, for all epochs.
 
     Parameters
     ----------
@@ -120,8 +121,7 @@ def train(
     run = _Run(
         dataset=dataset,
         plan=plan,
-        # All stages need pooled features; the scored features are computed from them.
-        pooled=features_of(network, replace(plan.features, kind="pool5")),
+        backbone=network,
         proposer=proposer or make_proposer(plan.detection.proposals, plan.detection.max_windows, seed=0),
         work=work,
         quiet=quiet,
@@ -138,18 +138,23 @@ class _Run:
 
     dataset: Dataset
     plan: TrainPlan
-    pooled: Features[Any]
+    backbone: Backbone
     proposer: Proposer
     work: Path
     quiet: bool
     choices: tuple[Choice, ...] = ()
+
+    @cached_property
+    def pooled(self) -> Features[Any]:
+        """What all stages need; the scored features are computed from it."""
+        return features_of(self.backbone, replace(self.plan.features, kind="pool5"))
 
     def bundle(self) -> Bundle:
         """Run all stages that are not complete yet."""
         samples = list(self.dataset)
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
         plan, scale, folder = self.plan, min(self.plan.features.scales), self.work / "stages"
-        reduce_maps(self.pooled.backbone, plan.channels, samples, keys, scale, folder, plan.options.seed, self.quiet)
+        reduce_maps(self.backbone, plan.channels, samples, keys, scale, folder, plan.options.seed, self.quiet)
         with expecting(self._expected(samples)):
             return self._chosen(self._images(samples, keys))
 
@@ -174,15 +179,30 @@ class _Run:
         """Choose the options that are open, and train with them."""
         plan, names = self.plan, self.dataset.class_names
         split = choose_split(images.samples, len(names), plan.options, plan.folded(len(images)))
-        stages = Stages(images, names, plan.options, split, self.work / "stages", self.quiet)
+        stages = cache(lambda features: replace(self, plan=replace(plan, features=features))._stages(images, split))
         if plan.effort is not None and plan.searchable and len(split.parts) > 1:
-            miner = cache(lambda: stages.miner(self.pooled, plan.svm))
-            chosen, choices = choose_by_folds(plan, stages, lambda *asked: self._judged(stages, miner(), *asked))
-            return replace(self, plan=chosen, choices=(*self.choices, *choices))._trained(stages)
+            miner = cache(lambda features: stages(features).miner(stages(features).images.features, plan.svm))
+
+            def judge(among: Split, plans: Sequence[TrainPlan]) -> list[list[Judged]]:
+                """Those with the same features at once, whose windows are pooled once."""
+                judged: dict[TrainPlan, list[Judged]] = {}
+                for features in dict.fromkeys(one.features for one in plans):
+                    alike = [one for one in plans if one.features == features]
+                    found = self._judged(stages(features), miner(features), among, alike)
+                    judged |= dict(zip(alike, found, strict=True))
+                return [judged[one] for one in plans]
+
+            chosen, choices = choose_by_folds(plan, stages(plan.features), judge)
+            return replace(self, plan=chosen, choices=(*self.choices, *choices))._trained(stages(chosen.features))
         if plan.effort not in (None, "quick"):
             why = "a search needs folds, and SVMs on pool5 of SPP-net"
             log(f"no options are compared, whatever the effort: {why}", self.quiet)
-        return self._trained(stages)
+        return self._trained(stages(plan.features))
+
+    def _stages(self, images: TrainingImages, split: Split) -> Stages:
+        """The stages of this run's features."""
+        images = images.seen_through(self.pooled)
+        return Stages(images, self.dataset.class_names, self.plan.options, split, self.work / "stages", self.quiet)
 
     def _judged(self, stages: Stages, miner: Miner, split: Split, plans: Sequence[TrainPlan]) -> list[list[Judged]]:
         """What the detectors of several plans find in the parts of ``split``, each having learnt from the others.
@@ -213,9 +233,8 @@ class _Run:
     def _trained(self, stages: Stages) -> Bundle:
         """Train with the options that are decided."""
         plan, images, split = self.plan, stages.images, stages.split
-        head = None if plan.features.kind == "pool5" else stages.fine_tuned(self._start(stages.scale), plan.finetune)
         card = self._card(images)
-        final, *partial = self._models(stages, head, split.parts, card)
+        final, *partial = self._models(stages, split.parts, card)
         if split.parts:
             card["held_out"], calibration = score_parts(stages, partial)
             final = replace(final, calibration=calibration)
@@ -252,58 +271,80 @@ class _Run:
     def _start(self, scale: float) -> Head:
         """Initial fc layers: those of the backbone's own classifier, or random ones."""
         plan, options, classes = self.plan, self.plan.finetune, len(self.dataset.class_names)
-        network, levels, seed = self.pooled.backbone, plan.features.levels, plan.options.seed
+        network, levels, seed = self.backbone, plan.features.levels, plan.options.seed
         head = start_from_classifier(network, plan.weights, levels, classes, options.dropout, seed)
         if head is None:
             head = Head(self.pooled.pooled_width, options.width, classes, options.dropout, seed, scale)
         return head
 
-    def _models(
-        self, stages: Stages, head: Head | None, left_out: Sequence[Sequence[int]], card: dict[str, Any]
-    ) -> list[Bundle]:
+    def _models(self, stages: Stages, left_out: Groups, card: dict[str, Any]) -> list[Bundle]:
         """The model of all images, and those without some images each; uncalibrated."""
         regressors = stages.regressors(self.plan.boxes, left_out)
-        planes = self._planes(stages, head, left_out)
-        return [self._assemble(head, *parts, card) for parts in zip(planes, regressors, strict=True)]
+        heads = self._heads(stages, left_out)
+        planes = self._planes(stages, heads, left_out)
+        return [self._assemble(*parts, card) for parts in zip(heads, planes, regressors, strict=True)]
 
     def _learning_curve(self, stages: Stages) -> list[dict[str, Any]]:
         """Mean AP over the folds of detectors that have learnt from a part of the other images, and from all."""
         curve = []
         for share in (0.25, 0.5, 1.0):
             left_out = stages.split.smaller(share, self.plan.options.seed)
-            models = self._models(stages, None, left_out, {})[1:]
+            models = self._models(stages, left_out, {})[1:]
             learnt = len(stages.split.order) - sum(map(len, left_out)) / len(left_out)
             curve.append({"images": round(learnt), "map": score_parts(stages, models)[0]["map"]})
         return curve
 
-    def _planes(self, stages: Stages, head: Head | None, left_out: Sequence[Sequence[int]]) -> list[Planes]:
+    def _heads(self, stages: Stages, left_out: Groups) -> list[Head | None]:
+        """The fc layers of :meth:`_models`, if there are any.
+
+        Those of several groups are fine-tuned without each, for all epochs. A single group is a held-out part: it
+        decides on the epoch, and no model's layers learn from it.
+        """
+        options, split = self.plan.finetune, stages.split
+        if self.plan.features.kind == "pool5":
+            return [None] * (1 + len(left_out))
+        if len(left_out) < 2 or not self.plan.tunes:
+            head = stages.fine_tuned(self._start(stages.scale), options, split.learnt, split.scored)
+            return [head] * (1 + len(left_out))
+        learnt = [tuple(index for index in split.order if index not in set(group)) for group in ((), *left_out)]
+        return [stages.fine_tuned(self._start(stages.scale), options, images) for images in learnt]
+
+    def _planes(self, stages: Stages, heads: Sequence[Head | None], left_out: Groups) -> list[Planes]:
         """Linear classifiers of the features, of all images and without some images each.
 
         They are SVMs, or the last layer of the fine-tuned network, which has not learnt from held-out images.
         """
         if self.plan.scorer == "softmax":
-            assert head is not None
-            state = head.state()
-            return [Planes(state["fc8.weight"], state["fc8.bias"])] * (1 + len(left_out))
+            states = [head.state() for head in heads if head is not None]
+            return [Planes(state["fc8.weight"], state["fc8.bias"]) for state in states]
+        if heads[0] is heads[-1]:
+            return stages.svms(self._scored(heads[0]), self.plan.svm, left_out)
+        groups = ((), *left_out)
+        return [
+            stages.svms(self._scored(head), self.plan.svm, unseen=group)[0]
+            for head, group in zip(heads, groups, strict=True)
+        ]
+
+    def _scored(self, head: Head | None) -> Features[Any]:
+        """The features of the SVMs."""
         if head is not None:
             device = self.pooled.device
             # Every window of every image goes through the fc layers here, so use bfloat16 if that is fast.
             head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
-        features = features_of(self.pooled.backbone, self.plan.features, head)
-        return stages.svms(features, self.plan.svm, left_out)
+        return features_of(self.backbone, self.plan.features, head)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:
         plan, detection = self.plan, self.plan.detection
         if self.plan.scorer == "softmax":
             detection = replace(detection, keep_above=SOFTMAX_KEEP_ABOVE)
         return Bundle(
-            backbone=self.pooled.backbone.name,
-            layer=self.pooled.backbone.layer,
-            stride=self.pooled.backbone.stride,
+            backbone=self.backbone.name,
+            layer=self.backbone.layer,
+            stride=self.backbone.stride,
             class_names=tuple(self.dataset.class_names),
             features=plan.features,
             detection=detection,
-            convolutions=self.pooled.backbone.state(),
+            convolutions=self.backbone.state(),
             score_weights=planes.weights,
             score_intercepts=planes.intercepts,
             box_weights=regressors[0],

@@ -59,11 +59,11 @@ def test_the_time_left_in_all_stages_is_corrected_by_the_stages_that_are_done(mo
         run("maps", 2, 10.0)
     run("maps", 2, 10.0)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "maps: 1/20, 3:10 left, 4:27 in all"
+    assert lines[0] == "maps: 1/20, 3:10 left, 4:27 to the end"
     assert "unknown: 1/2, 11.0 s left" in lines
     # 222 seconds for what was to take 100: so the last stage takes 111.
-    assert "mining: 1/4, 30.0 s left, 2:21 in all" in lines
-    assert lines[-4:-2] == ["maps: 1/2, 10.0 s left, 10.0 s in all", "maps: 2 in 20.0 s"]
+    assert "mining: 1/4, 30.0 s left, 2:21 to the end" in lines
+    assert lines[-4:-2] == ["maps: 1/2, 10.0 s left, 10.0 s to the end", "maps: 2 in 20.0 s"]
     assert lines[-2:] == ["maps: 1/2, 10.0 s left", "maps: 2 in 20.0 s"]
 
 
@@ -75,7 +75,7 @@ def test_a_bar_shows_the_time_left_in_all_stages(monkeypatch):
     with expecting([("maps", 100.0), ("mining", 20.0)]):
         for _ in track(range(2), "maps"):
             now[0] += 10.0
-    assert "30.0 s in all" in sys.stderr.getvalue()
+    assert "30.0 s to the end" in sys.stderr.getvalue()
 
 
 @on_stderr

@@ -132,7 +132,6 @@ def scenes(tmp_path_factory):
         (["--fc-width=64"], "--fc-width belongs to fine-tuned fc layers"),
         (["--folds", "3", "--held-out", "0.2"], "on folds or on a held-out part, not on both"),
         (["--learning-curve", "--features", "fc7"], "a learning curve needs the features pool5"),
-        (["--folds", "3", "--features", "fc7"], "fc layers are fine-tuned once, so they need a held-out part"),
     ],
 )
 def test_a_mistake_is_told_before_the_work(scenes, tmp_path, capsys, options, message):

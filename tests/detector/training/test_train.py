@@ -71,12 +71,25 @@ def trained_fc(scenes, tmp_path_factory):
     return folder
 
 
+#: Fine-tuned fc layers with cross-validation.
+SMALL_FC_FOLDS = SMALL_FC | {"options": TrainOptions(folds=3)}
+
+
+@pytest.fixture(scope="module")
+def trained_fc_folds(scenes, tmp_path_factory):
+    """The same with fine-tuned fc layers and cross-validation."""
+    folder = tmp_path_factory.mktemp("trained-fc-folds")
+    train(scenes, out=folder / "model.safetensors", work=folder / "work", **SMALL_FC_FOLDS)
+    return folder
+
+
 #: The options of these trainings.
 OPTIONS = {
     "trained": SMALL,
     "trained_folds": SMALL_FOLDS,
     "trained_mirrors": SMALL_MIRRORS,
     "trained_fc": SMALL_FC,
+    "trained_fc_folds": SMALL_FC_FOLDS,
 }
 
 
@@ -132,6 +145,8 @@ def stop_and_go_on(scenes, done, tmp_path, monkeypatch, target, calls, options):
         ("trained_fc", "training.finetune.FineTuner._epoch", 1),
         ("trained_fc", "training.mining.Miner._visit", 7),
         ("trained_fc", "training.mining.Miner._visit", 11),
+        ("trained_fc_folds", "training.finetune.FineTuner._epoch", 4),
+        ("trained_fc_folds", "training.mining.Miner._visit", 15),
     ],
 )
 def test_stopped_run_ends_with_the_same_file(scenes, request, tmp_path, monkeypatch, which, target, calls):
@@ -183,6 +198,41 @@ def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, request,
     assert card["objects"] == final.card["objects"]
     assert card["spread"] > 0
     assert "learning_curve" not in final.card
+
+
+def test_fc_layers_of_each_fold_have_not_seen_it(scenes, trained_fc_folds, tmp_path, monkeypatch):
+    """Nor have their SVMs; the final ones learn from all photographs."""
+    tuned, mined, seen = [], [], []
+    tuner, mine, score = stages.FineTuner, Miner.mine, training.score_parts
+
+    def tune(images, fit, held_out, *rest):
+        tuned.append((tuple(fit), tuple(held_out)))
+        return tuner(images, fit, held_out, *rest)
+
+    def look(of_run, partial):
+        seen.append((of_run, partial))
+        return score(of_run, partial)
+
+    monkeypatch.setattr(stages, "FineTuner", tune)
+    monkeypatch.setattr(
+        Miner, "mine", lambda miner, order, *rest: mine(miner, mined.append(tuple(order)) or order, *rest)
+    )
+    monkeypatch.setattr(stages, "track", lambda items, *rest, **more: items)
+    monkeypatch.setattr(training, "score_parts", look)
+    shutil.copytree(trained_fc_folds / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    train(scenes, out=tmp_path / "model.safetensors", work=tmp_path / "work", **SMALL_FC_FOLDS)
+    final = Bundle.load(trained_fc_folds / "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_bytes() == (trained_fc_folds / "model.safetensors").read_bytes()
+    ((of_run, partial),) = seen
+    groups = ((), *of_run.split.parts)
+    order = of_run.split.order
+    assert len(groups) == 4
+    assert sorted(order) == list(range(12))
+    assert tuned == [(tuple(i for i in order if i not in group), ()) for group in groups]
+    assert mined == [tuple(i for i in order if i not in group) for group in groups]
+    heads = [bundle.head["fc7.weight"] for bundle in (final, *partial)]
+    assert not any(torch.equal(heads[i], heads[j]) for i in range(4) for j in range(i))
+    assert (final.card["held_out"]["images"], final.card["held_out"]["folds"]) == (12, 3)
 
 
 def test_a_learning_curve_is_of_detectors_that_have_seen_less(scenes, trained_folds, tmp_path, monkeypatch):
