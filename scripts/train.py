@@ -63,8 +63,8 @@ def add_arguments(parser: CommandParser) -> None:
         "--folds",
         None,
         "score and calibrate by cross-validation: N parts of the images, each scored by a detector that has learnt "
-        f"from the others; by itself it does so for up to {FEW_IMAGES} images and pool5 (default: {FOLDS}); fc layers are "
-        "fine-tuned again for each part",
+        f"from the others; by itself it does so for up to {FEW_IMAGES} images and pool5 (default: {FOLDS}); fc layers "
+        "are fine-tuned again for each part",
         least=2,
     )
     add_held_out_argument(
@@ -138,7 +138,7 @@ def add_effort_argument(parser: CommandParser) -> None:
         default="normal",
         help="what the photographs decide, in place of the defaults of options that are not given: quick: scales and "
         "proposals that fit the objects; normal: also mirror images, and C and regressions by cross-validation; best: "
-        "more of these",
+        "more of these, and whether fine-tuned fc layers (fc7) are better",
     )
 
 

@@ -67,6 +67,7 @@ ROUNDS: dict[Effort, tuple[Round, ...]] = {
     "best": (
         {"C": (0.0003, 0.001, 0.003, 0.01, 0.03), "positive_weight": (1.0, 2.0, 5.0)},
         {"regressions": (1, 2, 3), "ridge": (300.0, 1000.0, 3000.0)},
+        {"features": ("pool5", "fc7")},
     ),
 }
 
@@ -171,7 +172,9 @@ def _least_recall(samples: Sequence[Sample], method: str, most: int, work: Path,
 
 def open_rounds(plan: TrainPlan, effort: Effort) -> list[Round]:
     """What an effort tries, without the options that are fixed."""
-    rounds = [{name: values for name, values in one.items() if name not in plan.fixed} for one in ROUNDS[effort]]
+    # A learning curve needs pool5.
+    fixed = plan.fixed | ({"features"} if plan.learning_curve else set())
+    rounds = [{name: values for name, values in one.items() if name not in fixed} for one in ROUNDS[effort]]
     return [one for one in rounds if one]
 
 
@@ -239,4 +242,4 @@ def _reasons(plan: TrainPlan, tried: Sequence[Trial]) -> list[Choice]:
 
 
 def _named(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+    return ", ".join(f"{name} {value if isinstance(value, str) else f'{value:g}'}" for name, value in values.items())

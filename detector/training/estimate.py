@@ -35,6 +35,9 @@ CANDIDATE, MINING = 0.25, 1.3
 #: In the same unit, for each photograph: the SVMs of one candidate without each part.
 SOLUTIONS = 0.2
 
+#: Share of a photograph's windows that are distinct on its maps, all of which go through the fc layers.
+DISTINCT = 0.5
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -113,6 +116,9 @@ def stages_of(
         candidates = prod(map(len, options.values()))
         if number == 0:
             stages.append(mining)
+        if "features" in options:
+            stages += _fine_tuned(plan, speed, images, searched)
+            continue
         if "ridge" in options:
             stages.append(("box regressors", regressors(*[share] * len(options["ridge"]))))
         elif number == 0:
@@ -124,6 +130,24 @@ def stages_of(
     if not rounds or (again and share < 1):
         stages.append(("box regressors", regressors(1.0)))
     return [*stages, *([] if rounds else [mining]), ("held-out images", images * speed.windows * (1 + CANDIDATE))]
+
+
+def _fine_tuned(plan: TrainPlan, speed: Speed, images: int, searched: int) -> list[tuple[str, float]]:
+    """The stages of fine-tuned fc layers, of all images and without each of five parts of those searched."""
+    options, copies = plan.finetune, 1 + plan.options.mirror
+    # Of one row with the weights of fc6.
+    product = 2 * speed.products * options.width / ROWS**2
+    pooled = speed.windows + plan.detection.max_windows * DISTINCT * product
+    stages = []
+    for share in (images, *[0.8 * searched] * 5):
+        windows = share * options.positives_of_each(round(share)) * (1 + options.negatives_per_positive)
+        # Forwards, and backwards for weights and inputs.
+        stages.append(
+            ("fine-tuning", options.epochs * windows * (3 * product + speed.windows / plan.detection.max_windows))
+        )
+    for share in (images, *[0.8 * searched] * 5):
+        stages.append(("hard negatives", share * copies * pooled * MINING))
+    return [*stages, ("2 candidates compared", searched * (pooled + speed.windows))]
 
 
 def _regression(objects: int, plan: TrainPlan, speed: Speed, shares: Sequence[float]) -> float:

@@ -29,6 +29,7 @@ CHOICES = {
     "proposals": ("detection", "proposals"),
     "max_windows": ("detection", "max_windows"),
     "scales": ("features", "scales"),
+    "features": ("features", "kind"),
     "mirror": ("options", "mirror"),
     "held_out": ("options", "held_out"),
     "C": ("svm", "C"),

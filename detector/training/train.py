@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,7 @@ class _Run:
                 judged: dict[TrainPlan, list[Judged]] = {}
                 for features in dict.fromkeys(one.features for one in plans):
                     alike = [one for one in plans if one.features == features]
-                    found = self._judged(stages(features), miner(features), among, alike)
+                    found = self._judged(stages(features), partial(miner, features), among, alike)
                     judged |= dict(zip(alike, found, strict=True))
                 return [judged[one] for one in plans]
 
@@ -204,31 +204,53 @@ class _Run:
         images = images.seen_through(self.pooled)
         return Stages(images, self.dataset.class_names, self.plan.options, split, self.work / "stages", self.quiet)
 
-    def _judged(self, stages: Stages, miner: Miner, split: Split, plans: Sequence[TrainPlan]) -> list[list[Judged]]:
+    def _judged(
+        self, stages: Stages, miner: Callable[[], Miner], split: Split, plans: Sequence[TrainPlan]
+    ) -> list[list[Judged]]:
         """What the detectors of several plans find in the parts of ``split``, each having learnt from the others.
 
-        All have the same hard negatives. C and the ridge weigh the sum of all losses against the norm: with fewer
+        The plans have the same features. C and the ridge weigh the sum of all losses against the norm: with fewer
         images to learn from, they are adjusted so that the mean loss has the same weight as with all.
         """
         outside = set(split.order) - set(split.scored)
         parts = [(*part, *sorted(outside)) for part in split.parts]
         share = len(split.scored) / len(split.order)
-        boxes = list(dict.fromkeys(plan.boxes for plan in plans))
-        wanted: list[tuple[BoxOptions, Groups]] = [(replace(one, ridge=share * one.ridge), parts) for one in boxes]
-        if len(boxes) == 1:
-            # Those of the final model, which are likely to have the same options.
-            wanted.append((boxes[0], stages.split.parts))
+        runs = []
+        for plan in plans:
+            svm, boxes = replace(plan.svm, C=plan.svm.C / share), replace(plan.boxes, ridge=share * plan.boxes.ridge)
+            runs.append(replace(self, plan=replace(plan, svm=svm, boxes=boxes)))
+        if plans[0].features.kind == "pool5":
+            # Those of the final model, too, which is likely to have the same options if there is no choice.
+            final = [(plans[0].boxes, stages.split.parts)] if len({plan.boxes for plan in plans}) == 1 else []
+            candidates = self._candidates(stages, miner(), runs, parts, final)
+        else:
+            candidates = [run._models(stages, parts, {})[1:] for run in runs]
+        return judge_parts(stages, split, candidates, f"{len(plans)} candidates compared")
+
+    def _candidates(
+        self,
+        stages: Stages,
+        miner: Miner,
+        runs: Sequence[_Run],
+        parts: Groups,
+        more_regressors: Sequence[tuple[BoxOptions, Groups]],
+    ) -> list[list[Bundle]]:
+        """The models of several runs without each of some parts; all have the same hard negatives.
+
+        Further regressors are computed and stored along with theirs, whose windows are pooled once.
+        """
+        boxes = list(dict.fromkeys(run.plan.boxes for run in runs))
+        wanted = [*((options, parts) for options in boxes), *more_regressors]
         regressors = dict(zip(boxes, (of[1:] for of in stages.regressors_of(wanted)), strict=False))
         planes: dict[SVMOptions, list[Planes]] = {}
-        for options in track(dict.fromkeys(plan.svm for plan in plans), "SVMs of candidates", quiet=self.quiet):
-            solved = [miner.without(part, replace(options, C=options.C / share)) for part in parts]
+        for options in track(dict.fromkeys(run.plan.svm for run in runs), "SVMs of candidates", quiet=self.quiet):
+            solved = [miner.without(part, options) for part in parts]
             planes[options] = [Planes(torch.from_numpy(weights), torch.from_numpy(b)) for weights, b in solved]
         candidates = []
-        for plan in plans:
-            run = replace(self, plan=plan)
-            of_parts = zip(planes[plan.svm], regressors[plan.boxes], strict=True)
+        for run in runs:
+            of_parts = zip(planes[run.plan.svm], regressors[run.plan.boxes], strict=True)
             candidates.append([run._assemble(None, *models, {}) for models in of_parts])
-        return judge_parts(stages, split, candidates, f"{len(plans)} candidates compared")
+        return candidates
 
     def _trained(self, stages: Stages) -> Bundle:
         """Train with the options that are decided."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from detector_options import SMALL
+from detector_options import SMALL, SMALL_FC
 from sppnet.data.image import write_image
 from sppnet.data.sample import Sample
 from sppnet.detector.detection.bundle import Bundle
@@ -19,6 +19,7 @@ from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.plan import CHOICES, TrainPlan
 from sppnet.detector.training.stages import Stages
 from sppnet.detector.training.train import train
+from sppnet.eval.voc_ap import VOCResult
 
 #: What is tried.
 ROUNDS = ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})
@@ -227,6 +228,39 @@ def test_windows_of_regressors_are_pooled_once(scenes, searched, tmp_path, monke
     plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals"}))
     train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **FOLDS)
     assert pooled == list(range(len(scenes.class_names)))
+
+
+@pytest.mark.parametrize("better", ["pool5", "fc7"])
+def test_fc_layers_are_compared_with_pooled_features(scenes, searched, tmp_path, monkeypatch, better):
+    """Each has learnt from the same folds, and what is chosen is trained as if it had been asked for."""
+    found = {}
+
+    def choose(plan, rounds, judge, sizes):
+        assert list(rounds) == [{"features": ("pool5", "fc7")}]
+        plans = [plan.changed(features=kind) for kind in ("fc7", "pool5")]
+        for one, judged in zip(plans, judge(plans), strict=True):
+            found[one.features.kind] = VOCResult(tuple(of_class.curve() for of_class in judged)).mean_ap("voc07")
+        return plan.changed(features=better), []
+
+    monkeypatch.setitem(effort.ROUNDS, "best", ({"features": ("pool5", "fc7")},))
+    monkeypatch.setattr(effort, "search", choose)
+    options = FOLDS | {"finetune": SMALL_FC["finetune"]}
+    plan = TrainPlan(effort="best", fixed=frozenset({"scales", "proposals", "mirror"}))
+    shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    bundle = train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **options).bundle
+    assert bundle.features.kind == better
+    assert bundle.card["held_out"]["map"] == found[better]
+    assert found["fc7"] != found["pool5"]
+    options["features"] = replace(options["features"], kind=better)
+    alone = train(scenes, out=tmp_path / "alone", work=tmp_path / "work", **options).bundle
+    assert all(torch.equal(values, alone.tensors()[name]) for name, values in bundle.tensors().items())
+    assert bundle.calibration == alone.calibration
+
+
+def test_options_that_exclude_fc_layers_keep_pooled_features():
+    assert {"features": ("pool5", "fc7")} in effort.open_rounds(TrainPlan(), "best")
+    for plan in (TrainPlan(learning_curve=True), TrainPlan(fixed=frozenset({"features"}))):
+        assert not any("features" in one for one in effort.open_rounds(plan, "best"))
 
 
 def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp_path, monkeypatch):

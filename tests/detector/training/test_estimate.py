@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sppnet.data.image import write_image
 from sppnet.data.sample import Sample
+from sppnet.detector.options import FineTuneOptions
 from sppnet.detector.training.estimate import Speed, measure, stages_of
 from sppnet.detector.training.plan import TrainPlan
 from sppnet.proposals.backends import make_proposer
@@ -53,6 +54,20 @@ def test_a_search_pools_once_for_each_round_and_mines_once():
     assert 10 * 0.5 * 2 < found["3 candidates compared"] + found["6 candidates compared"] < 10 * 0.5 * 11
     fewer = seconds(stages_of(TrainPlan(), SPEED, 20, [100], ROUNDS, 10))
     assert fewer["3 candidates compared"] == found["3 candidates compared"]
+
+
+def test_fc_layers_are_fine_tuned_six_times():
+    stages = stages_of(TrainPlan(), SPEED, 100, [100], [{"C": (1, 2)}, {"features": ("pool5", "fc7")}], 100)
+    labels = [label for label, _ in stages]
+    assert labels.count("fine-tuning") == 6
+    assert labels.count("hard negatives") == 1 + 6
+    of_all, *of_folds = (time for label, time in stages if label == "fine-tuning")
+    # An epoch has a hundred batches, however few the photographs are.
+    assert of_folds == pytest.approx([of_all] * 5, rel=0.1)
+    wide = TrainPlan(finetune=FineTuneOptions(width=4096))
+    assert (
+        seconds(stages_of(wide, SPEED, 100, [100], [{"features": ("pool5", "fc7")}], 100))["fine-tuning"] > 3 * of_all
+    )
 
 
 def test_it_is_measured_on_photographs(features, tmp_path):
