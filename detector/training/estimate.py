@@ -19,7 +19,7 @@ from ..windows.features import Features
 from .plan import TrainPlan
 from .search import Round
 
-#: Photographs that are timed.
+#: Photographs that are timed, and repetitions of the inner products.
 TIMED = 3
 
 #: Rows of the inner products that are timed.
@@ -64,9 +64,11 @@ def measure(samples: Sequence[Sample], features: Features[Any], proposer: Propos
     """Measure on a few photographs, the median of each; nothing is kept."""
     times = [_times(sample, features, proposer) for sample in [samples[0], *samples[:TIMED]]]
     rows = np.random.default_rng(0).random((ROWS, features.pooled_width), np.float32).astype(np.float16)
-    start = perf_counter()
-    gram_matrix(rows)
-    products = perf_counter() - start
+    marks = [perf_counter()]
+    for _ in range(TIMED):
+        gram_matrix(rows)
+        marks.append(perf_counter())
+    products = float(np.diff(marks).min())
     # The first photograph is a warm-up.
     proposals, maps, windows = np.median(times[1:], axis=0).tolist()
     return Speed(proposals, maps, windows, products, features.pooled_width)
@@ -136,7 +138,7 @@ def _fine_tuned(plan: TrainPlan, speed: Speed, images: int, searched: int) -> li
     """The stages of fine-tuned fc layers, of all images and without each of five parts of those searched."""
     options, copies = plan.finetune, 1 + plan.options.mirror
     # Of one row with the weights of fc6.
-    product = 2 * speed.products * options.width / ROWS**2
+    product = speed.products * options.width / ROWS**2
     pooled = speed.windows + plan.detection.max_windows * DISTINCT * product
     stages = []
     for share in (images, *[0.8 * searched] * 5):
@@ -154,8 +156,8 @@ def _regression(objects: int, plan: TrainPlan, speed: Speed, shares: Sequence[fl
     """Seconds of one class's box regressors: windows pooled once; solved with some shares of the photographs."""
     windows = min(plan.boxes.max_windows, objects * WINDOWS_OF_OBJECT)
     pooled = speed.windows * windows / plan.detection.max_windows
-    # A factorisation takes N**3 / 3 steps in double precision, the products of ROWS rows ROWS**2 * width / 2 in single;
-    # one is of all windows, five leave a part out.
+    # A factorisation takes N**3 / 3 steps in double precision, the products of ROWS rows ROWS**2 * width in single; one
+    # is of all windows, five leave a part out.
     factorisation = speed.products * 4 * windows**3 / (3 * ROWS**2 * speed.width)
     solved = 6 * factorisation * sum(share**3 for share in shares)
     return float(pooled + speed.products * (windows / ROWS) ** 2 + solved)

@@ -159,9 +159,10 @@ sys.exit(cli.main(["try"]))
     assert process.returncode == 1
 
 
-def test_the_installed_program_answers():
-    """The console script, in a process of its own, as the user calls it."""
-    done = subprocess.run([sys.executable, "-m", "sppnet.scripts.cli", "nonsense"], capture_output=True, text=True)
+@pytest.mark.parametrize("module", ["sppnet", "sppnet.scripts.cli"])
+def test_the_installed_program_answers(module):
+    """The package and the console script, each in a process of its own, as the user calls them."""
+    done = subprocess.run([sys.executable, "-m", module, "nonsense"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("sppnet: error: unknown command 'nonsense'")
