@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -106,19 +106,41 @@ def fit_to_objects(
     quiet : bool
         No progress bar.
     """
+    choices = _scales_and_split(plan, samples)
+    if not {"proposals", "max_windows"} & plan.fixed:
+        most = plan.detection.max_windows if _hurried(plan, samples) else MANY_WINDOWS
+        choices += _proposals(plan, samples, most, work, quiet)
+    if "mirror" not in plan.fixed and mirrors(plan, samples):
+        choices.append(Choice("mirror", True, "twice the examples, in twice the time for maps"))
+    return _with(plan, choices), choices
+
+
+def with_effort(plan: TrainPlan, effort: Effort, samples: Sequence[Sample]) -> TrainPlan:
+    """What :func:`fit_to_objects` would choose with another effort; the proposals and their number stay."""
+    if _hurried(plan, samples) and "held_out" not in plan.fixed:
+        plan = plan.changed(held_out=None)
+    plan = replace(plan, effort=effort)
+    plan = _with(plan, _scales_and_split(plan, samples))
+    return plan.changed(mirror=mirrors(plan, samples))
+
+
+def _with(plan: TrainPlan, choices: Sequence[Choice]) -> TrainPlan:
+    return plan.changed(**{one.name: one.value for one in choices})
+
+
+def _hurried(plan: TrainPlan, samples: Sequence[Sample]) -> bool:
+    return plan.effort == "quick" and len(samples) > QUICKLY
+
+
+def _scales_and_split(plan: TrainPlan, samples: Sequence[Sample]) -> list[Choice]:
+    """The scales, and a held-out part where folds would take too long."""
     choices = []
-    hurried = plan.effort == "quick" and len(samples) > QUICKLY
     if plan.features.method == "spp" and "scales" not in plan.fixed:
         of_few = Choice("scales", (QUICK_SCALE,), f"the quickest for {len(samples)} photographs")
-        choices.append(of_few if hurried else _scales(samples))
-    if hurried and plan.options.folds is None and "held_out" not in plan.fixed:
+        choices.append(of_few if _hurried(plan, samples) else _scales(samples))
+    if _hurried(plan, samples) and plan.options.folds is None and "held_out" not in plan.fixed:
         choices.append(Choice("held_out", HELD_OUT, "quicker than cross-validation"))
-    if not {"proposals", "max_windows"} & plan.fixed:
-        choices += _proposals(plan, samples, plan.detection.max_windows if hurried else MANY_WINDOWS, work, quiet)
-    assert plan.effort is not None
-    if "mirror" not in plan.fixed and mirrors(plan, plan.effort, samples):
-        choices.append(Choice("mirror", True, "twice the examples, in twice the time for maps"))
-    return plan.changed(**{one.name: one.value for one in choices}), choices
+    return choices
 
 
 def _scales(samples: Sequence[Sample]) -> Choice:
@@ -170,11 +192,13 @@ def _least_recall(samples: Sequence[Sample], method: str, most: int, work: Path,
     return min(shares, default=1.0)
 
 
-def open_rounds(plan: TrainPlan, effort: Effort) -> list[Round]:
-    """What an effort tries, without the options that are fixed."""
+def open_rounds(plan: TrainPlan, images: int) -> list[Round]:
+    """What a plan's effort tries on so many images, without the options that are fixed."""
+    if plan.effort is None or not plan.searchable or not plan.folded(images):
+        return []
     # A learning curve needs pool5.
     fixed = plan.fixed | ({"features"} if plan.learning_curve else set())
-    rounds = [{name: values for name, values in one.items() if name not in fixed} for one in ROUNDS[effort]]
+    rounds = [{name: values for name, values in one.items() if name not in fixed} for one in ROUNDS[plan.effort]]
     return [one for one in rounds if one]
 
 
@@ -190,12 +214,12 @@ def _objects(samples: Sequence[Sample]) -> int:
     return sum(int((~sample.difficult).sum()) for sample in samples)
 
 
-def mirrors(plan: TrainPlan, effort: Effort, samples: Sequence[Sample]) -> bool:
-    """Whether an effort learns from mirror images, too."""
+def mirrors(plan: TrainPlan, samples: Sequence[Sample]) -> bool:
+    """Whether a plan's effort learns from mirror images, too."""
     if "mirror" in plan.fixed:
         return plan.options.mirror
     few = plan.folded(len(samples)) and _objects(samples) < MANY_OBJECTS
-    return plan.searchable and (effort == "best" or (effort == "normal" and few))
+    return plan.searchable and (plan.effort == "best" or (plan.effort == "normal" and few))
 
 
 def choose_by_folds(
@@ -212,8 +236,7 @@ def choose_by_folds(
     judge : callable
         Maps a split and plans to what the plans' detectors find in the parts of the split, judged for each class.
     """
-    assert plan.effort is not None
-    rounds = open_rounds(plan, plan.effort)
+    rounds = open_rounds(plan, len(stages.images))
     if not rounds:
         return plan, []
     split = stages.split.limited(searched(stages.images.samples))

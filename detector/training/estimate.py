@@ -15,6 +15,7 @@ from ...data.sample import Sample
 from ...eval.timing import synchroniser
 from ...proposals.backends import Proposer
 from ..learners.gram import gram_matrix
+from ..options import HELD_OUT
 from ..windows.features import Features
 from .plan import TrainPlan
 from .search import Round
@@ -92,7 +93,7 @@ def _times(sample: Sample, features: Features[Any], proposer: Proposer) -> tuple
 def stages_of(
     plan: TrainPlan, speed: Speed, images: int, objects: Sequence[int], rounds: Sequence[Round], searched: int
 ) -> list[tuple[str, float]]:
-    """The stages of a training of pool5 features that is scored on folds, and the seconds of each.
+    """The stages of a training of pool5 features, and the seconds of each.
 
     Parameters
     ----------
@@ -131,7 +132,12 @@ def stages_of(
         stages.append((f"{candidates} candidates compared", compared))
     if not rounds or (again and share < 1):
         stages.append(("box regressors", regressors(1.0)))
-    return [*stages, *([] if rounds else [mining]), ("held-out images", images * speed.windows * (1 + CANDIDATE))]
+    scored = (
+        images
+        if plan.folded(images)
+        else images * (HELD_OUT if plan.options.held_out is None else plan.options.held_out)
+    )
+    return [*stages, *([] if rounds else [mining]), ("held-out images", scored * speed.windows * (1 + CANDIDATE))]
 
 
 def _fine_tuned(plan: TrainPlan, speed: Speed, images: int, searched: int) -> list[tuple[str, float]]:

@@ -32,7 +32,7 @@ from ..head.pretrained import start_from_classifier
 from ..options import AUTO, EFFORTS, STRIDE, BoxOptions, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
-from .effort import Choice, choose_by_folds, fit_to_objects, mirrors, open_rounds, searched
+from .effort import Choice, choose_by_folds, fit_to_objects, open_rounds, searched, with_effort
 from .estimate import measure, stages_of
 from .mining import Miner
 from .plan import TrainPlan
@@ -161,16 +161,19 @@ class _Run:
     def _expected(self, samples: Sequence[Sample]) -> list[tuple[str, float]]:
         """Stages to come and their seconds, if there may be a search; says how long each effort would take."""
         plan = self.plan
-        if plan.effort is None or not plan.searchable or not plan.folded(len(samples)):
+        if plan.effort is None or not plan.searchable:
             return []
         labels = np.concatenate([one.labels[~one.difficult] for one in samples])
         objects = np.bincount(labels, minlength=len(self.dataset.class_names)).tolist()
         speed = measure(samples, self.pooled, self.proposer)
         stages = {}
         for effort in EFFORTS:
-            variant = plan.changed(mirror=mirrors(plan, effort, samples))
-            rounds = open_rounds(plan, effort)
-            stages[effort] = stages_of(variant, speed, len(samples), objects, rounds, searched(samples))
+            variant = with_effort(plan, effort, samples)
+            # The convolutions take as long as the images have pixels.
+            pixels = [sum(scale**2 for scale in one.features.scales) for one in (plan, variant)]
+            its_speed = replace(speed, maps=speed.maps * pixels[1] / pixels[0])
+            rounds = open_rounds(variant, len(samples))
+            stages[effort] = stages_of(variant, its_speed, len(samples), objects, rounds, searched(samples))
         told = ", ".join(f"{readable_time(sum(of for _, of in stages[effort]))} with {effort}" for effort in EFFORTS)
         log(f"time on this machine, if nothing is there yet: about {told}", self.quiet)
         return stages[plan.effort]

@@ -258,9 +258,33 @@ def test_fc_layers_are_compared_with_pooled_features(scenes, searched, tmp_path,
 
 
 def test_options_that_exclude_fc_layers_keep_pooled_features():
-    assert {"features": ("pool5", "fc7")} in effort.open_rounds(TrainPlan(), "best")
-    for plan in (TrainPlan(learning_curve=True), TrainPlan(fixed=frozenset({"features"}))):
-        assert not any("features" in one for one in effort.open_rounds(plan, "best"))
+    best = TrainPlan(effort="best")
+    assert {"features": ("pool5", "fc7")} in effort.open_rounds(best, 100)
+    for plan in (replace(best, learning_curve=True), replace(best, fixed=frozenset({"features"}))):
+        assert not any("features" in one for one in effort.open_rounds(plan, 100))
+
+
+def test_rounds_need_folds():
+    assert effort.open_rounds(TrainPlan(effort="normal"), 1000)
+    for plan in (TrainPlan(), TrainPlan(effort="quick"), TrainPlan(effort="best", features=FeatureOptions(kind="fc7"))):
+        assert not effort.open_rounds(plan, 100)
+    for plan, images in (
+        (TrainPlan(effort="normal", options=TrainOptions(held_out=0.1)), 100),
+        (TrainPlan(effort="best"), 1001),
+    ):
+        assert not effort.open_rounds(plan, images)
+
+
+def test_a_plan_with_another_effort_is_what_that_would_choose(photograph, tmp_path):
+    many = [objects(photograph, [336])] * 151
+    quick, _ = fitted(many, tmp_path)
+    assert (quick.features.scales, quick.options.held_out) == ((480,), 0.1)
+    for kind in ("normal", "best"):
+        chosen, _ = fit_to_objects(TrainPlan(effort=kind), many, tmp_path, quiet=True)
+        assert effort.with_effort(quick, kind, many) == chosen
+        assert effort.with_effort(chosen, "quick", many) == quick
+    own = TrainPlan(effort="quick", options=TrainOptions(held_out=0.3), fixed=frozenset({"held_out"}))
+    assert effort.with_effort(own, "normal", many).options.held_out == 0.3
 
 
 def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp_path, monkeypatch):

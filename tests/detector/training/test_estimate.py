@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sppnet.data.image import write_image
 from sppnet.data.sample import Sample
-from sppnet.detector.options import FineTuneOptions
+from sppnet.detector.options import FineTuneOptions, TrainOptions
 from sppnet.detector.training.estimate import Speed, measure, stages_of
 from sppnet.detector.training.plan import TrainPlan
 from sppnet.proposals.backends import make_proposer
@@ -54,6 +54,13 @@ def test_a_search_pools_once_for_each_round_and_mines_once():
     assert 10 * 0.5 * 2 < found["3 candidates compared"] + found["6 candidates compared"] < 10 * 0.5 * 11
     fewer = seconds(stages_of(TrainPlan(), SPEED, 20, [100], ROUNDS, 10))
     assert fewer["3 candidates compared"] == found["3 candidates compared"]
+
+
+def test_a_held_out_part_is_all_that_is_scored():
+    folds = seconds(stages_of(TrainPlan(), SPEED, 200, [100], [], 200))
+    part = seconds(stages_of(TrainPlan(options=TrainOptions(held_out=0.25)), SPEED, 200, [100], [], 200))
+    many = seconds(stages_of(TrainPlan(), SPEED, 2000, [100], [], 2000))
+    assert part["held-out images"] == folds["held-out images"] / 4 == many["held-out images"] / 4
 
 
 def test_fc_layers_are_fine_tuned_six_times():
