@@ -71,7 +71,13 @@ def test_scales_are_those_that_objects_need(photograph, tmp_path, sides, labels,
 
 @pytest.mark.parametrize(
     ("fast", "dense", "method", "windows"),
-    [(0.95, 1.0, "fast", 2000), (0.5, 0.9, "dense", 4000), (0.5, 0.4, "fast", 2000)],
+    [
+        (0.95, 1.0, "fast", 2000),
+        (0.5, 0.9, "dense", 4000),
+        (0.5, 0.4, "fast", 2000),
+        (0.94, 0.96, "fast", 2000),
+        (0.94, 0.98, "dense", 4000),
+    ],
 )
 def test_dense_windows_are_for_objects_that_others_miss(
     photograph, tmp_path, monkeypatch, fast, dense, method, windows
