@@ -28,7 +28,7 @@ from .split import Split
 from .stages import Stages
 
 #: Part of the key of a stored search; increase it when its meaning changes.
-VERSION = 1
+VERSION = 2
 
 #: Scales to choose from.
 SCALES = (320, 480, 688, 960)
@@ -249,7 +249,7 @@ def choose_by_folds(
     if path.is_file():
         choices = [Choice(**one) for one in json.loads(path.read_text())["choices"]]
         return plan.changed(**{one.name: one.value for one in choices}), choices
-    plan, trials = search(plan, rounds, lambda plans: judge(split, plans), split.sizes)
+    plan, trials = search(plan, rounds, lambda plans: judge(split, plans), plan.options.seed)
     choices = [choice for tried in trials for choice in _reasons(plan, tried)]
     write_json(path, {"choices": [asdict(one) for one in choices]})
     return plan, choices
