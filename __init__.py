@@ -35,6 +35,7 @@ _HOME = {
     "VOCDataset": ".data.voc",
     "WarpDetector": ".detector.detection.detector",
     "load": ".detector.load",
+    "open_dataset": ".data.open",
     "open_labelled": ".data.labelled_sources",
     "read_image": ".data.image",
     "selective_search": ".proposals.selective_search",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .data.folder import FolderDataset as FolderDataset
     from .data.image import read_image as read_image
     from .data.labelled_sources import open_labelled as open_labelled
+    from .data.open import open_dataset as open_dataset
     from .data.voc import VOCDataset as VOCDataset
     from .detector.classification.network import SPPClassifier as SPPClassifier
     from .detector.classification.options import ClassifierOptions as ClassifierOptions

@@ -66,6 +66,8 @@ class COCODataset(SampleList):
     (('cat',), array([[ 5.,  6., 25., 16.]], dtype=float32))
     """
 
+    layout = "COCO labels"
+
     def __init__(self, annotations: str | Path, images: str | Path, classes: Sequence[str] | None = None) -> None:
         path, folder = Path(annotations), Path(images)
         if not folder.is_dir():

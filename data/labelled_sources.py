@@ -15,7 +15,7 @@ from .errors import InputError
 from .folder import images_below
 from .image import IMAGE_SUFFIXES
 from .labelled import LabelledImage, LabelledImages, merged
-from .open import open_dataset
+from .open import layout_of, open_dataset
 from .sample import SampleList
 
 _EXPECTED = "expected one folder for each class, with its images in it"
@@ -33,10 +33,10 @@ def open_labelled(
     Parameters
     ----------
     paths : sequence of str or Path
-        Each is a folder with a folder for each class (:func:`class_folders`), a folder in VOC layout (or the one
-        above it), or a COCO annotation file. Several are joined to one single-label set.
+        Each is a folder with a folder for each class (:func:`class_folders`), or labelled objects as for
+        :func:`.open.open_dataset`. Several are joined to one single-label set.
     image_set : str, optional
-        The image set of folders in VOC layout.
+        The image set of folders with labelled objects.
     images : str or Path, optional
         The image folder of the COCO files.
     classes : sequence of str, optional
@@ -65,14 +65,14 @@ def open_labelled(
     """
     found = [Path(path) for path in paths]
     if not found:
-        raise InputError(f"no dataset given; {_EXPECTED}, a folder in VOC layout or a COCO annotation file")
+        raise InputError(f"no dataset given; {_EXPECTED}, or labelled objects in VOC, YOLO or COCO layout")
     for path in found:
         if not path.exists():
-            raise InputError(f"{path}: no such dataset; {_EXPECTED}, a folder in VOC layout or a COCO annotation file")
+            raise InputError(f"{path}: no such dataset; {_EXPECTED}, or labelled objects in VOC, YOLO or COCO layout")
     if images is not None and all(path.is_dir() for path in found):
         raise InputError(f"{_listed(found)}: an image folder ({images}) goes with a COCO annotation file, not a folder")
     if crops and not any(_holds_boxes(path) for path in found):
-        raise InputError(f"{_listed(found)}: no labelled objects to crop; expected a VOC folder or a COCO file")
+        raise InputError(f"{_listed(found)}: no labelled objects to crop; expected boxes in VOC, YOLO or COCO layout")
     parts = [_open(path, image_set, images, crops) for path in found]
     for path, part in zip(found, parts, strict=True):
         if part.multi_label and len(parts) > 1:
@@ -183,10 +183,8 @@ def _open(path: Path, image_set: str | None, images: str | Path | None, crops: b
 
 
 def _holds_boxes(path: Path) -> bool:
-    """Whether this is a file, or a folder in VOC layout (or above one), even if incomplete; not class folders."""
-    if not path.is_dir():
-        return True
-    return any((folder / "ImageSets").is_dir() for folder in (path, *path.iterdir())) or (path / "JPEGImages").is_dir()
+    """Whether this is a file, or a folder with labelled objects, even if it is not complete; not class folders."""
+    return not path.is_dir() or layout_of(path) is not None
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from .beside import AnnotatedFolder, annotated_sets, is_annotated
 from .coco import COCODataset
 from .errors import InputError
-from .voc import VOCDataset, image_sets
+from .sample import SampleList
+from .voc import VOCDataset, image_sets, is_voc, whole_sets
+from .yolo import YOLODataset, is_yolo, yolo_sets
+
+_EXPECTED = (
+    "expected a folder in VOC or YOLO layout, a folder of photographs with XML or LabelMe files beside them, YOLO's "
+    "data.yaml, or a COCO annotation file (.json)"
+)
 
 
 def open_dataset(
@@ -15,19 +23,24 @@ def open_dataset(
     image_set: str | None = None,
     images: str | Path | None = None,
     classes: Sequence[str] | None = None,
-) -> VOCDataset | COCODataset:
-    """Open a folder in VOC layout or a COCO annotation file as a dataset.
+) -> SampleList:
+    """Open labelled photographs in one of the layouts that are known.
 
     Parameters
     ----------
     dataset : str or Path
-        The folder (or the one above it), or the ``.json`` file.
+        A folder in VOC layout (or the one above it), a folder in YOLO layout or its ``data.yaml``, a folder of
+        photographs with VOC annotations or LabelMe's files beside them, or a COCO annotation file.
     image_set : str, optional
         The folder's image set; a COCO file is a single set and takes none.
     images : str or Path, optional
         The image folder of a COCO file.
     classes : sequence of str, optional
         The classes to use, in this order.
+
+    Returns
+    -------
+    VOCDataset, YOLODataset, AnnotatedFolder or COCODataset
 
     Raises
     ------
@@ -36,19 +49,62 @@ def open_dataset(
     """
     path = Path(dataset)
     if not path.exists():
-        raise InputError(f"{path}: no such dataset; expected a folder in VOC layout or a COCO annotation file (.json)")
-    if path.is_dir():
+        raise InputError(f"{path}: no such dataset; {_EXPECTED}")
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in (".yaml", ".yml"):
         if images is not None:
-            raise InputError(
-                f"{path}: an image folder ({images}) goes with a COCO annotation file, not with a VOC folder"
-            )
-        if not image_set:
-            raise InputError(
-                f"{path}: name an image set; its ImageSets/Main has: {', '.join(image_sets(path)) or 'none'}"
-            )
-        return VOCDataset(path, image_set, classes)
-    if path.suffix.lower() != ".json":
-        raise InputError(f"{path}: expected a folder in VOC layout or a COCO annotation file (.json)")
+            raise InputError(f"{path}: an image folder ({images}) goes with a COCO annotation file, not with a folder")
+        return _open_folder(path, image_set, classes)
+    if suffix != ".json":
+        raise InputError(f"{path}: {_EXPECTED}")
     if images is None:
         raise InputError(f"{path}: a COCO annotation file needs the folder of its images (--images)")
     return COCODataset(path, images, classes)
+
+
+def layout_of(folder: Path) -> type[SampleList] | None:
+    """The class that reads a folder's labelled objects, by what lies there; None for no known layout."""
+    if is_voc(folder):
+        return VOCDataset
+    if is_yolo(folder):
+        return YOLODataset
+    return AnnotatedFolder if is_annotated(folder) else None
+
+
+def open_sets(
+    dataset: str | Path, images: str | Path | None = None, classes: Sequence[str] | None = None
+) -> dict[str, SampleList]:
+    """Open all sets of a dataset, by their names, with the same classes (see :func:`open_dataset`).
+
+    A COCO file is one set, called as the file.
+    """
+    path = Path(dataset)
+    if not path.is_dir() and path.suffix.lower() not in (".yaml", ".yml"):
+        return {path.stem: open_dataset(path, None, images, classes)}
+    names = {VOCDataset: whole_sets, YOLODataset: yolo_sets, AnnotatedFolder: annotated_sets}[_layout(path)](path)
+    found = {name: open_dataset(path, name, images, classes) for name in names}
+    if classes is None and len({one.class_names for one in found.values()}) > 1:
+        # Where the labels alone name the classes, one set may lack some.
+        together = sorted({name for one in found.values() for name in one.class_names})
+        return {name: open_dataset(path, name, images, together) for name in found}
+    return found
+
+
+def _layout(path: Path) -> type[SampleList]:
+    """:func:`layout_of` a folder, or of ``data.yaml``."""
+    layout = layout_of(path) if path.is_dir() else YOLODataset
+    if layout is None:
+        raise InputError(f"{path}: no labelled objects there; {_EXPECTED}")
+    return layout
+
+
+def _open_folder(path: Path, image_set: str | None, classes: Sequence[str] | None) -> SampleList:
+    """Open a folder, or ``data.yaml``, in the layout that it has."""
+    layout = _layout(path)
+    if layout is YOLODataset:
+        return YOLODataset(path, image_set, classes)
+    if layout is AnnotatedFolder:
+        return AnnotatedFolder(path, image_set, classes)
+    if not image_set:
+        raise InputError(f"{path}: name an image set; its ImageSets/Main has: {', '.join(image_sets(path)) or 'none'}")
+    return VOCDataset(path, image_set, classes)

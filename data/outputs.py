@@ -12,6 +12,7 @@ from .embedded import embedded_models
 from .errors import InputError
 from .folder import images_below
 from .voc import find_voc_root
+from .yolo import CONFIGS, NAMES, label_file
 
 #: Where VOC's layout has its labels.
 _LABELS = ("Annotations", "ImageSets/Main")
@@ -50,12 +51,14 @@ def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -
 def files_named(argument: str | Path) -> Iterator[str | Path]:
     """The files that an argument of a command refers to and that can be inputs.
 
-    For a folder these are its images and, in VOC layout, its labels; other files in it may be earlier results. The
+    For a folder these are its images and their labels; other files in it may be earlier results. The
     argument may also be the name of a bundled model, a pattern or any other text.
     """
     path = Path(argument)
     if path.is_dir():
         yield from _inputs_below(path)
+    elif path.name in CONFIGS and path.exists():
+        yield from _inputs_below(path.parent)
     elif path.exists():
         yield path
     elif isinstance(argument, str):
@@ -88,7 +91,11 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
 
 
 def _inputs_below(folder: Path) -> Iterator[Path]:
-    yield from images_below(folder)
+    for image in images_below(folder):
+        yield image
+        beside = (image.with_suffix(".xml"), image.with_suffix(".json"), label_file(image))
+        yield from filter(Path.is_file, beside)
+    yield from filter(Path.is_file, (folder / name for name in (*CONFIGS, *NAMES)))
     try:
         root = find_voc_root(folder)
     except InputError:

@@ -99,6 +99,8 @@ class VOCDataset(SampleList):
     (3, ('box', 'disc', 'star', 'triangle'))
     """
 
+    layout = "VOC labels"
+
     def __init__(self, root: str | Path, image_set: str, classes: Sequence[str] | None = None) -> None:
         self.root = find_voc_root(root)
         self.image_set = image_set
@@ -110,7 +112,7 @@ class VOCDataset(SampleList):
             class_names = checked_classes(classes)
         files = _ImageFiles(self.root / "JPEGImages")
         samples = [
-            _sample(id, files.find(id, annotation.filename), annotation, class_names, tally)
+            sample_of(id, files.find(id, annotation.filename), annotation, class_names, tally, f"{id}.xml")
             for id, annotation in zip(ids, annotations, strict=True)
         ]
         super().__init__(samples, class_names, tally)
@@ -138,9 +140,20 @@ def find_voc_root(root: str | Path) -> Path:
     raise InputError(f"{root}: not in VOC layout; no {', '.join(lacking)} here nor in a folder right below")
 
 
+def is_voc(folder: Path) -> bool:
+    """Whether a folder, or one right below it, is in VOC layout, even if that is not complete."""
+    return any((one / "ImageSets").is_dir() for one in (folder, *folder.iterdir())) or (folder / "JPEGImages").is_dir()
+
+
 def image_sets(root: str | Path) -> list[str]:
     """Names of the image sets of a folder in VOC layout, sorted."""
     return sorted(path.stem for path in (find_voc_root(root) / "ImageSets/Main").glob("*.txt"))
+
+
+def whole_sets(root: str | Path) -> list[str]:
+    """:func:`image_sets` without those of single classes, such as VOC's ``cat_train`` beside ``train``."""
+    names = image_sets(root)
+    return [name for name in names if name.rpartition("_")[2] not in names or "_" not in name]
 
 
 def read_annotation(path: str | Path) -> Annotation:
@@ -292,8 +305,10 @@ def _suffix_rank(name: str) -> int:
     return IMAGE_SUFFIXES.index(Path(name).suffix.lower())
 
 
-def _sample(id: str, path: Path, annotation: Annotation, class_names: tuple[str, ...], tally: Tally) -> Sample:
-    place = f"{id}.xml"
+def sample_of(
+    id: str, path: Path, annotation: Annotation, class_names: tuple[str, ...], tally: Tally, place: str
+) -> Sample:
+    """The photograph ``path`` with the objects of an annotation, found at ``place``, that are of some classes."""
     size = true_size(path, annotation.size, tally, place)
     index = {name: label for label, name in enumerate(class_names)}
     wanted = np.array([name in index for name in annotation.names], bool)

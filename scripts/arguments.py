@@ -23,7 +23,10 @@ from .parser import CommandParser, whole_number
 
 T = TypeVar("T")
 
-SET_HELP = "image set: the list ImageSets/Main/SET.txt of a VOC dataset"
+SET_HELP = (
+    "image set: the list ImageSets/Main/SET.txt in VOC layout; else the photographs that the data set calls train, val "
+    "or test, trainval being all but those for test"
+)
 CLASSIFIER_HELP = "a model file of 'sppnet classify train'"
 
 
@@ -110,7 +113,9 @@ def add_dataset_arguments(
         *(name or ["dataset"]),
         type=Path,
         metavar="D" if name else "DATASET",
-        help="a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main), its parent, or a COCO annotation file",
+        help="labelled photographs: a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main) or its parent; a "
+        "folder in YOLO layout (data.yaml, or images and labels, or text files beside the photographs); a folder of "
+        "photographs with XML or LabelMe files beside them; or a COCO annotation file",
         **options,
     )
     _add_set_arguments(parser, default_set, set_help, images)
@@ -137,12 +142,12 @@ def add_labelled_arguments(parser: CommandParser, default_set: str) -> None:
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="a folder with one folder of photographs for each class, a folder in VOC layout, or a COCO annotation "
-        "file; several folders with one label for each photograph become one set",
+        help="a folder with one folder of photographs for each class, or labelled objects in VOC, YOLO or COCO "
+        "layout; several folders with one label for each photograph become one set",
     )
     _add_set_arguments(parser, default_set)
     add_classes_argument(parser)
-    data.add_argument("--crops", action="store_true", help="use VOC's or COCO's objects, cut out, as photographs")
+    data.add_argument("--crops", action="store_true", help="use labelled objects, cut out, as photographs")
 
 
 def _add_set_arguments(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = None) -> SampleList:
-    """Open the dataset of the arguments; problems that were tolerated go to stderr.
+    """Open the dataset of the arguments; what it was taken for, and problems that were tolerated, go to stderr.
 
     Raises
     ------
@@ -25,6 +25,8 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     from ..data.progress import log
 
     dataset = open_dataset(args.dataset, args.set, images=args.images, classes=classes)
+    count = len(dataset.class_names)
+    log(f"{dataset.layout}, {count} class{'es' * (count != 1)}, {len(dataset)} images: {set_name(args)}", args.quiet)
     for line in dataset.warning_lines():
         log(f"warning: {line}", args.quiet)
     return dataset
@@ -33,14 +35,14 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
 def of_test_set(args: argparse.Namespace) -> argparse.Namespace:
     """Arguments with the test set instead of the training set."""
     dataset = args.test_dataset or args.dataset
-    # A folder in VOC layout contains its images.
+    # A folder contains its images.
     images = args.test_images or (None if dataset.is_dir() else args.images)
     return argparse.Namespace(**{**vars(args), "dataset": dataset, "set": args.test_set, "images": images})
 
 
 def set_name(args: argparse.Namespace) -> str:
     """Name of a set; a COCO file is a single set."""
-    return f"{args.dataset} {args.set}" if args.dataset.is_dir() else str(args.dataset)
+    return str(args.dataset) if args.dataset.suffix.lower() == ".json" else f"{args.dataset} {args.set}"
 
 
 def train_and_test_sets(args: argparse.Namespace) -> tuple[SampleList, SampleList]:

@@ -63,8 +63,8 @@ def add_arguments(parser: CommandParser) -> None:
         "--folds",
         None,
         "score and calibrate by cross-validation: N parts of the images, each scored by a detector that has learnt "
-        f"from the others; by itself it does so for up to {FEW_IMAGES} images and pool5 (default: {FOLDS}); fc layers "
-        "are fine-tuned again for each part",
+        "from the others (fc layers are fine-tuned again for each); by itself it does so for up to "
+        f"{FEW_IMAGES} images and pool5 (default: {FOLDS})",
         least=2,
     )
     add_held_out_argument(

@@ -344,6 +344,7 @@ def test_setup_and_package_agree():
 #: Distributions whose modules have other names.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "yaml": "pyyaml",
     "cv2": "opencv-python-headless",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

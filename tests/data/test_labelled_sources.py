@@ -199,10 +199,12 @@ def test_what_cannot_be_opened_is_named(tmp_path, folders, voc, coco):
         open_labelled([coco])
     with pytest.raises(InputError, match=r"folders: an image folder .* goes with a COCO annotation file"):
         open_labelled([folders], images=tmp_path)
-    with pytest.raises(InputError, match="folders: no labelled objects to crop; expected a VOC folder or a COCO file"):
+    with pytest.raises(
+        InputError, match="folders: no labelled objects to crop; expected boxes in VOC, YOLO or COCO layout"
+    ):
         open_labelled([folders], crops=True)
     (tmp_path / "note.txt").write_text("text")
-    with pytest.raises(InputError, match=r"note\.txt: expected a folder in VOC layout or a COCO"):
+    with pytest.raises(InputError, match=r"note\.txt: expected a folder in VOC or YOLO layout, .* COCO"):
         open_labelled([tmp_path / "note.txt"], "train")
     (tmp_path / "half/JPEGImages").mkdir(parents=True)
     with pytest.raises(InputError, match="half: not in VOC layout; no Annotations, ImageSets/Main"):

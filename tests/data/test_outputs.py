@@ -62,6 +62,21 @@ def test_what_arguments_stand_for(photo, tmp_path, monkeypatch):
     labelled = {"JPEGImages/val_00000.jpg", "Annotations/val_00000.xml", "ImageSets/Main/val.txt"}
     for folder in (scenes, scenes.parent):
         assert set(files_named(folder)) == {scenes / name for name in labelled}
+    yolo = tmp_path / "yolo"
+    for name in (
+        "images/a.jpg",
+        "labels/a.txt",
+        "labels/results.txt",
+        "data.yaml",
+        "b.jpg",
+        "b.xml",
+        "b.json",
+        "c.xml",
+    ):
+        (yolo / name).parent.mkdir(parents=True, exist_ok=True)
+        (yolo / name).write_bytes(photo.read_bytes())
+    inputs = {yolo / name for name in ("images/a.jpg", "labels/a.txt", "data.yaml", "b.jpg", "b.xml", "b.json")}
+    assert set(files_named(yolo)) == set(files_named(yolo / "data.yaml")) == inputs
     assert list(files_named("photos")) == [Path("photos/a.jpg")]
     assert list(files_named("photos/a.jpg")) == [Path("photos/a.jpg")]
     assert list(files_named("photos/*.jpg")) == ["photos/a.jpg"]

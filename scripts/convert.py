@@ -1,0 +1,63 @@
+"""``sppnet convert``: write labelled photographs in another layout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .arguments import add_classes_argument
+from .parser import CommandParser
+
+HELP = """Write labelled photographs in another layout: all their sets, with copies of the photographs, in a new folder.
+
+What the layout cannot say is counted and named."""
+
+#: Layouts that can be written.
+LAYOUTS = ("voc", "coco", "yolo")
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Add the options of ``sppnet convert``."""
+    data, output = parser.groups["data"], parser.groups["output"]
+    data.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="labelled photographs in any layout that 'sppnet train' reads"
+    )
+    data.add_argument("--images", type=Path, metavar="DIR", help="folder with the images of a COCO annotation file")
+    add_classes_argument(parser)
+    data.add_argument(
+        "--split",
+        type=float,
+        metavar="PART",
+        help="of a data set that is a single set, the part for the set trainval, such as 0.8; the others become test. "
+        "Chosen by --seed; near duplicates stay together",
+    )
+    output.add_argument("--to", required=True, choices=LAYOUTS, help="layout to write")
+    output.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="new folder to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the layout; return 0."""
+    from ..data.errors import InputError
+    from ..data.open import open_sets
+    from ..data.progress import log
+    from ..data.writers import split_in_two, write_layout
+
+    sets = open_sets(args.dataset, args.images, args.classes)
+    first = next(iter(sets.values()), None)
+    if first is None:
+        raise InputError(f"{args.dataset}: has no image sets; expected a list in its ImageSets/Main")
+    warnings = {line for of_set in sets.values() for line in of_set.warning_lines()}
+    for line in sorted(warnings):
+        log(f"warning: {line}", args.quiet)
+    if args.split is not None:
+        if not 0 < args.split < 1:
+            raise InputError(f"--split is a part of the photographs, such as 0.8, not {args.split:g}")
+        if len(sets) > 1:
+            raise InputError(f"{args.dataset}: --split is for a single set, and it has {', '.join(sets)}")
+        sets = split_in_two(first, args.split, args.seed)
+    tally = write_layout(sets, args.to, args.out, args.quiet)
+    for line in tally.lines():
+        log(f"warning: {line}", args.quiet)
+    counts = ", ".join(f"{name} {len(of_set)}" for name, of_set in sets.items())
+    log(f"{first.layout} to {args.out}: {len(first.class_names)} classes; images: {counts}", args.quiet)
+    return 0
