@@ -137,8 +137,8 @@ def add_effort_argument(parser: CommandParser) -> None:
         choices=EFFORTS,
         default="normal",
         help="what the photographs decide, in place of the defaults of options that are not given: quick: scales and "
-        "proposals that fit the objects; normal: also mirror images, and C and regressions by cross-validation; best: "
-        "more of these, and whether fine-tuned fc layers (fc7) are better",
+        "proposals that fit the objects; normal: also mirror images, and C and regressions by their scores on other "
+        "photographs; best: more of these, and whether fine-tuned fc layers (fc7) are better",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a training chooses by itself, and how: by the objects that are labelled, and by cross-validation."""
+"""What a training chooses by itself, and how: by the objects that are labelled, and by scores on other photographs."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ QUICKLY, QUICK_SCALE = 150, 480
 #: The largest number of photographs on which proposals are compared.
 COMPARED = 100
 
-#: Candidates are compared by cross-validation on so many photographs at most, or on those with so many objects, and on
-#: so many at least; they learn from no others.
+#: Candidates are compared on so many photographs at most, or on those with so many objects, and on so many at least. In
+#: cross-validation they learn from no others, either.
 SEARCHED, SEARCHED_OBJECTS, SEARCHED_LEAST = 100, 500, 30
 
-#: What is tried by cross-validation.
+#: What is tried.
 ROUNDS: dict[Effort, tuple[Round, ...]] = {
     "quick": (),
     "normal": ({"C": (0.001, 0.003, 0.01)}, {"regressions": (1, 2, 3)}),
@@ -198,7 +198,7 @@ def _least_recall(samples: Sequence[Sample], method: str, most: int, work: Path,
 
 def open_rounds(plan: TrainPlan, images: int) -> list[Round]:
     """What a plan's effort tries on so many images, without the options that are fixed."""
-    if plan.effort is None or not plan.searchable or not plan.folded(images):
+    if plan.effort is None or not plan.searchable or plan.scored(images) == 0:
         return []
     # A learning curve needs pool5.
     fixed = plan.fixed | ({"features"} if plan.learning_curve else set())
@@ -226,17 +226,17 @@ def mirrors(plan: TrainPlan, samples: Sequence[Sample]) -> bool:
     return plan.searchable and (plan.effort == "best" or (plan.effort == "normal" and few))
 
 
-def choose_by_folds(
+def choose_by_scores(
     plan: TrainPlan, stages: Stages, judge: Callable[[Split, Sequence[TrainPlan]], Sequence[Sequence[Judged]]]
 ) -> tuple[TrainPlan, list[Choice]]:
-    """Choose options by cross-validation (see :func:`.search.search`); the result is stored on disk.
+    """Choose options by cross-validation, or on the held-out part (see :func:`.search.search`); stored on disk.
 
     Parameters
     ----------
     plan : TrainPlan
         With an effort; its ``fixed`` options stay as they are.
     stages : Stages
-        With a split of at least two folds.
+        With a part of the images to score on, or several.
     judge : callable
         Maps a split and plans to what the plans' detectors find in the parts of the split, judged for each class.
     """
@@ -250,19 +250,20 @@ def choose_by_folds(
         choices = [Choice(**one) for one in json.loads(path.read_text())["choices"]]
         return plan.changed(**{one.name: one.value for one in choices}), choices
     plan, trials = search(plan, rounds, lambda plans: judge(split, plans), plan.options.seed)
-    choices = [choice for tried in trials for choice in _reasons(plan, tried)]
+    how = "by cross-validation" if len(split.parts) > 1 else "on held-out photographs"
+    choices = [choice for tried in trials for choice in _reasons(plan, tried, how)]
     write_json(path, {"choices": [asdict(one) for one in choices]})
     return plan, choices
 
 
-def _reasons(plan: TrainPlan, tried: Sequence[Trial]) -> list[Choice]:
+def _reasons(plan: TrainPlan, tried: Sequence[Trial], how: str) -> list[Choice]:
     """What a round of the search chose, and why."""
     start, best = tried[0], max(tried, key=lambda trial: trial.gain)
     taken = next(trial for trial in tried if all(plan.choice(name) == value for name, value in trial.values.items()))
     if taken is not start:
-        why = f"AP {taken.ap:.3f} by cross-validation, {start.ap:.3f} with {_named(start.values)}"
+        why = f"AP {taken.ap:.3f} {how}, {start.ap:.3f} with {_named(start.values)}"
     elif best is start:
-        why = f"none of {len(tried) - 1} others was better by cross-validation"
+        why = f"none of {len(tried) - 1} others was better {how}"
     else:
         why = f"no clear gain from {_named(best.values)}: AP {best.gain:+.3f}, standard error {best.error:.3f}"
     return [Choice(name, value, why) for name, value in taken.values.items()]

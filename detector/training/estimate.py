@@ -15,7 +15,6 @@ from ...data.sample import Sample
 from ...eval.timing import synchroniser
 from ...proposals.backends import Proposer
 from ..learners.gram import gram_matrix
-from ..options import HELD_OUT
 from ..windows.features import Features
 from .plan import TrainPlan
 from .search import Round
@@ -132,12 +131,11 @@ def stages_of(
         stages.append((f"{candidates} candidates compared", compared))
     if not rounds or (again and share < 1):
         stages.append(("box regressors", regressors(1.0)))
-    scored = (
-        images
-        if plan.folded(images)
-        else images * (HELD_OUT if plan.options.held_out is None else plan.options.held_out)
-    )
-    return [*stages, *([] if rounds else [mining]), ("held-out images", scored * speed.windows * (1 + CANDIDATE))]
+    return [
+        *stages,
+        *([] if rounds else [mining]),
+        ("held-out images", images * plan.scored(images) * speed.windows * (1 + CANDIDATE)),
+    ]
 
 
 def _fine_tuned(plan: TrainPlan, speed: Speed, images: int, searched: int) -> list[tuple[str, float]]:

@@ -11,6 +11,7 @@ from ..options import (
     AUTO,
     EFFORTS,
     FEW_IMAGES,
+    HELD_OUT,
     SCORERS,
     WEIGHTS,
     BoxOptions,
@@ -131,14 +132,20 @@ class TrainPlan:
 
     @property
     def searchable(self) -> bool:
-        """Whether options can be chosen by folds: SVMs on pooled features of SPP-net, since all else is too slow."""
+        """Whether options can be compared: SVMs on pooled features of SPP-net, since all else is too slow."""
         return (self.features.method, self.features.kind, self.scorer) == ("spp", "pool5", "svm")
 
     def folded(self, images: int) -> bool:
-        """Whether so many images are scored by cross-validation, which a search of options needs."""
+        """Whether so many images are scored by cross-validation."""
         options = self.options
         by_itself = options.held_out is None and not self.tunes and images <= FEW_IMAGES
         return options.folds is not None or by_itself
+
+    def scored(self, images: int) -> float:
+        """Share of so many images on which a detector is scored that has not learnt from them."""
+        if self.folded(images):
+            return 1.0
+        return HELD_OUT if self.options.held_out is None else self.options.held_out
 
     @property
     def mirrors(self) -> bool:

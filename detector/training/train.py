@@ -32,7 +32,7 @@ from ..head.pretrained import start_from_classifier
 from ..options import AUTO, EFFORTS, STRIDE, BoxOptions, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
-from .effort import Choice, choose_by_folds, fit_to_objects, open_rounds, searched, with_effort
+from .effort import Choice, choose_by_scores, fit_to_objects, open_rounds, searched, with_effort
 from .estimate import measure, stages_of
 from .mining import Miner
 from .plan import TrainPlan
@@ -183,7 +183,7 @@ class _Run:
         plan, names = self.plan, self.dataset.class_names
         split = choose_split(images.samples, len(names), plan.options, plan.folded(len(images)))
         stages = cache(lambda features: replace(self, plan=replace(plan, features=features))._stages(images, split))
-        if plan.effort is not None and plan.searchable and len(split.parts) > 1:
+        if plan.effort is not None and plan.searchable and split.parts:
             miner = cache(lambda features: stages(features).miner(stages(features).images.features, plan.svm))
 
             def judge(among: Split, plans: Sequence[TrainPlan]) -> list[list[Judged]]:
@@ -195,10 +195,10 @@ class _Run:
                     judged |= dict(zip(alike, found, strict=True))
                 return [judged[one] for one in plans]
 
-            chosen, choices = choose_by_folds(plan, stages(plan.features), judge)
+            chosen, choices = choose_by_scores(plan, stages(plan.features), judge)
             return replace(self, plan=chosen, choices=(*self.choices, *choices))._trained(stages(chosen.features))
         if plan.effort not in (None, "quick"):
-            why = "a search needs folds, and SVMs on pool5 of SPP-net"
+            why = "a search needs photographs to score on, and SVMs on pool5 of SPP-net"
             log(f"no options are compared, whatever the effort: {why}", self.quiet)
         return self._trained(stages(plan.features))
 
@@ -215,9 +215,10 @@ class _Run:
         The plans have the same features. C and the ridge weigh the sum of all losses against the norm: with fewer
         images to learn from, they are adjusted so that the mean loss has the same weight as with all.
         """
-        outside = set(split.order) - set(split.scored)
+        # Images that are not compared on, to save time.
+        outside = set(stages.split.scored) - set(split.scored)
         parts = [(*part, *sorted(outside)) for part in split.parts]
-        share = len(split.scored) / len(split.order)
+        share = (len(split.order) - len(outside)) / len(split.order)
         runs = []
         for plan in plans:
             svm, boxes = replace(plan.svm, C=plan.svm.C / share), replace(plan.boxes, ridge=share * plan.boxes.ridge)

@@ -270,15 +270,40 @@ def test_options_that_exclude_fc_layers_keep_pooled_features():
         assert not any("features" in one for one in effort.open_rounds(plan, 100))
 
 
-def test_rounds_need_folds():
-    assert effort.open_rounds(TrainPlan(effort="normal"), 1000)
+def test_rounds_need_photographs_to_score_on():
+    for images in (100, 1001):
+        assert effort.open_rounds(TrainPlan(effort="normal"), images)
     for plan in (TrainPlan(), TrainPlan(effort="quick"), TrainPlan(effort="best", features=FeatureOptions(kind="fc7"))):
         assert not effort.open_rounds(plan, 100)
-    for plan, images in (
-        (TrainPlan(effort="normal", options=TrainOptions(held_out=0.1)), 100),
-        (TrainPlan(effort="best"), 1001),
-    ):
-        assert not effort.open_rounds(plan, images)
+    for share, rounds in ((0.0, 0), (0.1, 3)):
+        plan = TrainPlan(effort="best", options=TrainOptions(held_out=share))
+        assert len(effort.open_rounds(plan, 100)) == rounds
+
+
+def test_a_held_out_part_serves_as_well(scenes, searched, tmp_path, monkeypatch):
+    """Candidates learn from the other images, all of them."""
+    monkeypatch.setitem(effort.ROUNDS, "normal", ROUNDS)
+    monkeypatch.setattr(effort, "SEARCHED", 2)
+    monkeypatch.setattr(effort, "SEARCHED_LEAST", 2)
+    left, judged, without, judge = [], [], Miner.without, training.judge_parts
+    monkeypatch.setattr(
+        Miner, "without", lambda miner, group, options: left.append(set(group)) or without(miner, group, options)
+    )
+    monkeypatch.setattr(
+        training, "judge_parts", lambda of, split, *rest: judged.append((of.split, split)) or judge(of, split, *rest)
+    )
+    shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    plan = TrainPlan(effort="normal", fixed=frozenset({"scales", "proposals"}))
+    bundle = train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **SMALL).bundle
+    choices = {one["name"]: one["why"] for one in bundle.card["choices"]}
+    assert list(choices) == ["C", "regressions"]
+    assert all("cross-validation" not in why for why in choices.values())
+    (whole, compared), *_ = judged
+    assert [len(part) for part in whole.parts] == [3]
+    assert [len(part) for part in compared.parts] == [2]
+    # Two values of C, then one; the final SVMs, and those that are scored.
+    assert left == [set(whole.scored)] * 3 + [set(), set(whole.scored)]
+    assert bundle.card["held_out"]["images"] == 3
 
 
 def test_a_plan_with_another_effort_is_what_that_would_choose(photograph, tmp_path):
@@ -313,8 +338,8 @@ def test_a_search_that_was_stopped_ends_with_the_same_file(scenes, searched, tmp
     assert (tmp_path / "model").read_bytes() == (searched / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("options", [{"options": TrainOptions(held_out=0.25)}, {"svm": SVMOptions(C=0.01)}])
-def test_without_folds_or_open_options_nothing_is_searched(scenes, tmp_path, monkeypatch, caplog, options):
+@pytest.mark.parametrize("options", [{"options": TrainOptions(held_out=0)}, {"svm": SVMOptions(C=0.01)}])
+def test_without_held_out_images_or_open_options_nothing_is_searched(scenes, tmp_path, monkeypatch, caplog, options):
     monkeypatch.setattr(effort, "search", None)
     fixed = frozenset(CHOICES) if "svm" in options else frozenset(CHOICES) - {"C"}
     plan = TrainPlan(effort="best", fixed=fixed)
