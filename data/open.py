@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .beside import AnnotatedFolder, annotated_sets, is_annotated
 from .coco import COCODataset
 from .errors import InputError
+from .exports import CVAT, ExportedDataset, is_cvat, is_label_studio
 from .sample import SampleList
+from .splits import TRAINVAL
 from .voc import VOCDataset, image_sets, is_voc, whole_sets
 from .yolo import YOLODataset, is_yolo, yolo_sets
 
 _EXPECTED = (
     "expected a folder in VOC or YOLO layout, a folder of photographs with XML or LabelMe files beside them, YOLO's "
-    "data.yaml, or a COCO annotation file (.json)"
+    "data.yaml, a COCO annotation file (.json), or an export of CVAT (.xml) or Label Studio (.json)"
 )
 
 
@@ -30,17 +32,18 @@ def open_dataset(
     ----------
     dataset : str or Path
         A folder in VOC layout (or the one above it), a folder in YOLO layout or its ``data.yaml``, a folder of
-        photographs with VOC annotations or LabelMe's files beside them, or a COCO annotation file.
+        photographs with VOC annotations or LabelMe's files beside them, a COCO annotation file, or an export of CVAT
+        or Label Studio.
     image_set : str, optional
-        The folder's image set; a COCO file is a single set and takes none.
+        The folder's image set; a file is a single set and takes none.
     images : str or Path, optional
-        The image folder of a COCO file.
+        The image folder of a COCO file; of an export, if that is not its own.
     classes : sequence of str, optional
         The classes to use, in this order.
 
     Returns
     -------
-    VOCDataset, YOLODataset, AnnotatedFolder or COCODataset
+    VOCDataset, YOLODataset, AnnotatedFolder, COCODataset or ExportedDataset
 
     Raises
     ------
@@ -51,6 +54,8 @@ def open_dataset(
     if not path.exists():
         raise InputError(f"{path}: no such dataset; {_EXPECTED}")
     suffix = path.suffix.lower()
+    if not path.is_dir() and (suffix == ".xml" or (suffix == ".json" and is_label_studio(path))):
+        return ExportedDataset(path, images, None, classes)
     if path.is_dir() or suffix in (".yaml", ".yml"):
         if images is not None:
             raise InputError(f"{path}: an image folder ({images}) goes with a COCO annotation file, not with a folder")
@@ -68,6 +73,8 @@ def layout_of(folder: Path) -> type[SampleList] | None:
         return VOCDataset
     if is_yolo(folder):
         return YOLODataset
+    if is_cvat(folder):
+        return ExportedDataset
     return AnnotatedFolder if is_annotated(folder) else None
 
 
@@ -81,7 +88,9 @@ def open_sets(
     path = Path(dataset)
     if not path.is_dir() and path.suffix.lower() not in (".yaml", ".yml"):
         return {path.stem: open_dataset(path, None, images, classes)}
-    names = {VOCDataset: whole_sets, YOLODataset: yolo_sets, AnnotatedFolder: annotated_sets}[_layout(path)](path)
+    names_of: dict[type[SampleList], Callable[[Path], list[str]]]
+    names_of = {VOCDataset: whole_sets, YOLODataset: yolo_sets, AnnotatedFolder: annotated_sets}
+    names = names_of[layout](path) if (layout := _layout(path)) in names_of else [TRAINVAL]
     found = {name: open_dataset(path, name, images, classes) for name in names}
     if classes is None and len({one.class_names for one in found.values()}) > 1:
         # Where the labels alone name the classes, one set may lack some.
@@ -105,6 +114,8 @@ def _open_folder(path: Path, image_set: str | None, classes: Sequence[str] | Non
         return YOLODataset(path, image_set, classes)
     if layout is AnnotatedFolder:
         return AnnotatedFolder(path, image_set, classes)
+    if layout is ExportedDataset:
+        return ExportedDataset(path / CVAT, None, image_set, classes)
     if not image_set:
         raise InputError(f"{path}: name an image set; its ImageSets/Main has: {', '.join(image_sets(path)) or 'none'}")
     return VOCDataset(path, image_set, classes)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .embedded import embedded_models
 from .errors import InputError
+from .exports import CVAT
 from .folder import images_below
 from .voc import find_voc_root
 from .yolo import CONFIGS, NAMES, label_file
@@ -95,7 +96,7 @@ def _inputs_below(folder: Path) -> Iterator[Path]:
         yield image
         beside = (image.with_suffix(".xml"), image.with_suffix(".json"), label_file(image))
         yield from filter(Path.is_file, beside)
-    yield from filter(Path.is_file, (folder / name for name in (*CONFIGS, *NAMES)))
+    yield from filter(Path.is_file, (folder / name for name in (*CONFIGS, *NAMES, CVAT)))
     try:
         root = find_voc_root(folder)
     except InputError:

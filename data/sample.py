@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -89,7 +89,7 @@ class SampleList:
         What the labels are, for people.
     """
 
-    layout: ClassVar[str] = "labels"
+    layout: str = "labels"
 
     def __init__(self, samples: Sequence[Sample], class_names: tuple[str, ...], tally: Tally | None = None) -> None:
         self.class_names = class_names

@@ -164,17 +164,7 @@ def read_annotation(path: str | Path) -> Annotation:
     InputError
         When the file is missing or not a VOC annotation; the message names it.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: annotation cannot be read ({error.strerror or error})") from None
-    # An entity can expand to gigabytes, and no annotation tool writes one. (UTF-16 has zeros between the letters.)
-    if b"<!ENTITY" in data.replace(b"\0", b""):
-        raise InputError(f"{path}: declares XML entities; expected a plain VOC annotation")
-    try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{path}: not XML ({error}); expected a VOC annotation") from None
+    root = read_xml(path)
     if root.tag != "annotation":
         raise InputError(f"{path}: root element is <{root.tag}>; expected <annotation>")
     objects = root.findall("object")
@@ -186,6 +176,27 @@ def read_annotation(path: str | Path) -> Annotation:
         boxes=from_voc(np.array(corners, np.float64).reshape(-1, 4), np.float64),
         difficult=np.array([_is_true(element.findtext("difficult")) for element in objects], bool),
     )
+
+
+def read_xml(path: str | Path) -> ElementTree.Element:
+    """The root element of an XML file from anybody.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, not XML, or declares entities.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: annotation cannot be read ({error.strerror or error})") from None
+    # An entity can expand to gigabytes, and no annotation tool writes one. (UTF-16 has zeros between the letters.)
+    if b"<!ENTITY" in data.replace(b"\0", b""):
+        raise InputError(f"{path}: declares XML entities; expected a plain annotation")
+    try:
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: not XML ({error}); expected an annotation") from None
 
 
 def write_annotation(

@@ -115,7 +115,8 @@ def add_dataset_arguments(
         metavar="D" if name else "DATASET",
         help="labelled photographs: a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main) or its parent; a "
         "folder in YOLO layout (data.yaml, or images and labels, or text files beside the photographs); a folder of "
-        "photographs with XML or LabelMe files beside them; or a COCO annotation file",
+        "photographs with XML or LabelMe files beside them; a COCO annotation file; or an export of CVAT (XML) or "
+        "Label Studio (JSON)",
         **options,
     )
     _add_set_arguments(parser, default_set, set_help, images)
@@ -156,7 +157,9 @@ def _add_set_arguments(
     data = parser.groups["data"]
     data.add_argument("--set", default=default_set, metavar="SET", help=set_help)
     if images:
-        data.add_argument("--images", type=Path, metavar="DIR", help="folder with the images of a COCO annotation file")
+        data.add_argument(
+            "--images", type=Path, metavar="DIR", help="folder with the images of a COCO file or an export"
+        )
 
 
 def add_classes_argument(parser: CommandParser) -> None:

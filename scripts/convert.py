@@ -22,7 +22,7 @@ def add_arguments(parser: CommandParser) -> None:
     data.add_argument(
         "dataset", type=Path, metavar="DATASET", help="labelled photographs in any layout that 'sppnet train' reads"
     )
-    data.add_argument("--images", type=Path, metavar="DIR", help="folder with the images of a COCO annotation file")
+    data.add_argument("--images", type=Path, metavar="DIR", help="folder with the images of a COCO file or an export")
     add_classes_argument(parser)
     data.add_argument(
         "--split",

@@ -1,0 +1,285 @@
+"""Exports of labelling tools with one file for all photographs: CVAT's XML and Label Studio's JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from .cleaning import Tally
+from .errors import InputError
+from .folder import images_below
+from .image import IMAGE_SUFFIXES
+from .sample import SampleList, checked_classes
+from .splits import TRAINVAL, choose_set
+from .voc import Annotation, read_xml, sample_of
+
+#: Name of CVAT's file in its export.
+CVAT = "annotations.xml"
+
+
+@dataclass
+class _Labels:
+    """A photograph of the export: its name as written, its size, and corners of its objects in pixels."""
+
+    name: str
+    size: tuple[int, int] | None
+    names: list[str] = field(default_factory=list)
+    shapes: list[Any] = field(default_factory=list)
+
+    def add(self, name: str, points: Any) -> None:
+        """Add an object with an array of points (P, 2)."""
+        points = np.array(points, np.float64).reshape(-1, 2)
+        if len(points) < 2 or not np.isfinite(points).all():
+            raise ValueError(f"an object of {self.name} has the points {points.tolist()}")
+        if not name:
+            raise ValueError(f"an object of {self.name} has no label")
+        self.names.append(name)
+        self.shapes.append([*points.min(axis=0), *points.max(axis=0)])
+
+    def annotation(self) -> Annotation:
+        """The same as boxes."""
+        boxes = np.array(self.shapes, np.float64).reshape(-1, 4)
+        return Annotation(self.name, self.size, tuple(self.names), boxes, np.zeros(len(boxes), bool))
+
+
+class ExportedDataset(SampleList):
+    """The photographs of an export of CVAT ("CVAT for images", XML) or Label Studio (JSON or JSON-MIN).
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    images : str or Path, optional
+        The folder of the photographs, at any depth; by default that of the file.
+    image_set : str, optional
+        An export is a single set, "trainval".
+    classes : sequence of str, optional
+        The classes to use, in this order; objects of other classes are left out. By default all that are labelled,
+        sorted.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    warnings : dict of str to int
+        Tolerated problems and their counts; :meth:`warning_lines` gives an example of each.
+
+    Raises
+    ------
+    InputError
+        When the file is none of these, or a photograph is not in the folder.
+
+    Notes
+    -----
+    Photographs are found by the end of their path. The eight letters that Label Studio puts before the name of an
+    uploaded file may be missing. Polygons, ellipses and turned boxes become the boxes around them; points and lines are
+    left out. A photograph that nobody has labelled is left out of Label Studio's exports; in CVAT's it shows no object.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (40, 30)).save(f"{folder}/a.png")
+    ...     _ = Path(folder, "annotations.xml").write_text(
+    ...         '<annotations><image name="a.png" width="40" height="30">'
+    ...         '<box label="cat" xtl="5" ytl="6" xbr="25" ybr="16"/></image></annotations>'
+    ...     )
+    ...     data = ExportedDataset(f"{folder}/annotations.xml")
+    >>> data.class_names, data[0].boxes
+    (('cat',), array([[ 5.,  6., 25., 16.]], dtype=float32))
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        images: str | Path | None = None,
+        image_set: str | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        path, tally = Path(path), Tally()
+        folder = path.parent if images is None else Path(images)
+        from_cvat = path.suffix.lower() == ".xml"
+        self.layout = "CVAT labels" if from_cvat else "Label Studio labels"
+        try:
+            found = list(_cvat(path, tally) if from_cvat else _label_studio(path, tally))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            problem = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path}: not an export of CVAT or Label Studio ({problem})") from None
+        labels = choose_set({TRAINVAL: found}, image_set, path)
+        files = _matched([one.name for one in labels], folder, path)
+        class_names = tuple(sorted({name for one in labels for name in one.names}))
+        if classes is not None:
+            class_names = checked_classes(classes)
+        samples = [
+            sample_of(file.relative_to(folder).as_posix(), file, one.annotation(), class_names, tally, one.name)
+            for file, one in zip(files, labels, strict=True)
+        ]
+        super().__init__(samples, class_names, tally)
+
+
+def is_cvat(folder: Path) -> bool:
+    """Whether a folder holds an export of CVAT."""
+    return (folder / CVAT).is_file() and read_xml(folder / CVAT).tag == "annotations"
+
+
+def is_label_studio(path: Path) -> bool:
+    """Whether a JSON file is an export of Label Studio: a list of tasks instead of COCO's object."""
+    try:
+        return isinstance(json.loads(path.read_bytes()), list)
+    except (OSError, ValueError):
+        return False
+
+
+def _cvat(path: Path, tally: Tally) -> Iterator[_Labels]:
+    root = read_xml(path)
+    if root.tag != "annotations":
+        raise ValueError(f"its root element is <{root.tag}>, not <annotations>")
+    if root.find("track") is not None:
+        raise ValueError("it has the tracks of a video; export it as 'CVAT for images'")
+    for image in root.findall("image"):
+        labels = _Labels(image.attrib["name"], (int(image.attrib["height"]), int(image.attrib["width"])))
+        for shape in image:
+            points = _cvat_points(shape)
+            if points is not None:
+                labels.add(shape.attrib["label"].strip(), points)
+            elif shape.tag in ("points", "polyline", "skeleton", "cuboid"):
+                tally.add(f"{shape.tag} without an inside, left out", labels.name)
+        yield labels
+
+
+def _cvat_points(shape: Element) -> Any:
+    """Points of a shape of CVAT in pixels; None if it has no inside."""
+
+    def numbers(*names: str) -> list[float]:
+        return [float(shape.attrib[name]) for name in names]
+
+    turned = float(shape.get("rotation") or 0)
+    if shape.tag == "box":
+        left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        return _turned(corners, corners.mean(axis=0), turned)
+    if shape.tag == "polygon":
+        return [[float(value) for value in point.split(",")] for point in shape.attrib["points"].split(";")]
+    if shape.tag == "ellipse":
+        x, y, across, down = numbers("cx", "cy", "rx", "ry")
+        return _ellipse(x, y, across, down, turned)
+    if shape.tag == "mask":
+        left, top, width, height = numbers("left", "top", "width", "height")
+        return [[left, top], [left + width, top + height]]
+    return None
+
+
+def _label_studio(path: Path, tally: Tally) -> Iterator[_Labels]:
+    try:
+        tasks = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if not isinstance(tasks, list):
+        raise ValueError("it is no list of tasks")
+    for task in tasks:
+        data = task.get("data", task)
+        names = [value for value in data.values() if isinstance(value, str) and _suffix(value) in IMAGE_SUFFIXES]
+        if not names:
+            raise ValueError(f"a task has no photograph: {json.dumps(data)[:60]}")
+        if "data" in task:
+            done = [
+                one for one in task.get("annotations") or task.get("completions") or [] if not one.get("was_cancelled")
+            ]
+            if not done:
+                tally.add("photograph that nobody has labelled, left out", names[0])
+                continue
+            results = [(one["value"], one) for one in done[-1]["result"] if "value" in one]
+        else:
+            results = [(one, one) for value in data.values() if isinstance(value, list) for one in value]
+        labels = _Labels(names[0], None)
+        for value, outer in results:
+            _add_result(labels, value, outer, tally)
+        yield labels
+
+
+def _add_result(labels: _Labels, value: dict[str, Any], outer: dict[str, Any], tally: Tally) -> None:
+    """Add an object of Label Studio, whose numbers are in per cent of the photograph."""
+    kind = next((key for key in value if key.endswith("labels") and value[key]), None)
+    if kind is None:
+        return
+    width, height = int(outer["original_width"]), int(outer["original_height"])
+    labels.size = (height, width)
+    scale = np.array([width, height]) / 100
+    turned = float(value.get("rotation") or 0)
+    if kind == "rectanglelabels":
+        corner = np.array([value["x"], value["y"]]) * scale
+        side = np.array([value["width"], value["height"]]) * scale
+        corners = corner + np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * side
+        points = _turned(corners, corner, turned)
+    elif kind == "polygonlabels":
+        points = np.array(value["points"], np.float64) * scale
+    elif kind == "ellipselabels":
+        (x, y), (across, down) = (
+            np.array([value[name] for name in pair]) * scale for pair in (("x", "y"), ("radiusX", "radiusY"))
+        )
+        points = _ellipse(x, y, across, down, turned)
+    else:
+        tally.add(f"{kind} without an inside, left out", labels.name)
+        return
+    tally.add("object with several labels, of which the first counts", labels.name, int(len(value[kind]) > 1))
+    labels.add(str(value[kind][0]).strip(), points)
+
+
+def _turned(points: Any, centre: Any, degrees: float) -> Any:
+    """Points turned clockwise, as y points down."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return (points - centre) @ np.array([[cosine, sine], [-sine, cosine]]) + centre
+
+
+def _ellipse(x: float, y: float, across: float, down: float, degrees: float) -> Any:
+    """Two corners of the box around an ellipse."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    reach = np.array([np.hypot(across * cosine, down * sine), np.hypot(across * sine, down * cosine)])
+    return np.stack([np.array([x, y]) - reach, np.array([x, y]) + reach])
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(_clean(name)).suffix.lower()
+
+
+def _clean(name: str) -> str:
+    """The path in an address: ``/data/local-files/?d=folder/a%20b.jpg`` names ``folder/a b.jpg``."""
+    return unquote(name.partition("?d=")[2] or name.partition("?")[0]).replace("\\", "/")
+
+
+def _matched(names: Sequence[str], folder: Path, source: Path) -> list[Path]:
+    """The photograph of each name: the one whose path ends like it, or like its file name."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected the images of {source}")
+    by_name: dict[str, list[Path]] = {}
+    for image in images_below(folder):
+        by_name.setdefault(image.name, []).append(image)
+    found = []
+    for name in names:
+        path = PurePosixPath(_clean(name))
+        others = by_name.get(path.name) or by_name.get(re.sub(r"^[0-9a-f]{8}-", "", path.name)) or []
+        parts = path.parts
+        # The longest common end of the path decides.
+        best = max(others, key=lambda image: _common(image.parts, parts), default=None)
+        if best is None:
+            raise InputError(f"{source}: names the photograph {path.name}, which is not in {folder} (--images)")
+        found.append(best)
+    return found
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Number of equal parts at the end of two paths."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
