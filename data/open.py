@@ -9,14 +9,15 @@ from .beside import AnnotatedFolder, annotated_sets, is_annotated
 from .coco import COCODataset
 from .errors import InputError
 from .exports import CVAT, ExportedDataset, is_cvat, is_label_studio
+from .open_images import OpenImagesDataset
 from .sample import SampleList
 from .splits import TRAINVAL
 from .voc import VOCDataset, image_sets, is_voc, whole_sets
 from .yolo import YOLODataset, is_yolo, yolo_sets
 
 _EXPECTED = (
-    "expected a folder in VOC or YOLO layout, a folder of photographs with XML or LabelMe files beside them, YOLO's "
-    "data.yaml, a COCO annotation file (.json), or an export of CVAT (.xml) or Label Studio (.json)"
+    "expected a folder in VOC or YOLO layout, photographs with XML or LabelMe files beside them, YOLO's data.yaml, a "
+    "COCO annotation file (.json), an export of CVAT (.xml) or Label Studio (.json), or Open Images' boxes (.csv)"
 )
 
 
@@ -32,18 +33,18 @@ def open_dataset(
     ----------
     dataset : str or Path
         A folder in VOC layout (or the one above it), a folder in YOLO layout or its ``data.yaml``, a folder of
-        photographs with VOC annotations or LabelMe's files beside them, a COCO annotation file, or an export of CVAT
-        or Label Studio.
+        photographs with VOC annotations or LabelMe's files beside them, a COCO annotation file, an export of CVAT or
+        Label Studio, or a CSV file of Open Images.
     image_set : str, optional
         The folder's image set; a file is a single set and takes none.
     images : str or Path, optional
-        The image folder of a COCO file; of an export, if that is not its own.
+        The image folder of a file; by default the folder of the file, but for COCO.
     classes : sequence of str, optional
         The classes to use, in this order.
 
     Returns
     -------
-    VOCDataset, YOLODataset, AnnotatedFolder, COCODataset or ExportedDataset
+    VOCDataset, YOLODataset, AnnotatedFolder, COCODataset, ExportedDataset or OpenImagesDataset
 
     Raises
     ------
@@ -56,6 +57,8 @@ def open_dataset(
     suffix = path.suffix.lower()
     if not path.is_dir() and (suffix == ".xml" or (suffix == ".json" and is_label_studio(path))):
         return ExportedDataset(path, images, None, classes)
+    if not path.is_dir() and suffix == ".csv":
+        return OpenImagesDataset(path, images, classes)
     if path.is_dir() or suffix in (".yaml", ".yml"):
         if images is not None:
             raise InputError(f"{path}: an image folder ({images}) goes with a COCO annotation file, not with a folder")

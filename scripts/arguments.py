@@ -115,8 +115,8 @@ def add_dataset_arguments(
         metavar="D" if name else "DATASET",
         help="labelled photographs: a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main) or its parent; a "
         "folder in YOLO layout (data.yaml, or images and labels, or text files beside the photographs); a folder of "
-        "photographs with XML or LabelMe files beside them; a COCO annotation file; or an export of CVAT (XML) or "
-        "Label Studio (JSON)",
+        "photographs with XML or LabelMe files beside them; a COCO annotation file; an export of CVAT (XML) or Label "
+        "Studio (JSON); or Open Images' boxes (CSV)",
         **options,
     )
     _add_set_arguments(parser, default_set, set_help, images)

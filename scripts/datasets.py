@@ -42,7 +42,9 @@ def of_test_set(args: argparse.Namespace) -> argparse.Namespace:
 
 def set_name(args: argparse.Namespace) -> str:
     """Name of a set; a file with all labels is a single set."""
-    return str(args.dataset) if args.dataset.suffix.lower() in (".json", ".xml") else f"{args.dataset} {args.set}"
+    return (
+        str(args.dataset) if args.dataset.suffix.lower() in (".json", ".xml", ".csv") else f"{args.dataset} {args.set}"
+    )
 
 
 def train_and_test_sets(args: argparse.Namespace) -> tuple[SampleList, SampleList]:
