@@ -12,6 +12,7 @@ from .exports import CVAT, ExportedDataset, is_cvat, is_label_studio
 from .open_images import OpenImagesDataset
 from .sample import SampleList
 from .splits import TRAINVAL
+from .supervision_data import SupervisionDataset, from_supervision
 from .voc import VOCDataset, image_sets, is_voc, whole_sets
 from .yolo import YOLODataset, is_yolo, yolo_sets
 
@@ -22,7 +23,7 @@ _EXPECTED = (
 
 
 def open_dataset(
-    dataset: str | Path,
+    dataset: str | Path | SupervisionDataset,
     image_set: str | None = None,
     images: str | Path | None = None,
     classes: Sequence[str] | None = None,
@@ -34,7 +35,7 @@ def open_dataset(
     dataset : str or Path
         A folder in VOC layout (or the one above it), a folder in YOLO layout or its ``data.yaml``, a folder of
         photographs with VOC annotations or LabelMe's files beside them, a COCO annotation file, an export of CVAT or
-        Label Studio, or a CSV file of Open Images.
+        Label Studio, a CSV file of Open Images, or a ``supervision.DetectionDataset``.
     image_set : str, optional
         The folder's image set; a file is a single set and takes none.
     images : str or Path, optional
@@ -51,6 +52,8 @@ def open_dataset(
     InputError
         When there is no such dataset, or the image set or image folder is missing or does not apply.
     """
+    if not isinstance(dataset, str | Path):
+        return from_supervision(dataset, classes)
     path = Path(dataset)
     if not path.exists():
         raise InputError(f"{path}: no such dataset; {_EXPECTED}")
