@@ -13,7 +13,7 @@ from sppnet.data.sample import Sample
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.options import DetectOptions, FeatureOptions, SVMOptions, TrainOptions
 from sppnet.detector.training import effort, stages
-from sppnet.detector.training import train as training
+from sppnet.detector.training import run as training
 from sppnet.detector.training.effort import fit_to_objects
 from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.plan import CHOICES, TrainPlan

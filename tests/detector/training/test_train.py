@@ -21,8 +21,8 @@ from sppnet.detector.detection.calibration import Calibration, cross_fitted
 from sppnet.detector.head.head import Head
 from sppnet.detector.learners.ridge import BoxRegressor
 from sppnet.detector.options import SOLVERS, BoxOptions, Compression, DetectOptions, TrainOptions
+from sppnet.detector.training import run as training
 from sppnet.detector.training import scores, stages
-from sppnet.detector.training import train as training
 from sppnet.detector.training.cache import MapCache
 from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.sampling import regression_windows
