@@ -124,13 +124,12 @@ def is_yolo(folder: Path) -> bool:
 
 def label_file(image: Path) -> Path:
     """The file with a photograph's labels, which need not exist."""
-    parts = image.parts
-    if "images" in parts[:-1]:
+    parts, beside = image.parts, image.with_suffix(".txt")
+    if "images" in parts[:-1] and not beside.is_file():
         place = len(parts) - 2 - parts[-2::-1].index("images")
-        labels = Path(*parts[:place], "labels", *parts[place + 1 :])
         if Path(*parts[:place], "labels").is_dir():
-            return labels.with_suffix(".txt")
-    return image.with_suffix(".txt")
+            return Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
+    return beside
 
 
 def _config(folder: Path) -> Path | None:

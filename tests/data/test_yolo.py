@@ -221,6 +221,13 @@ def test_where_the_labels_of_a_photograph_are(tmp_path, image, label):
     assert label_file(tmp_path / image) == tmp_path / label
 
 
+def test_labels_beside_a_photograph_count_where_a_folder_above_is_called_images(tmp_path):
+    labelled(tmp_path / "images/set", "a.jpg", "0 0.5 0.5 0.2 0.4", beside=True)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images/set/classes.txt").write_text("cat\n")
+    assert len(open_dataset(tmp_path / "images/set", "trainval")[0].boxes) == 1
+
+
 def test_photographs_and_objects_serve_classifiers(tmp_path):
     roboflow(tmp_path)
     whole = open_labelled([tmp_path], "train")
