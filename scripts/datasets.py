@@ -21,12 +21,18 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     InputError
         When it cannot be read.
     """
+    from ..data.coco import COCODataset
     from ..data.open import open_dataset
     from ..data.progress import log
+    from ..data.voc import VOCDataset
 
     dataset = open_dataset(args.dataset, args.set, images=args.images, classes=classes)
-    count = len(dataset.class_names)
-    log(f"{dataset.layout}, {count} class{'es' * (count != 1)}, {len(dataset)} images: {set_name(args)}", args.quiet)
+    if not isinstance(dataset, VOCDataset | COCODataset):
+        # Found out by looking; those two are what they are called.
+        count = len(dataset.class_names)
+        log(
+            f"{dataset.layout}, {count} class{'es' * (count != 1)}, {len(dataset)} images: {set_name(args)}", args.quiet
+        )
     for line in dataset.warning_lines():
         log(f"warning: {line}", args.quiet)
     return dataset
