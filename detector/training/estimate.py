@@ -160,8 +160,9 @@ def _regression(objects: int, plan: TrainPlan, speed: Speed, shares: Sequence[fl
     """Seconds of one class's box regressors: windows pooled once; solved with some shares of the photographs."""
     windows = min(plan.boxes.max_windows, objects * WINDOWS_OF_OBJECT)
     pooled = speed.windows * windows / plan.detection.max_windows
-    # A factorisation takes N**3 / 3 steps in double precision, the products of ROWS rows ROWS**2 * width in single; one
-    # is of all windows, five leave a part out.
-    factorisation = speed.products * 4 * windows**3 / (3 * ROWS**2 * speed.width)
+    # A factorisation takes N**3 / 3 steps, the products of ROWS rows ROWS**2 * width; of many rows only half of the
+    # products are computed. One solution is of all windows, five leave a part out. For 4,000 windows of 24,000 numbers
+    # a solution took 0.50 s (here 0.50), the products 4.1 s (4.4).
+    factorisation = speed.products * windows**3 / (3 * ROWS**2 * speed.width)
     solved = 6 * factorisation * sum(share**3 for share in shares)
-    return float(pooled + speed.products * (windows / ROWS) ** 2 + solved)
+    return float(pooled + speed.products * (windows / ROWS) ** 2 / 2 + solved)

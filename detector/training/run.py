@@ -269,14 +269,14 @@ class Run:
             states = [head.state() for head in heads if head is not None]
             return [Planes(state["fc8.weight"], state["fc8.bias"]) for state in states]
         if heads[0] is heads[-1]:
-            return stages.svms(self._scored(heads[0]), self.plan.svm, left_out)
+            return stages.svms(self._svm_features(heads[0]), self.plan.svm, left_out)
         groups = ((), *left_out)
         return [
-            stages.svms(self._scored(head), self.plan.svm, unseen=group)[0]
+            stages.svms(self._svm_features(head), self.plan.svm, unseen=group)[0]
             for head, group in zip(heads, groups, strict=True)
         ]
 
-    def _scored(self, head: Head | None) -> Features[Any]:
+    def _svm_features(self, head: Head | None) -> Features[Any]:
         """The features of the SVMs."""
         if head is not None:
             device = self.pooled.device

@@ -103,7 +103,7 @@ def _standard_errors(judged: Sequence[Sequence[Judged]], seed: int) -> list[floa
     count, rng = len(judged[0][0].objects), np.random.default_rng(seed)
     gains = []
     for _ in range(HALVES):
-        half = np.isin(np.arange(count), rng.permutation(count)[: count // 2])
+        half = rng.permutation(count) < count // 2
         of_half = np.array([mean_ap([of_class.among(half) for of_class in found]) for found in judged])
         gains.append(of_half - of_half[0])
     of_all = np.array([mean_ap(found) for found in judged])
