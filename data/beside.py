@@ -9,7 +9,7 @@ from .cleaning import Tally
 from .folder import images_below
 from .image import IMAGE_SUFFIXES
 from .labelme import is_labelme, read_labelme
-from .sample import SampleList, checked_classes
+from .sample import SampleList, classes_of
 from .splits import TRAINVAL, choose_set, split_folders
 from .voc import read_annotation, sample_of
 
@@ -76,9 +76,7 @@ class AnnotatedFolder(SampleList):
         annotations = [
             read_annotation(file) if file.suffix == ".xml" else read_labelme(file, tally) for _, file in labelled
         ]
-        class_names = tuple(sorted({name for annotation in annotations for name in annotation.names}))
-        if classes is not None:
-            class_names = checked_classes(classes)
+        class_names = classes_of((name for annotation in annotations for name in annotation.names), classes)
         samples = [
             sample_of(image.relative_to(folder).as_posix(), image, annotation, class_names, tally, file.name)
             for (image, file), annotation in zip(labelled, annotations, strict=True)

@@ -94,6 +94,18 @@ def true_size(image: Path, declared: tuple[int, int] | None, tally: Tally, place
     return size
 
 
+def readable_size(image: Path, tally: Tally) -> tuple[int, int] | None:
+    """Height and width of the displayed photograph in pixels; None, counted, if it cannot be read.
+
+    A damaged photograph is no reason to refuse all others.
+    """
+    try:
+        return image_size(image)
+    except ImageError:
+        tally.add("photograph that cannot be read, left out", image.name)
+        return None
+
+
 def inside_folder(folder: Path, name: str, source: Path) -> Path:
     """Return ``folder / name`` for a name read from a file.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from .cleaning import Tally, inside_folder, true_size, usable_boxes
 from .errors import InputError
+from .label_files import read_label_json
 from .sample import Sample, SampleList, checked_classes
 
 
@@ -51,7 +51,7 @@ class COCODataset(SampleList):
 
     Examples
     --------
-    >>> import tempfile
+    >>> import json, tempfile
     >>> from PIL import Image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Image.new("RGB", (40, 30)).save(f"{folder}/a.png")
@@ -98,12 +98,7 @@ class _Entry:
 
 def _read(path: Path) -> tuple[dict[int, str], list[_Entry]]:
     """Category names by id, and the images."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); expected a COCO annotation file") from None
+    content = read_label_json(path, "a COCO annotation file")
     try:
         names = {int(item["id"]): str(item["name"]) for item in content["categories"]}
         entries: dict[int, _Entry] = {}

@@ -17,9 +17,10 @@ from .cleaning import Tally
 from .errors import InputError
 from .folder import images_below
 from .image import IMAGE_SUFFIXES
-from .sample import SampleList, checked_classes
+from .label_files import read_label_json, read_label_xml
+from .sample import SampleList, classes_of
 from .splits import TRAINVAL, choose_set
-from .voc import Annotation, read_xml, sample_of
+from .voc import Annotation, sample_of
 
 #: Name of CVAT's file in its export.
 CVAT = "annotations.xml"
@@ -27,26 +28,38 @@ CVAT = "annotations.xml"
 
 @dataclass
 class _Labels:
-    """A photograph of the export: its name as written, its size, and corners of its objects in pixels."""
+    """A photograph of the export.
+
+    Attributes
+    ----------
+    name : str
+        As written: a path or an address.
+    size : (height, width) or None
+        Pixels, as written.
+    names : list of str
+        The objects' classes.
+    boxes : list of [x1, y1, x2, y2]
+        Pixels, half-open; as written, not clipped to the photograph.
+    """
 
     name: str
     size: tuple[int, int] | None
     names: list[str] = field(default_factory=list)
-    shapes: list[Any] = field(default_factory=list)
+    boxes: list[list[float]] = field(default_factory=list)
 
     def add(self, name: str, points: Any) -> None:
-        """Add an object with an array of points (P, 2)."""
+        """Add the box around points (P, 2) of x and y in pixels, two or more."""
         points = np.array(points, np.float64).reshape(-1, 2)
         if len(points) < 2 or not np.isfinite(points).all():
             raise ValueError(f"an object of {self.name} has the points {points.tolist()}")
         if not name:
             raise ValueError(f"an object of {self.name} has no label")
         self.names.append(name)
-        self.shapes.append([*points.min(axis=0), *points.max(axis=0)])
+        self.boxes.append([*points.min(axis=0).tolist(), *points.max(axis=0).tolist()])
 
     def annotation(self) -> Annotation:
-        """The same as boxes."""
-        boxes = np.array(self.shapes, np.float64).reshape(-1, 4)
+        """The same as an annotation of VOC."""
+        boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
         return Annotation(self.name, self.size, tuple(self.names), boxes, np.zeros(len(boxes), bool))
 
 
@@ -78,9 +91,10 @@ class ExportedDataset(SampleList):
 
     Notes
     -----
-    Photographs are found by the end of their path. The eight letters that Label Studio puts before the name of an
-    uploaded file may be missing. Polygons, ellipses and turned boxes become the boxes around them; points and lines are
-    left out. A photograph that nobody has labelled is left out of Label Studio's exports; in CVAT's it shows no object.
+    Photographs are found by the end of their path. The eight letters and digits that Label Studio puts before the name
+    of an uploaded file may be missing. Polygons, ellipses and turned boxes become the boxes around them; points and
+    lines are left out. A photograph that nobody has labelled is left out of Label Studio's exports; in CVAT's it shows
+    no object.
 
     Examples
     --------
@@ -115,9 +129,7 @@ class ExportedDataset(SampleList):
             raise InputError(f"{path}: not an export of CVAT or Label Studio ({problem})") from None
         labels = choose_set({TRAINVAL: found}, image_set, path)
         files = _matched([one.name for one in labels], folder, path)
-        class_names = tuple(sorted({name for one in labels for name in one.names}))
-        if classes is not None:
-            class_names = checked_classes(classes)
+        class_names = classes_of((name for one in labels for name in one.names), classes)
         samples = [
             sample_of(file.relative_to(folder).as_posix(), file, one.annotation(), class_names, tally, one.name)
             for file, one in zip(files, labels, strict=True)
@@ -127,19 +139,25 @@ class ExportedDataset(SampleList):
 
 def is_cvat(folder: Path) -> bool:
     """Whether a folder holds an export of CVAT."""
-    return (folder / CVAT).is_file() and read_xml(folder / CVAT).tag == "annotations"
+    return (folder / CVAT).is_file() and b"<annotations" in _start(folder / CVAT)
 
 
 def is_label_studio(path: Path) -> bool:
     """Whether a JSON file is an export of Label Studio: a list of tasks instead of COCO's object."""
+    return _start(path).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _start(path: Path, count: int = 4096) -> bytes:
+    """The first bytes of a file: COCO's may have hundreds of megabytes, too many to read them twice."""
     try:
-        return isinstance(json.loads(path.read_bytes()), list)
-    except (OSError, ValueError):
-        return False
+        with open(path, "rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
 
 
 def _cvat(path: Path, tally: Tally) -> Iterator[_Labels]:
-    root = read_xml(path)
+    root = read_label_xml(path, "an export of CVAT")
     if root.tag != "annotations":
         raise ValueError(f"its root element is <{root.tag}>, not <annotations>")
     if root.find("track") is not None:
@@ -178,10 +196,7 @@ def _cvat_points(shape: Element) -> Any:
 
 
 def _label_studio(path: Path, tally: Tally) -> Iterator[_Labels]:
-    try:
-        tasks = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    tasks = read_label_json(path, "an export of Label Studio")
     if not isinstance(tasks, list):
         raise ValueError("it is no list of tasks")
     for task in tasks:
@@ -198,7 +213,8 @@ def _label_studio(path: Path, tally: Tally) -> Iterator[_Labels]:
                 continue
             results = [(one["value"], one) for one in done[-1]["result"] if "value" in one]
         else:
-            results = [(one, one) for value in data.values() if isinstance(value, list) for one in value]
+            lists = [value for value in data.values() if isinstance(value, list)]
+            results = [(one, one) for value in lists for one in value if isinstance(one, dict)]
         labels = _Labels(names[0], None)
         for value, outer in results:
             _add_result(labels, value, outer, tally)

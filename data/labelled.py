@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .arrays import Array
 from .errors import InputError
 from .image import read_image
-from .sample import checked_classes
+from .sample import checked_classes, label_map
 
 if TYPE_CHECKING:
     from .torch_data import TorchClassification, Transforms
@@ -280,8 +280,7 @@ class LabelledImages:
 
     def _relabelled(self, class_names: tuple[str, ...]) -> LabelledImages:
         """Map labels to another list of classes; drop labels that are not in it."""
-        position = {name: index for index, name in enumerate(class_names)}
-        new = np.array([position.get(name, -1) for name in self.class_names], np.int64)
+        new = label_map(self.class_names, class_names)
         images = []
         for image in self._images:
             labels, ignored = new[image.labels], new[image.ignored]

@@ -10,6 +10,7 @@ import numpy as np
 
 from .cleaning import Tally
 from .errors import InputError
+from .label_files import read_label_json
 from .voc import Annotation
 
 #: Shapes with an inside; others (points, lines) bound no object.
@@ -35,12 +36,7 @@ def read_labelme(path: Path, tally: Tally) -> Annotation:
     InputError
         When the file is missing or none of LabelMe's; the message names it.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); expected LabelMe's labels of a photograph") from None
+    content = read_label_json(path, "LabelMe's labels of a photograph")
     names, boxes = [], []
     try:
         for shape in content["shapes"]:

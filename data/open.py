@@ -10,7 +10,7 @@ from .coco import COCODataset
 from .errors import InputError
 from .exports import CVAT, ExportedDataset, is_cvat, is_label_studio
 from .open_images import OpenImagesDataset
-from .sample import SampleList
+from .sample import SampleList, classes_of
 from .splits import TRAINVAL
 from .supervision_data import SupervisionDataset, from_supervision
 from .voc import VOCDataset, image_sets, is_voc, whole_sets
@@ -45,7 +45,8 @@ def open_dataset(
 
     Returns
     -------
-    VOCDataset, YOLODataset, AnnotatedFolder, COCODataset, ExportedDataset or OpenImagesDataset
+    SampleList
+        Such as a VOCDataset.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def open_sets(
 ) -> dict[str, SampleList]:
     """Open all sets of a dataset, by their names, with the same classes (see :func:`open_dataset`).
 
-    A COCO file is one set, called as the file.
+    A file with all labels is one set, called as the file.
     """
     path = Path(dataset)
     if not path.is_dir() and path.suffix.lower() not in (".yaml", ".yml"):
@@ -98,10 +99,10 @@ def open_sets(
     names_of = {VOCDataset: whole_sets, YOLODataset: yolo_sets, AnnotatedFolder: annotated_sets}
     names = names_of[layout](path) if (layout := _layout(path)) in names_of else [TRAINVAL]
     found = {name: open_dataset(path, name, images, classes) for name in names}
-    if classes is None and len({one.class_names for one in found.values()}) > 1:
+    if len({one.class_names for one in found.values()}) > 1:
         # Where the labels alone name the classes, one set may lack some.
-        together = sorted({name for one in found.values() for name in one.class_names})
-        return {name: open_dataset(path, name, images, together) for name in found}
+        together = classes_of((name for one in found.values() for name in one.class_names), None)
+        return {name: one.with_classes(together) for name, one in found.items()}
     return found
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .cleaning import Tally
-from .errors import ImageError, InputError
+from .cleaning import Tally, readable_size
+from .errors import InputError
 from .folder import images_below
-from .image import image_size
-from .sample import Sample, SampleList, checked_classes
+from .sample import Sample, SampleList, classes_of
 from .voc import Annotation, sample_of
 
 #: Columns that are read.
@@ -80,8 +79,8 @@ class OpenImagesDataset(SampleList):
         if not rows:
             raise InputError(f"{path}: no photograph of its {COLUMNS[0]}s is in {folder} (--images)")
         described = _descriptions(path.parent)
-        names = sorted({described.get(code, code) for of_image in rows.values() for code, _, _ in of_image})
-        class_names = tuple(names) if classes is None else checked_classes(classes)
+        names = (described.get(code, code) for of_image in rows.values() for code, _, _ in of_image)
+        class_names = classes_of(names, classes)
         samples = []
         for image in sorted(rows):
             sample = _sample(there[image], folder, rows[image], described, class_names, tally)
@@ -97,15 +96,14 @@ def _sample(
     class_names: tuple[str, ...],
     tally: Tally,
 ) -> Sample | None:
-    try:
-        height, width = image_size(image)
-    except ImageError:
-        tally.add("photograph that cannot be read, left out", image.name)
+    """The photograph with its rows of class, x1, y1, x2, y2 in fractions, and group; None if it cannot be read."""
+    size = readable_size(image, tally)
+    if size is None:
         return None
-    boxes = np.array([box for _, box, _ in rows]) * [width, height, width, height]
+    boxes = np.array([box for _, box, _ in rows]) * [size[1], size[0], size[1], size[0]]
     annotation = Annotation(
         filename=image.name,
-        size=None,
+        size=size,
         names=tuple(described.get(code, code) for code, _, _ in rows),
         boxes=boxes,
         difficult=np.array([group for _, _, group in rows], bool),

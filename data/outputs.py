@@ -58,7 +58,8 @@ def files_named(argument: str | Path) -> Iterator[str | Path]:
     path = Path(argument)
     if path.is_dir():
         yield from _inputs_below(path)
-    elif path.name in CONFIGS and path.exists():
+    elif path.suffix.lower() in (".yaml", ".yml") and path.exists():
+        yield path
         yield from _inputs_below(path.parent)
     elif path.exists():
         yield path

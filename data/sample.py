@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .cleaning import Tally
@@ -172,6 +173,24 @@ class SampleList:
         part = copy(self)
         part._samples = [self._samples[int(index)] for index in indices]
         return part
+
+    def with_classes(self: SomeList, class_names: tuple[str, ...]) -> SomeList:
+        """The same photographs and objects, with labels that index other names, which hold all of this dataset's."""
+        new, part = label_map(self.class_names, class_names), copy(self)
+        part.class_names = class_names
+        part._samples = [replace(sample, labels=new[sample.labels]) for sample in self._samples]
+        return part
+
+
+def classes_of(names: Iterable[str], classes: Sequence[str] | None) -> tuple[str, ...]:
+    """The classes that a user requests (:func:`checked_classes`), or all names of objects, sorted."""
+    return tuple(sorted(set(names))) if classes is None else checked_classes(classes)
+
+
+def label_map(names: Sequence[str], class_names: Sequence[str]) -> NDArray[np.int64]:
+    """For each of some names its index among other names, -1 if it is not there; int64 (len(names),)."""
+    position = {name: label for label, name in enumerate(class_names)}
+    return np.array([position.get(name, -1) for name in names], np.int64)
 
 
 def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which photographs of a folder belong to training, validation and test, by the names of its folders."""
+"""Which photographs belong to training, validation and test: by the names of folders, or at random."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from .errors import InputError
+from .near_duplicates import duplicate_groups
+from .sample import SampleList
 
 #: What the sets are called; the first name is ours.
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -56,3 +60,22 @@ def choose_set(sets: Mapping[str, list[Item]], image_set: str | None, source: Pa
         hint = "; all its photographs are one set" if list(sets) == [TRAINVAL] else ""
         raise InputError(f"{source}: {asked}; it has: {', '.join(known) or 'none'}{hint}")
     return known[name]
+
+
+def split_in_two(dataset: SampleList, share: float, seed: int) -> dict[str, SampleList]:
+    """Split a dataset at random into ``trainval`` and ``test``; near duplicates stay together.
+
+    Parameters
+    ----------
+    dataset : SampleList
+    share : float
+        Of the photographs, for ``trainval``: more than 0 and less than 1.
+    seed : int
+    """
+    groups = duplicate_groups([sample.path for sample in dataset])
+    names, sizes = np.unique(groups, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    # Whole groups, as long as no more than the share are in them; the rest is tested on.
+    kept = names[order][np.cumsum(sizes[order]) <= round(share * len(groups))]
+    inside = np.isin(groups, kept)
+    return {TRAINVAL: dataset.subset(np.flatnonzero(inside)), "test": dataset.subset(np.flatnonzero(~inside))}

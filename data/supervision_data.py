@@ -8,10 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .cleaning import Tally, usable_boxes
+from .cleaning import Tally, readable_size, usable_boxes
 from .errors import InputError
-from .image import image_size
-from .sample import Sample, SampleList, checked_classes
+from .sample import Sample, SampleList, checked_classes, label_map
 
 
 class SupervisionDataset(Protocol):
@@ -49,16 +48,17 @@ def from_supervision(dataset: SupervisionDataset, classes: Sequence[str] | None 
             f"{type(dataset).__name__}: no data set; expected a path or a supervision.DetectionDataset"
         ) from None
     class_names = tuple(names) if classes is None else checked_classes(classes)
-    position = {name: label for label, name in enumerate(class_names)}
-    new, tally, samples = np.array([position.get(name, -1) for name in names], np.int64), Tally(), []
+    new, tally, samples = label_map(names, class_names), Tally(), []
     for name, found in items:
         path = Path(name)
         if not path.is_file():
             raise InputError(f"{name}: no such file; expected the photographs of the data set as files")
-        height, width = image_size(path)
+        size = readable_size(path, tally)
+        if size is None:
+            continue
         labels = new[np.asarray(found.class_id if len(found.xyxy) else [], np.int64)]
         boxes = np.asarray(found.xyxy, np.float64).reshape(-1, 4)[labels >= 0]
-        boxes, usable = usable_boxes(boxes, height, width, tally, path.name)
+        boxes, usable = usable_boxes(boxes, *size, tally, path.name)
         labels = labels[labels >= 0][usable]
         samples.append(Sample(str(name), path, boxes, labels, np.zeros(len(labels), bool)))
     result = SampleList(samples, class_names, tally)

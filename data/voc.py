@@ -23,7 +23,8 @@ from .boxes import from_voc, to_voc
 from .cleaning import Tally, inside_folder, true_size, usable_boxes
 from .errors import InputError
 from .image import IMAGE_SUFFIXES
-from .sample import Sample, SampleList, checked_classes
+from .label_files import read_label_xml
+from .sample import Sample, SampleList, classes_of, label_map
 from .store import atomic_path
 
 _PARTS = ("JPEGImages", "Annotations", "ImageSets/Main")
@@ -107,9 +108,7 @@ class VOCDataset(SampleList):
         tally = Tally()
         ids = _read_image_set(self.root, image_set, tally)
         annotations = [read_annotation(self.root / "Annotations" / f"{id}.xml") for id in ids]
-        class_names = tuple(sorted({name for annotation in annotations for name in annotation.names}))
-        if classes is not None:
-            class_names = checked_classes(classes)
+        class_names = classes_of((name for annotation in annotations for name in annotation.names), classes)
         files = _ImageFiles(self.root / "JPEGImages")
         samples = [
             sample_of(id, files.find(id, annotation.filename), annotation, class_names, tally, f"{id}.xml")
@@ -164,7 +163,7 @@ def read_annotation(path: str | Path) -> Annotation:
     InputError
         When the file is missing or not a VOC annotation; the message names it.
     """
-    root = read_xml(path)
+    root = read_label_xml(path, "a VOC annotation")
     if root.tag != "annotation":
         raise InputError(f"{path}: root element is <{root.tag}>; expected <annotation>")
     objects = root.findall("object")
@@ -176,27 +175,6 @@ def read_annotation(path: str | Path) -> Annotation:
         boxes=from_voc(np.array(corners, np.float64).reshape(-1, 4), np.float64),
         difficult=np.array([_is_true(element.findtext("difficult")) for element in objects], bool),
     )
-
-
-def read_xml(path: str | Path) -> ElementTree.Element:
-    """The root element of an XML file from anybody.
-
-    Raises
-    ------
-    InputError
-        When the file is missing, not XML, or declares entities.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: annotation cannot be read ({error.strerror or error})") from None
-    # An entity can expand to gigabytes, and no annotation tool writes one. (UTF-16 has zeros between the letters.)
-    if b"<!ENTITY" in data.replace(b"\0", b""):
-        raise InputError(f"{path}: declares XML entities; expected a plain annotation")
-    try:
-        return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{path}: not XML ({error}); expected an annotation") from None
 
 
 def write_annotation(
@@ -321,11 +299,10 @@ def sample_of(
 ) -> Sample:
     """The photograph ``path`` with the objects of an annotation, found at ``place``, that are of some classes."""
     size = true_size(path, annotation.size, tally, place)
-    index = {name: label for label, name in enumerate(class_names)}
-    wanted = np.array([name in index for name in annotation.names], bool)
-    labels = np.array([index.get(name, -1) for name in annotation.names], np.int64)[wanted]
+    labels = label_map(annotation.names, class_names)
+    wanted = labels >= 0
     boxes, usable = usable_boxes(annotation.boxes[wanted], *size, tally, place, smallest=1.0)
-    return Sample(id, path, boxes, labels[usable], annotation.difficult[wanted][usable])
+    return Sample(id, path, boxes, labels[wanted][usable], annotation.difficult[wanted][usable])
 
 
 def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .cleaning import Tally
-from .errors import ImageError, InputError
-from .image import image_size
-from .near_duplicates import duplicate_groups
+from .cleaning import Tally, readable_size
+from .errors import InputError
 from .progress import track
 from .sample import Sample, SampleList
 from .splits import SPLITS, TRAINVAL, split_of
@@ -48,32 +46,13 @@ def write_layout(sets: Sets, layout: str, folder: Path, quiet: bool = False) -> 
     Raises
     ------
     InputError
-        When the folder is not empty, or the layout has no such sets.
+        When the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: is there already; expected a new folder, or an empty one")
     tally = Tally()
     WRITERS[layout](_Photographs(sets, tally), folder, quiet)
     return tally
-
-
-def split_in_two(dataset: SampleList, share: float, seed: int) -> dict[str, SampleList]:
-    """Split a dataset at random into ``trainval`` and ``test``; near duplicates stay together.
-
-    Parameters
-    ----------
-    dataset : SampleList
-    share : float
-        Of the photographs, for ``trainval``.
-    seed : int
-    """
-    groups = duplicate_groups([sample.path for sample in dataset])
-    names, sizes = np.unique(groups, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    # Whole groups, as long as no more than the share are in them; the rest is tested on.
-    kept = names[order][np.cumsum(sizes[order]) <= round(share * len(groups))]
-    inside = np.isin(groups, kept)
-    return {TRAINVAL: dataset.subset(np.flatnonzero(inside)), "test": dataset.subset(np.flatnonzero(~inside))}
 
 
 class _Photographs:
@@ -101,14 +80,14 @@ class _Photographs:
         }
 
     def _usable(self, sample: Sample, taken: set[str]) -> bool:
+        """Find a name and the size of a photograph; False if it cannot be read."""
         path = sample.path
         if path in self.names:
             return True
-        try:
-            self.sizes[path] = image_size(path)
-        except ImageError:
-            self.tally.add("photograph that cannot be read, left out", path.name)
+        size = readable_size(path, self.tally)
+        if size is None:
             return False
+        self.sizes[path] = size
         stem, number = path.stem, 1
         while stem.lower() in taken:
             number += 1
@@ -166,6 +145,7 @@ def _write_yolo(photographs: _Photographs, folder: Path, quiet: bool) -> None:
 
 
 def _yolo_lines(sample: Sample, size: tuple[int, int]) -> str:
+    """A line for each object: class number, centre, width and height in fractions of ``size``, (height, width)."""
     boxes = sample.boxes.astype(np.float64) / np.array([size[1], size[0], size[1], size[0]])
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     rows = zip(sample.labels.tolist(), np.concatenate([centres, sides], axis=1).tolist(), strict=True)

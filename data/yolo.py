@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array
-from .cleaning import Tally, usable_boxes
-from .errors import ImageError, InputError
+from .cleaning import Tally, readable_size, usable_boxes
+from .errors import InputError
 from .folder import images_below
-from .image import image_size
-from .sample import Sample, SampleList, checked_classes
+from .label_files import read_label_text
+from .sample import Sample, SampleList, checked_classes, label_map
 from .splits import SPLITS, TRAINVAL, choose_set, split_folders
 
 #: Files with the names of the classes, one a line.
@@ -31,6 +31,11 @@ ROUNDING = 0.51
 
 #: No label in fractions is larger than this; one in pixels is.
 LARGEST = 2.0
+
+#: Class numbers are smaller than this; a larger one is a damaged file.
+MOST_CLASSES = 100_000
+
+_TEXT = "YOLO labels or names of classes"
 
 _EXPECTED = "expected a class number and x y width height, or a polygon, as fractions of the photograph"
 
@@ -91,11 +96,12 @@ class YOLODataset(SampleList):
             str(number) for number in range(1 + max((int(r[:, 0].max()) for r in rows if len(r)), default=-1))
         ]
         class_names = tuple(names) if classes is None else checked_classes(classes)
-        position = {name: label for label, name in enumerate(class_names)}
-        new = np.array([position.get(name, -1) for name in names], np.int64)
-        both = zip(photographs, rows, strict=True)
+        new = label_map(names, class_names)
+        sizes = [readable_size(image, tally) for image in photographs]
         samples = [
-            _sample(image, folder, of_it, size, new, tally) for image, of_it in both if (size := _size(image, tally))
+            _sample(image, folder, of_it, size, new, tally)
+            for image, of_it, size in zip(photographs, rows, sizes, strict=True)
+            if size is not None
         ]
         super().__init__(samples, class_names, tally)
 
@@ -140,9 +146,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        content = yaml.safe_load(read_label_text(path, "a YOLO data set"))
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); expected a YOLO data set") from None
     if not isinstance(content, dict) or "names" not in content:
@@ -157,9 +161,9 @@ def _names(config: Mapping[str, Any], folder: Path) -> list[str]:
         try:
             numbers = {int(number): str(name) for number, name in named.items()}
         except (TypeError, ValueError):
-            raise InputError(
-                f"{folder}: the names of its classes have the keys {list(named)}; expected numbers"
-            ) from None
+            numbers = {-1: ""}
+        if not all(0 <= number < MOST_CLASSES for number in numbers):
+            raise InputError(f"{folder}: the names of its classes have the keys {list(named)}; expected numbers from 0")
         # Numbers that are left out have a name all the same, so that the others keep their places.
         return [numbers.get(number, str(number)) for number in range(1 + max(numbers, default=-1))]
     if isinstance(named, list):
@@ -167,18 +171,9 @@ def _names(config: Mapping[str, Any], folder: Path) -> list[str]:
     for place in (folder, folder / "labels"):
         for name in NAMES:
             if (place / name).is_file():
-                lines = [line.strip() for line in _text(place / name).splitlines()]
+                lines = [line.strip() for line in read_label_text(place / name, _TEXT).splitlines()]
                 return [line for line in lines if line]
     return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError:
-        raise InputError(f"{path}: not UTF-8 text; expected YOLO labels or names of classes") from None
 
 
 def _sets_of_config(config: Mapping[str, Any], folder: Path, source: Path) -> dict[str, list[Path]]:
@@ -201,7 +196,7 @@ def _images_of(entry: str, config: Mapping[str, Any], folder: Path, source: Path
     if place.is_dir():
         yield from images_below(place)
         return
-    for line in _text(place).splitlines():
+    for line in read_label_text(place, _TEXT).splitlines():
         name = line.strip()
         if name:
             image = _found(name, [place.parent, *bases])
@@ -237,7 +232,7 @@ def _read_labels(path: Path, keypoints: bool, tally: Tally) -> Array:
         tally.add("photograph without a file of labels, taken to show no object", path.name)
         return np.zeros((0, 5))
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_label_text(path, _TEXT).splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue
@@ -249,7 +244,7 @@ def _read_labels(path: Path, keypoints: bool, tally: Tally) -> Array:
         if len(values) == 5:
             tally.add("label with a confidence, which is left out", path.name)
             values = values[:4]
-        whole = np.isfinite(values).all() and label >= 0 and label == np.floor(label)
+        whole = np.isfinite(values).all() and 0 <= label < MOST_CLASSES and label == np.floor(label)
         if not whole or len(values) < 4 or len(values) % 2:
             raise InputError(f"{path}: line {number} is {line.strip()!r}; {_EXPECTED}")
         if np.abs(values).max() > LARGEST:
@@ -269,17 +264,8 @@ def _box(values: Array) -> list[float]:
     return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
 
 
-def _size(image: Path, tally: Tally) -> tuple[int, int] | None:
-    """Height and width of the displayed photograph; None, counted, if it cannot be read."""
-    try:
-        return image_size(image)
-    except ImageError:
-        # A damaged photograph is no reason to refuse all others.
-        tally.add("photograph that cannot be read, left out", image.name)
-        return None
-
-
 def _sample(image: Path, folder: Path, rows: Array, size: tuple[int, int], new: Array, tally: Tally) -> Sample:
+    """A photograph of ``size`` (height, width) with its rows of :func:`_read_labels`; ``new`` maps class numbers."""
     labels = rows[:, 0].astype(np.int64)
     if len(labels) and labels.max() >= len(new):
         raise InputError(

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.open import open_sets
     from ..data.progress import log
-    from ..data.writers import split_in_two, write_layout
+    from ..data.splits import split_in_two
+    from ..data.writers import write_layout
 
     sets = open_sets(args.dataset, args.images, args.classes)
     first = next(iter(sets.values()), None)

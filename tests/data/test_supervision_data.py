@@ -37,6 +37,13 @@ def test_photographs_and_objects(dataset, tmp_path):
     assert open_dataset(dataset, classes=["dog"])[0].labels.tolist() == [0]
 
 
+def test_a_damaged_photograph_does_not_cost_the_others(dataset, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no photograph")
+    data = open_dataset(dataset)
+    assert [sample.path.name for sample in data] == ["b.jpg"]
+    assert data.warnings == {"photograph that cannot be read, left out": 1}
+
+
 def test_what_cannot_be_used_is_named(dataset):
     with pytest.raises(InputError, match="int: no data set; expected a path or a supervision"):
         open_dataset(3)

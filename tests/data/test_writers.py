@@ -6,7 +6,8 @@ from sppnet.data.errors import InputError
 from sppnet.data.image import write_image
 from sppnet.data.open import open_sets
 from sppnet.data.sample import Sample, SampleList
-from sppnet.data.writers import WRITERS, split_in_two, write_layout
+from sppnet.data.splits import split_in_two
+from sppnet.data.writers import WRITERS, write_layout
 
 CLASSES = ("cat", 'it\'s a dog: "yes"', "Kätzchen #3")
 
