@@ -3,6 +3,8 @@
 import pytest
 from sppnet.data.open import open_dataset, open_sets
 from sppnet.data.scenes import make_scenes
+from sppnet.data.writers import WRITERS
+from sppnet.scripts import convert
 from sppnet.scripts.cli import main
 
 
@@ -11,6 +13,10 @@ def scenes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_scenes(tmp_path / "scenes", {"train": 4, "val": 2}, seed=0, size=(96, 128))
     return tmp_path / "scenes"
+
+
+def test_what_the_help_offers_can_be_written():
+    assert set(convert.LAYOUTS) == set(WRITERS)
 
 
 @pytest.mark.parametrize("layout", ["voc", "yolo"])
