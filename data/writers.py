@@ -23,8 +23,11 @@ DIGITS = 10
 
 Sets = Mapping[str, SampleList]
 
+#: The photographs of each set that was written.
+Written = Mapping[str, list[Sample]]
 
-def write_layout(sets: Sets, layout: str, folder: Path, quiet: bool = False) -> Tally:
+
+def write_layout(sets: Sets, layout: str, folder: Path, quiet: bool = False) -> tuple[dict[str, int], Tally]:
     """Write the sets of a dataset, with copies of their photographs, to a new folder.
 
     Parameters
@@ -40,7 +43,9 @@ def write_layout(sets: Sets, layout: str, folder: Path, quiet: bool = False) -> 
 
     Returns
     -------
-    Tally
+    counts : dict of str to int
+        The photographs of each set that was written.
+    tally : Tally
         What the layout cannot say, and photographs that cannot be read.
 
     Raises
@@ -51,8 +56,8 @@ def write_layout(sets: Sets, layout: str, folder: Path, quiet: bool = False) -> 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: is there already; expected a new folder, or an empty one")
     tally = Tally()
-    WRITERS[layout](_Photographs(sets, tally), folder, quiet)
-    return tally
+    written = WRITERS[layout](_Photographs(sets, tally), folder, quiet)
+    return {name: len(samples) for name, samples in written.items()}, tally
 
 
 class _Photographs:
@@ -109,7 +114,7 @@ class _Photographs:
         return list({sample.path: sample for samples in self.sets.values() for sample in samples}.values())
 
 
-def _write_voc(photographs: _Photographs, folder: Path, quiet: bool) -> None:
+def _write_voc(photographs: _Photographs, folder: Path, quiet: bool) -> Written:
     for name, samples in photographs.sets.items():
         lines = [Path(photographs.names[sample.path]).stem for sample in samples]
         write_text(folder / "ImageSets/Main" / f"{name}.txt", "".join(f"{line}\n" for line in lines))
@@ -119,9 +124,10 @@ def _write_voc(photographs: _Photographs, folder: Path, quiet: bool) -> None:
         path, size = folder / "Annotations" / f"{Path(name).stem}.xml", photographs.sizes[sample.path]
         write_annotation(path, name, size, sample.boxes.astype(np.float64), objects, sample.difficult)
     photographs.copy(folder / "JPEGImages", photographs.all, quiet)
+    return photographs.sets
 
 
-def _write_yolo(photographs: _Photographs, folder: Path, quiet: bool) -> None:
+def _write_yolo(photographs: _Photographs, folder: Path, quiet: bool) -> Written:
     sets = {ours: samples for name, samples in photographs.sets.items() if (ours := split_of(name))}
     there = {sample.path for samples in sets.values() for sample in samples}
     for name, samples in photographs.sets.items():
@@ -142,6 +148,7 @@ def _write_yolo(photographs: _Photographs, folder: Path, quiet: bool) -> None:
             photographs.tally.add("difficult object, which YOLO labels cannot mark", place, int(sample.difficult.sum()))
             write_text(folder / "labels" / name / place, _yolo_lines(sample, photographs.sizes[sample.path]))
         photographs.copy(folder / "images" / name, samples, quiet)
+    return sets
 
 
 def _yolo_lines(sample: Sample, size: tuple[int, int]) -> str:
@@ -152,7 +159,7 @@ def _yolo_lines(sample: Sample, size: tuple[int, int]) -> str:
     return "".join(f"{label} {' '.join(f'{value:.{DIGITS}f}' for value in row)}\n" for label, row in rows)
 
 
-def _write_coco(photographs: _Photographs, folder: Path, quiet: bool) -> None:
+def _write_coco(photographs: _Photographs, folder: Path, quiet: bool) -> Written:
     categories = [{"id": number, "name": name} for number, name in enumerate(photographs.classes, start=1)]
     for name, samples in photographs.sets.items():
         images: list[dict[str, Any]] = []
@@ -174,10 +181,11 @@ def _write_coco(photographs: _Photographs, folder: Path, quiet: bool) -> None:
                 )
         write_json(folder / f"{name}.json", {"images": images, "categories": categories, "annotations": annotations})
     photographs.copy(folder / "images", photographs.all, quiet)
+    return photographs.sets
 
 
 #: Writers by the names of their layouts.
-WRITERS: dict[str, Callable[[_Photographs, Path, bool], None]] = {
+WRITERS: dict[str, Callable[[_Photographs, Path, bool], Written]] = {
     "voc": _write_voc,
     "coco": _write_coco,
     "yolo": _write_yolo,

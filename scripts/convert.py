@@ -47,18 +47,18 @@ def run(args: argparse.Namespace) -> int:
     first = next(iter(sets.values()), None)
     if first is None:
         raise InputError(f"{args.dataset}: has no image sets; expected a list in its ImageSets/Main")
-    warnings = {line for of_set in sets.values() for line in of_set.warning_lines()}
-    for line in sorted(warnings):
-        log(f"warning: {line}", args.quiet)
+    for name, of_set in sets.items():
+        for line in of_set.warning_lines():
+            log(f"warning: {name}: {line}", args.quiet)
     if args.split is not None:
         if not 0 < args.split < 1:
             raise InputError(f"--split is a part of the photographs, such as 0.8, not {args.split:g}")
         if len(sets) > 1:
             raise InputError(f"{args.dataset}: --split is for a single set, and it has {', '.join(sets)}")
         sets = split_in_two(first, args.split, args.seed)
-    tally = write_layout(sets, args.to, args.out, args.quiet)
+    written, tally = write_layout(sets, args.to, args.out, args.quiet)
     for line in tally.lines():
         log(f"warning: {line}", args.quiet)
-    counts = ", ".join(f"{name} {len(of_set)}" for name, of_set in sets.items())
+    counts = ", ".join(f"{name} {count}" for name, count in written.items())
     log(f"{first.layout} to {args.out}: {len(first.class_names)} classes; images: {counts}", args.quiet)
     return 0

@@ -56,7 +56,8 @@ def contents(folder):
 @pytest.mark.parametrize("layout", WRITERS)
 def test_written_and_read_and_written_again(sets, tmp_path, layout):
     once, twice = tmp_path / "once", tmp_path / "twice"
-    tally = write_layout(sets, layout, once, quiet=True)
+    counts, tally = write_layout(sets, layout, once, quiet=True)
+    assert counts == {"train": 5, "test": 3}
     # Both sets have a 0.jpg.
     assert tally.counts == {"photograph renamed, as another has its name": 3}
     found = read(once, layout, sets)
@@ -67,7 +68,7 @@ def test_written_and_read_and_written_again(sets, tmp_path, layout):
             assert again.labels.tolist() == sample.labels.tolist()
             assert again.path.read_bytes() == sample.path.read_bytes()
         assert found[name].warnings == {}
-    assert write_layout(found, layout, twice, quiet=True).counts == {}
+    assert write_layout(found, layout, twice, quiet=True)[1].counts == {}
     assert contents(twice) == contents(once)
 
 
@@ -87,7 +88,7 @@ def test_from_each_layout_to_each_other(sets, tmp_path, layout, other):
 def test_difficult_objects(sets, tmp_path, layout, kept):
     (first, *_), lost = [sample for sample in sets["train"] if len(sample.boxes)], "difficult object, which YOLO"
     one = Sample(first.id, first.path, first.boxes, first.labels, np.arange(len(first.boxes)) == 1)
-    tally = write_layout({"train": SampleList([one], CLASSES)}, layout, tmp_path / "new", quiet=True)
+    _, tally = write_layout({"train": SampleList([one], CLASSES)}, layout, tmp_path / "new", quiet=True)
     assert read(tmp_path / "new", layout, ["train"])["train"][0].difficult.tolist() == [False, kept]
     assert [line.startswith(f"1 x {lost}") for line in tally.lines()] == [True] * (not kept)
 
@@ -97,8 +98,9 @@ def test_sets_that_yolo_does_not_know(sets, tmp_path):
 
     def written(folder, **named):
         chosen = {name: SampleList(samples, CLASSES) for name, samples in named.items()}
-        tally = write_layout(chosen, "yolo", tmp_path / folder, quiet=True)
-        return sorted(path.name for path in (tmp_path / folder / "images").iterdir()), tally.counts
+        counts, tally = write_layout(chosen, "yolo", tmp_path / folder, quiet=True)
+        assert set(counts) == {path.name for path in (tmp_path / folder / "images").iterdir()}
+        return sorted(counts), tally.counts
 
     assert written("a", train=train[:3], val=train[3:], trainval=train) == (["train", "val"], {})
     assert written("b", trainval=train[:2], test=train[2:4]) == (["test", "train"], {})
@@ -111,8 +113,10 @@ def test_a_photograph_that_cannot_be_read_is_left_out(sets, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no photograph")
     broken = Sample("broken", tmp_path / "broken.jpg", np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0))
     for layout in WRITERS:
-        tally = write_layout({"train": SampleList([broken, sets["train"][1]], CLASSES)}, layout, tmp_path / layout)
-        assert tally.counts == {"photograph that cannot be read, left out": 1}
+        counts, tally = write_layout(
+            {"train": SampleList([broken, sets["train"][1]], CLASSES)}, layout, tmp_path / layout
+        )
+        assert (counts, tally.counts) == ({"train": 1}, {"photograph that cannot be read, left out": 1})
         assert len(read(tmp_path / layout, layout, ["train"])["train"]) == 1
 
 

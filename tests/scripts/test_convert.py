@@ -45,7 +45,7 @@ def test_a_single_set_can_be_split(scenes, capsys):
     main(["convert", "scenes", "--to", "coco", "-o", "new", "--quiet"])
     command = ["convert", "new/train.json", "--images", "new/images", "--to", "yolo", "--split", "0.75"]
     assert main([*command, "-o", "halves"]) == 0
-    assert "images: trainval 3, test 1" in capsys.readouterr().err
+    assert "images: test 1, train 3" in capsys.readouterr().err
     assert [len(open_dataset("halves", name)) for name in ("trainval", "test")] == [3, 1]
 
 
