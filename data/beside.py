@@ -9,9 +9,9 @@ from .cleaning import Tally
 from .folder import images_below
 from .image import IMAGE_SUFFIXES
 from .labelme import is_labelme, read_labelme
-from .sample import SampleList, classes_of
+from .sample import SampleList
 from .splits import TRAINVAL, choose_set, split_folders
-from .voc import read_annotation, sample_of
+from .voc import Labelled, read_annotation, samples_of
 
 #: Suffixes of annotations.
 _SUFFIXES = (".xml", ".json")
@@ -30,6 +30,8 @@ class AnnotatedFolder(SampleList):
     classes : sequence of str, optional
         The classes to use, in this order; objects of other classes are left out. By default all classes of the set's
         annotations, sorted.
+    tally : Tally, optional
+        Counts tolerated problems; a lenient one those of files that cannot be used, too, which are left out.
 
     Attributes
     ----------
@@ -62,26 +64,27 @@ class AnnotatedFolder(SampleList):
 
     layout = "labels beside the photographs"
 
-    def __init__(self, folder: str | Path, image_set: str | None = None, classes: Sequence[str] | None = None) -> None:
-        folder, tally = Path(folder), Tally()
+    def __init__(
+        self,
+        folder: str | Path,
+        image_set: str | None = None,
+        classes: Sequence[str] | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        folder, tally = Path(folder), tally or Tally()
         sets = {name: list(images_below(place)) for name, place in _places(folder).items()}
         found = choose_set(sets, image_set, folder)
         labelled = []
         for image in found:
             files = [file for suffix in _SUFFIXES if (file := image.with_suffix(suffix)).is_file()]
-            if files:
-                labelled.append((image, files[0]))
-            else:
+            if not files:
                 tally.add("photograph without an annotation, left out", image.name)
-        annotations = [
-            read_annotation(file) if file.suffix == ".xml" else read_labelme(file, tally) for _, file in labelled
-        ]
-        class_names = classes_of((name for annotation in annotations for name in annotation.names), classes)
-        samples = [
-            sample_of(image.relative_to(folder).as_posix(), image, annotation, class_names, tally, file.name)
-            for (image, file), annotation in zip(labelled, annotations, strict=True)
-        ]
-        super().__init__(samples, class_names, tally)
+                continue
+            file, id = files[0], image.relative_to(folder).as_posix()
+            with tally.leaving_out():
+                read = read_annotation if file.suffix == ".xml" else read_labelme
+                labelled.append(Labelled(id, image, read(file, tally), file.name))
+        super().__init__(*samples_of(labelled, classes, tally), tally)
 
 
 def annotated_sets(folder: Path) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .cleaning import Tally, inside_folder, true_size, usable_boxes
+from .cleaning import Tally, inside_folder, on_displayed, usable_boxes
 from .errors import InputError
 from .label_files import read_label_json
 from .sample import Sample, SampleList, checked_classes
@@ -27,6 +28,8 @@ class COCODataset(SampleList):
     classes : sequence of str, optional
         The categories to use, in this order; objects of other categories are left out. By
         default all categories of the file, in the order of their ids.
+    tally : Tally, optional
+        Counts tolerated problems; a lenient one those of files that cannot be used, too, which are left out.
 
     Attributes
     ----------
@@ -68,16 +71,26 @@ class COCODataset(SampleList):
 
     layout = "COCO labels"
 
-    def __init__(self, annotations: str | Path, images: str | Path, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        annotations: str | Path,
+        images: str | Path,
+        classes: Sequence[str] | None = None,
+        tally: Tally | None = None,
+    ) -> None:
         path, folder = Path(annotations), Path(images)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; expected the images of {path}")
-        names, entries = _read(path)
+        tally = tally or Tally()
+        names, entries = _read(path, tally)
         self.category_ids = _category_ids(names, classes, path)
         self.image_ids = {str(entry.id): entry.id for entry in entries}
         label_of = {category: label for label, category in enumerate(self.category_ids)}
-        tally = Tally()
-        samples = [_sample(entry, inside_folder(folder, entry.file_name, path), label_of, tally) for entry in entries]
+        samples = []
+        for entry in entries:
+            with tally.leaving_out():
+                image = inside_folder(folder, entry.file_name, path)
+                samples.append(_sample(entry, image, label_of, tally))
         super().__init__(samples, tuple(names[category] for category in self.category_ids), tally)
 
     def _image_numbers(self) -> list[int]:
@@ -96,10 +109,10 @@ class _Entry:
     crowds: list[bool] = field(default_factory=list)
 
 
-def _read(path: Path) -> tuple[dict[int, str], list[_Entry]]:
+def _read(path: Path, tally: Tally) -> tuple[dict[int, str], list[_Entry]]:
     """Category names by id, and the images."""
     content = read_label_json(path, "a COCO annotation file")
-    try:
+    with _named(path):
         names = {int(item["id"]): str(item["name"]) for item in content["categories"]}
         entries: dict[int, _Entry] = {}
         for item in content["images"]:
@@ -108,11 +121,21 @@ def _read(path: Path) -> tuple[dict[int, str], list[_Entry]]:
                 raise ValueError(f"two images have the id {entry.id}")
             entries[entry.id] = entry
         for item in content["annotations"]:
-            _add_annotation(item, entries, names)
+            with tally.leaving_out("annotation that cannot be used, left out"), _named(path):
+                _add_annotation(item, entries, names)
+    return names, list(entries.values())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what is wrong in the content of a file into an :class:`InputError` that names it."""
+    try:
+        yield
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         problem = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: not a COCO annotation file ({problem})") from None
-    return names, list(entries.values())
 
 
 def _add_annotation(item: dict[str, Any], entries: dict[int, _Entry], names: dict[int, str]) -> None:
@@ -151,11 +174,11 @@ def _category_ids(names: dict[int, str], classes: Sequence[str] | None, path: Pa
 def _sample(entry: _Entry, image: Path, label_of: dict[int, int], tally: Tally) -> Sample:
     if not image.is_file():
         raise InputError(f"{image}: image not found")
-    height, width = true_size(image, entry.size, tally, entry.file_name)
+    corners = np.array(entry.boxes, np.float64).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    corners, size = on_displayed(corners, image, entry.size, tally, entry.file_name)
     labels = np.array([label_of.get(category, -1) for category in entry.categories], np.int64)
     wanted = labels >= 0
-    corners = np.array(entry.boxes, np.float64).reshape(-1, 4)[wanted]
-    corners[:, 2:] += corners[:, :2]
-    boxes, usable = usable_boxes(corners, height, width, tally, entry.file_name)
-    difficult = np.array(entry.crowds, bool)[wanted]
-    return Sample(str(entry.id), image, boxes, labels[wanted][usable], difficult[usable])
+    labels = labels[wanted]
+    boxes, usable = usable_boxes(corners[wanted], labels, *size, tally, entry.file_name)
+    return Sample(str(entry.id), image, boxes, labels[usable], np.array(entry.crowds, bool)[wanted][usable])

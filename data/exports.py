@@ -18,9 +18,9 @@ from .errors import InputError
 from .folder import images_below
 from .image import IMAGE_SUFFIXES
 from .label_files import read_label_json, read_label_xml
-from .sample import SampleList, classes_of
+from .sample import SampleList
 from .splits import TRAINVAL, choose_set
-from .voc import Annotation, sample_of
+from .voc import Annotation, Labelled, samples_of
 
 #: Name of CVAT's file in its export.
 CVAT = "annotations.xml"
@@ -77,6 +77,8 @@ class ExportedDataset(SampleList):
     classes : sequence of str, optional
         The classes to use, in this order; objects of other classes are left out. By default all that are labelled,
         sorted.
+    tally : Tally, optional
+        Counts tolerated problems; a lenient one those of files that cannot be used, too, which are left out.
 
     Attributes
     ----------
@@ -117,8 +119,9 @@ class ExportedDataset(SampleList):
         images: str | Path | None = None,
         image_set: str | None = None,
         classes: Sequence[str] | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        path, tally = Path(path), Tally()
+        path, tally = Path(path), tally or Tally()
         folder = path.parent if images is None else Path(images)
         from_cvat = path.suffix.lower() == ".xml"
         self.layout = "CVAT labels" if from_cvat else "Label Studio labels"
@@ -127,14 +130,12 @@ class ExportedDataset(SampleList):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             problem = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path}: not an export of CVAT or Label Studio ({problem})") from None
-        labels = choose_set({TRAINVAL: found}, image_set, path)
-        files = _matched([one.name for one in labels], folder, path)
-        class_names = classes_of((name for one in labels for name in one.names), classes)
-        samples = [
-            sample_of(file.relative_to(folder).as_posix(), file, one.annotation(), class_names, tally, one.name)
-            for file, one in zip(files, labels, strict=True)
-        ]
-        super().__init__(samples, class_names, tally)
+        files, labelled = _Photographs(folder, path), []
+        for one in choose_set({TRAINVAL: found}, image_set, path):
+            with tally.leaving_out():
+                file = files.find(one.name)
+                labelled.append(Labelled(file.relative_to(folder).as_posix(), file, one.annotation(), one.name))
+        super().__init__(*samples_of(labelled, classes, tally), tally)
 
 
 def is_cvat(folder: Path) -> bool:
@@ -271,24 +272,27 @@ def _clean(name: str) -> str:
     return unquote(name.partition("?d=")[2] or name.partition("?")[0]).replace("\\", "/")
 
 
-def _matched(names: Sequence[str], folder: Path, source: Path) -> list[Path]:
-    """The photograph of each name: the one whose path ends like it, or like its file name."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected the images of {source}")
-    by_name: dict[str, list[Path]] = {}
-    for image in images_below(folder):
-        by_name.setdefault(image.name, []).append(image)
-    found = []
-    for name in names:
+class _Photographs:
+    """Finds photographs of a folder by what an export calls them: by the longest common end of the path."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; expected the images of {source}")
+        self._folder, self._source = folder, source
+        self._by_name: dict[str, list[Path]] = {}
+        for image in images_below(folder):
+            self._by_name.setdefault(image.name, []).append(image)
+
+    def find(self, name: str) -> Path:
+        """The photograph whose path ends like a name, or like its file name."""
         path = PurePosixPath(_clean(name))
-        others = by_name.get(path.name) or by_name.get(re.sub(r"^[0-9a-f]{8}-", "", path.name)) or []
-        parts = path.parts
-        # The longest common end of the path decides.
-        best = max(others, key=lambda image: _common(image.parts, parts), default=None)
+        others = self._by_name.get(path.name) or self._by_name.get(re.sub(r"^[0-9a-f]{8}-", "", path.name)) or []
+        best = max(others, key=lambda image: _common(image.parts, path.parts), default=None)
         if best is None:
-            raise InputError(f"{source}: names the photograph {path.name}, which is not in {folder} (--images)")
-        found.append(best)
-    return found
+            raise InputError(
+                f"{self._source}: names the photograph {path.name}, which is not in {self._folder} (--images)"
+            )
+        return best
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

@@ -30,6 +30,9 @@ _BITS_PER_SAMPLE = 258
 _ORIENTATION = 274
 _PLANAR_CONFIGURATION = 284
 
+#: EXIF orientations that swap width and height.
+TRANSPOSING = (5, 6, 7, 8)
+
 #: JPEG comment of the files in which we have drawn detections.
 DRAWING = b"Detections drawn by sppnet"
 
@@ -99,13 +102,47 @@ def image_size(source: Source) -> tuple[int, int]:
         with Image.open(_seekable(source)) as image:
             width, height = image.size
             # Pillow's TIFF reader has already rotated the size.
-            if image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+            if image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in TRANSPOSING:
                 width, height = height, width
             return height, width
     except Exception:
         # Without a readable header the file is read as a whole, which raises the right error.
         height, width, _ = read_image(source).shape
         return height, width
+
+
+def orientation_of(path: str | Path) -> int:
+    """EXIF orientation of an image file, 1 to 8; 1 if it is not turned, declares none, or cannot be read."""
+    try:
+        with Image.open(path) as image:
+            # Pillow's TIFF reader has already rotated the image.
+            found = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+            return found if found in range(1, 9) else 1
+    except Exception:  # reading the image will report the error
+        return 1
+
+
+def displayed_boxes(boxes: NDArray[Any], orientation: int, size: tuple[int, int]) -> NDArray[Any]:
+    """Boxes of the stored image on the displayed one.
+
+    Parameters
+    ----------
+    boxes : (N, 4) array
+        x1, y1, x2, y2 in pixels of the stored image, half-open.
+    orientation : int
+        As EXIF has it, 1 to 8: which sides of the displayed image the first row and column of the stored one are.
+    size : (height, width)
+        Of the displayed image.
+    """
+    x1, y1, x2, y2 = boxes.T
+    if orientation in TRANSPOSING:
+        x1, y1, x2, y2 = y1, x1, y2, x2
+    height, width = size
+    if orientation in (2, 3, 6, 7):
+        x1, x2 = width - x2, width - x1
+    if orientation in (3, 4, 7, 8):
+        y1, y2 = height - y2, height - y1
+    return np.stack([x1, y1, x2, y2], axis=1)
 
 
 def as_image(image: Any) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .beside import AnnotatedFolder, annotated_sets, is_annotated
+from .cleaning import Tally
 from .coco import COCODataset
 from .errors import InputError
 from .exports import CVAT, ExportedDataset, is_cvat, is_label_studio
@@ -27,6 +28,7 @@ def open_dataset(
     image_set: str | None = None,
     images: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    tally: Tally | None = None,
 ) -> SampleList:
     """Open labelled photographs in one of the layouts that are known.
 
@@ -42,6 +44,8 @@ def open_dataset(
         The image folder of a file; by default the folder of the file, but for COCO.
     classes : sequence of str, optional
         The classes to use, in this order.
+    tally : Tally, optional
+        Counts tolerated problems; a lenient one those of files that cannot be used, too, which are left out.
 
     Returns
     -------
@@ -60,18 +64,18 @@ def open_dataset(
         raise InputError(f"{path}: no such dataset; {_EXPECTED}")
     suffix = path.suffix.lower()
     if not path.is_dir() and (suffix == ".xml" or (suffix == ".json" and is_label_studio(path))):
-        return ExportedDataset(path, images, None, classes)
+        return ExportedDataset(path, images, None, classes, tally)
     if not path.is_dir() and suffix == ".csv":
-        return OpenImagesDataset(path, images, classes)
+        return OpenImagesDataset(path, images, classes, tally)
     if path.is_dir() or suffix in (".yaml", ".yml"):
         if images is not None:
             raise InputError(f"{path}: an image folder ({images}) goes with a COCO annotation file, not with a folder")
-        return _open_folder(path, image_set, classes)
+        return _open_folder(path, image_set, classes, tally)
     if suffix != ".json":
         raise InputError(f"{path}: {_EXPECTED}")
     if images is None:
         raise InputError(f"{path}: a COCO annotation file needs the folder of its images (--images)")
-    return COCODataset(path, images, classes)
+    return COCODataset(path, images, classes, tally)
 
 
 def layout_of(folder: Path) -> type[SampleList] | None:
@@ -86,19 +90,22 @@ def layout_of(folder: Path) -> type[SampleList] | None:
 
 
 def open_sets(
-    dataset: str | Path, images: str | Path | None = None, classes: Sequence[str] | None = None
+    dataset: str | Path,
+    images: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    lenient: bool = False,
 ) -> dict[str, SampleList]:
     """Open all sets of a dataset, by their names, with the same classes (see :func:`open_dataset`).
 
-    A file with all labels is one set, called as the file.
+    A file with all labels is one set, called as the file. ``lenient`` leaves out, and counts, what cannot be used.
     """
     path = Path(dataset)
     if not path.is_dir() and path.suffix.lower() not in (".yaml", ".yml"):
-        return {path.stem: open_dataset(path, None, images, classes)}
+        return {path.stem: open_dataset(path, None, images, classes, Tally(lenient))}
     names_of: dict[type[SampleList], Callable[[Path], list[str]]]
     names_of = {VOCDataset: whole_sets, YOLODataset: yolo_sets, AnnotatedFolder: annotated_sets}
     names = names_of[layout](path) if (layout := _layout(path)) in names_of else [TRAINVAL]
-    found = {name: open_dataset(path, name, images, classes) for name in names}
+    found = {name: open_dataset(path, name, images, classes, Tally(lenient)) for name in names}
     if len({one.class_names for one in found.values()}) > 1:
         # Where the labels alone name the classes, one set may lack some.
         together = classes_of((name for one in found.values() for name in one.class_names), None)
@@ -114,15 +121,15 @@ def _layout(path: Path) -> type[SampleList]:
     return layout
 
 
-def _open_folder(path: Path, image_set: str | None, classes: Sequence[str] | None) -> SampleList:
+def _open_folder(path: Path, image_set: str | None, classes: Sequence[str] | None, tally: Tally | None) -> SampleList:
     """Open a folder, or ``data.yaml``, in the layout that it has."""
     layout = _layout(path)
     if layout is YOLODataset:
-        return YOLODataset(path, image_set, classes)
+        return YOLODataset(path, image_set, classes, tally)
     if layout is AnnotatedFolder:
-        return AnnotatedFolder(path, image_set, classes)
+        return AnnotatedFolder(path, image_set, classes, tally)
     if layout is ExportedDataset:
-        return ExportedDataset(path / CVAT, None, image_set, classes)
+        return ExportedDataset(path / CVAT, None, image_set, classes, tally)
     if not image_set:
         raise InputError(f"{path}: name an image set; its ImageSets/Main has: {', '.join(image_sets(path)) or 'none'}")
-    return VOCDataset(path, image_set, classes)
+    return VOCDataset(path, image_set, classes, tally)

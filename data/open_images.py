@@ -12,8 +12,8 @@ import numpy as np
 from .cleaning import Tally, readable_size
 from .errors import InputError
 from .folder import images_below
-from .sample import Sample, SampleList, classes_of
-from .voc import Annotation, sample_of
+from .sample import SampleList
+from .voc import Annotation, Labelled, samples_of
 
 #: Columns that are read.
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
@@ -31,6 +31,8 @@ class OpenImagesDataset(SampleList):
     classes : sequence of str, optional
         The classes to use, in this order; objects of other classes are left out. By default all that are labelled,
         sorted.
+    tally : Tally, optional
+        Counts tolerated problems; a lenient one those of files that cannot be used, too, which are left out.
 
     Attributes
     ----------
@@ -65,9 +67,13 @@ class OpenImagesDataset(SampleList):
     layout = "Open Images labels"
 
     def __init__(
-        self, path: str | Path, images: str | Path | None = None, classes: Sequence[str] | None = None
+        self,
+        path: str | Path,
+        images: str | Path | None = None,
+        classes: Sequence[str] | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        path, tally = Path(path), Tally()
+        path, tally = Path(path), tally or Tally()
         folder = path.parent if images is None else Path(images)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; expected the images of {path}")
@@ -79,23 +85,17 @@ class OpenImagesDataset(SampleList):
         if not rows:
             raise InputError(f"{path}: no photograph of its {COLUMNS[0]}s is in {folder} (--images)")
         described = _descriptions(path.parent)
-        names = (described.get(code, code) for of_image in rows.values() for code, _, _ in of_image)
-        class_names = classes_of(names, classes)
-        samples = []
-        for image in sorted(rows):
-            sample = _sample(there[image], folder, rows[image], described, class_names, tally)
-            samples += [] if sample is None else [sample]
-        super().__init__(samples, class_names, tally)
+        labelled = [_labelled(there[image], folder, rows[image], described, tally) for image in sorted(rows)]
+        super().__init__(*samples_of([one for one in labelled if one is not None], classes, tally), tally)
 
 
-def _sample(
+def _labelled(
     image: Path,
     folder: Path,
     rows: Sequence[tuple[str, list[float], bool]],
     described: dict[str, str],
-    class_names: tuple[str, ...],
     tally: Tally,
-) -> Sample | None:
+) -> Labelled | None:
     """The photograph with its rows of class, x1, y1, x2, y2 in fractions, and group; None if it cannot be read."""
     size = readable_size(image, tally)
     if size is None:
@@ -108,7 +108,7 @@ def _sample(
         boxes=boxes,
         difficult=np.array([group for _, _, group in rows], bool),
     )
-    return sample_of(image.relative_to(folder).as_posix(), image, annotation, class_names, tally, image.name)
+    return Labelled(image.relative_to(folder).as_posix(), image, annotation, image.name)
 
 
 def _rows(path: Path) -> Iterator[tuple[Any, ...]]:

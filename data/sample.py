@@ -102,6 +102,11 @@ class SampleList:
         """Problems tolerated while reading the whole set, and their counts."""
         return dict(self._tally.counts)
 
+    @property
+    def problems(self) -> dict[str, dict[str, int]]:
+        """For each kind of warning, how often it occurred in which file."""
+        return {kind: dict(places) for kind, places in self._tally.places.items()}
+
     def warning_lines(self) -> list[str]:
         """One line for each kind of warning, with its count and the first file."""
         return self._tally.lines()

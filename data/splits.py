@@ -62,16 +62,29 @@ def choose_set(sets: Mapping[str, list[Item]], image_set: str | None, source: Pa
     return known[name]
 
 
-def split_in_two(dataset: SampleList, share: float, seed: int) -> dict[str, SampleList]:
-    """Split a dataset at random into ``trainval`` and ``test``; near duplicates stay together.
+def split_single(sets: Mapping[str, SampleList], share: float, seed: int, source: str | Path) -> dict[str, SampleList]:
+    """Split a single set at random into ``trainval`` and ``test``; near duplicates stay together.
 
     Parameters
     ----------
-    dataset : SampleList
+    sets : mapping of str to SampleList
+        All sets of a dataset.
     share : float
         Of the photographs, for ``trainval``: more than 0 and less than 1.
     seed : int
+    source : str or Path
+        For messages.
+
+    Raises
+    ------
+    InputError
+        When the share is none, or there are several sets.
     """
+    if not 0 < share < 1:
+        raise InputError(f"--split is a part of the photographs, such as 0.8, not {share:g}")
+    if len(sets) != 1:
+        raise InputError(f"{source}: --split is for a single set, and it has {', '.join(sets) or 'none'}")
+    (dataset,) = sets.values()
     groups = duplicate_groups([sample.path for sample in dataset])
     names, sizes = np.unique(groups, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))

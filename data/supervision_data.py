@@ -57,10 +57,9 @@ def from_supervision(dataset: SupervisionDataset, classes: Sequence[str] | None 
         if size is None:
             continue
         labels = new[np.asarray(found.class_id if len(found.xyxy) else [], np.int64)]
-        boxes = np.asarray(found.xyxy, np.float64).reshape(-1, 4)[labels >= 0]
-        boxes, usable = usable_boxes(boxes, *size, tally, path.name)
-        labels = labels[labels >= 0][usable]
-        samples.append(Sample(str(name), path, boxes, labels, np.zeros(len(labels), bool)))
+        boxes, labels = np.asarray(found.xyxy, np.float64).reshape(-1, 4)[labels >= 0], labels[labels >= 0]
+        boxes, usable = usable_boxes(boxes, labels, *size, tally, path.name)
+        samples.append(Sample(str(name), path, boxes, labels[usable], np.zeros(int(usable.sum()), bool)))
     result = SampleList(samples, class_names, tally)
     result.layout = "labels of supervision"
     return result

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import from_voc, to_voc
-from .cleaning import Tally, inside_folder, true_size, usable_boxes
+from .cleaning import Tally, in_order, inside_folder, on_displayed, usable_boxes
 from .errors import InputError
 from .image import IMAGE_SUFFIXES
 from .label_files import read_label_xml
@@ -54,6 +54,26 @@ class Annotation:
     difficult: NDArray[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A photograph with its annotation.
+
+    Attributes
+    ----------
+    id : str
+    path : Path
+        The image file.
+    annotation : Annotation
+    place : str
+        Name of the annotation's file, for messages.
+    """
+
+    id: str
+    path: Path
+    annotation: Annotation
+    place: str
+
+
 class VOCDataset(SampleList):
     """The photographs of one image set in VOC layout, with their labelled objects.
 
@@ -67,6 +87,8 @@ class VOCDataset(SampleList):
     classes : sequence of str, optional
         The classes to use, in this order; objects of other classes are left out. By default
         all classes of the set's annotations, sorted.
+    tally : Tally, optional
+        Counts tolerated problems; a lenient one those of files that cannot be used, too, which are left out.
 
     Attributes
     ----------
@@ -102,19 +124,22 @@ class VOCDataset(SampleList):
 
     layout = "VOC labels"
 
-    def __init__(self, root: str | Path, image_set: str, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        image_set: str,
+        classes: Sequence[str] | None = None,
+        tally: Tally | None = None,
+    ) -> None:
         self.root = find_voc_root(root)
         self.image_set = image_set
-        tally = Tally()
-        ids = _read_image_set(self.root, image_set, tally)
-        annotations = [read_annotation(self.root / "Annotations" / f"{id}.xml") for id in ids]
-        class_names = classes_of((name for annotation in annotations for name in annotation.names), classes)
-        files = _ImageFiles(self.root / "JPEGImages")
-        samples = [
-            sample_of(id, files.find(id, annotation.filename), annotation, class_names, tally, f"{id}.xml")
-            for id, annotation in zip(ids, annotations, strict=True)
-        ]
-        super().__init__(samples, class_names, tally)
+        tally = tally or Tally()
+        files, labelled = _ImageFiles(self.root / "JPEGImages"), []
+        for id in _read_image_set(self.root, image_set, tally):
+            with tally.leaving_out():
+                annotation = read_annotation(self.root / "Annotations" / f"{id}.xml", tally)
+                labelled.append(Labelled(id, files.find(id, annotation.filename), annotation, f"{id}.xml"))
+        super().__init__(*samples_of(labelled, classes, tally), tally)
 
 
 def find_voc_root(root: str | Path) -> Path:
@@ -155,8 +180,8 @@ def whole_sets(root: str | Path) -> list[str]:
     return [name for name in names if name.rpartition("_")[2] not in names or "_" not in name]
 
 
-def read_annotation(path: str | Path) -> Annotation:
-    """Read one VOC annotation file.
+def read_annotation(path: str | Path, tally: Tally | None = None) -> Annotation:
+    """Read one VOC annotation file; with a ``tally`` reversed corners are put right, and counted there.
 
     Raises
     ------
@@ -167,12 +192,15 @@ def read_annotation(path: str | Path) -> Annotation:
     if root.tag != "annotation":
         raise InputError(f"{path}: root element is <{root.tag}>; expected <annotation>")
     objects = root.findall("object")
-    corners = [_corners(element, path) for element in objects]
+    # In order before VOC's convention is left: it is the smaller corner that begins with its pixel.
+    corners = np.array([_corners(element, path) for element in objects], np.float64).reshape(-1, 4)
+    if tally is not None:
+        corners = in_order(corners, tally, Path(path).name, empty=1)
     return Annotation(
         filename=(root.findtext("filename") or "").strip(),
         size=_declared_size(root),
         names=tuple(_class_name(element, path) for element in objects),
-        boxes=from_voc(np.array(corners, np.float64).reshape(-1, 4), np.float64),
+        boxes=from_voc(corners, np.float64),
         difficult=np.array([_is_true(element.findtext("difficult")) for element in objects], bool),
     )
 
@@ -294,15 +322,32 @@ def _suffix_rank(name: str) -> int:
     return IMAGE_SUFFIXES.index(Path(name).suffix.lower())
 
 
-def sample_of(
-    id: str, path: Path, annotation: Annotation, class_names: tuple[str, ...], tally: Tally, place: str
-) -> Sample:
-    """The photograph ``path`` with the objects of an annotation, found at ``place``, that are of some classes."""
-    size = true_size(path, annotation.size, tally, place)
+def samples_of(
+    labelled: Sequence[Labelled], classes: Sequence[str] | None, tally: Tally
+) -> tuple[list[Sample], tuple[str, ...]]:
+    """Photographs with their objects, and the names that the labels index: ``classes``, or all, sorted.
+
+    Raises
+    ------
+    ImageError
+        When a photograph cannot be read and its annotation does not say its size, unless the tally is lenient.
+    """
+    class_names = classes_of((name for one in labelled for name in one.annotation.names), classes)
+    samples = []
+    for one in labelled:
+        with tally.leaving_out():
+            samples.append(_sample(one, class_names, tally))
+    return samples, class_names
+
+
+def _sample(one: Labelled, class_names: tuple[str, ...], tally: Tally) -> Sample:
+    annotation = one.annotation
+    boxes, size = on_displayed(annotation.boxes, one.path, annotation.size, tally, one.place)
     labels = label_map(annotation.names, class_names)
     wanted = labels >= 0
-    boxes, usable = usable_boxes(annotation.boxes[wanted], *size, tally, place, smallest=1.0)
-    return Sample(id, path, boxes, labels[wanted][usable], annotation.difficult[wanted][usable])
+    labels = labels[wanted]
+    boxes, usable = usable_boxes(boxes[wanted], labels, *size, tally, one.place, smallest=1.0)
+    return Sample(one.id, one.path, boxes, labels[usable], annotation.difficult[wanted][usable])
 
 
 def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:

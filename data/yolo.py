@@ -52,6 +52,8 @@ class YOLODataset(SampleList):
         folder without sets.
     classes : sequence of str, optional
         The classes to use, in this order; objects of other classes are left out. By default all of the dataset.
+    tally : Tally, optional
+        Counts tolerated problems; a lenient one those of files that cannot be used, too, which are left out.
 
     Attributes
     ----------
@@ -86,23 +88,27 @@ class YOLODataset(SampleList):
 
     layout = "YOLO labels"
 
-    def __init__(self, path: str | Path, image_set: str | None = None, classes: Sequence[str] | None = None) -> None:
-        path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        image_set: str | None = None,
+        classes: Sequence[str] | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        path, tally = Path(path), tally or Tally()
         folder, config, sets = _contents(path)
-        photographs = list(dict.fromkeys(choose_set(sets, image_set, path)))
-        names, tally = _names(config, folder), Tally()
-        rows = [_read_labels(label_file(image), "kpt_shape" in config, tally) for image in photographs]
-        names = names or [
-            str(number) for number in range(1 + max((int(r[:, 0].max()) for r in rows if len(r)), default=-1))
-        ]
+        names, labelled = _names(config, folder), []
+        for image in dict.fromkeys(choose_set(sets, image_set, path)):
+            with tally.leaving_out():
+                labelled.append((image, _read_labels(label_file(image), "kpt_shape" in config, names, tally)))
+        numbers = (int(rows[:, 0].max()) for _, rows in labelled if len(rows))
+        names = names or [str(number) for number in range(1 + max(numbers, default=-1))]
         class_names = tuple(names) if classes is None else checked_classes(classes)
         new = label_map(names, class_names)
-        sizes = [readable_size(image, tally) for image in photographs]
-        samples = [
-            _sample(image, folder, of_it, size, new, tally)
-            for image, of_it, size in zip(photographs, rows, sizes, strict=True)
-            if size is not None
-        ]
+        samples = []
+        for image, rows in labelled:
+            size = readable_size(image, tally)
+            samples += [] if size is None else [_sample(image, folder, rows, size, new, tally)]
         super().__init__(samples, class_names, tally)
 
 
@@ -226,8 +232,8 @@ def _sets_of_folder(folder: Path) -> dict[str, list[Path]]:
     return {TRAINVAL: list(images_below(images if images.is_dir() else folder))}
 
 
-def _read_labels(path: Path, keypoints: bool, tally: Tally) -> Array:
-    """Rows float64 (N, 5) of class, x1, y1, x2, y2 in fractions."""
+def _read_labels(path: Path, keypoints: bool, names: Sequence[str], tally: Tally) -> Array:
+    """Rows float64 (N, 5) of class, x1, y1, x2, y2 in fractions; classes are checked if there are names."""
     if not path.is_file():
         tally.add("photograph without a file of labels, taken to show no object", path.name)
         return np.zeros((0, 5))
@@ -251,6 +257,8 @@ def _read_labels(path: Path, keypoints: bool, tally: Tally) -> Array:
             raise InputError(
                 f"{path}: line {number} has the number {np.abs(values).max():g}; {_EXPECTED}, not in pixels"
             )
+        if names and label >= len(names):
+            raise InputError(f"{path}: has the class number {label:g}; there are {len(names)} names of classes")
         rows.append([label, *_box(values)])
     return np.array(rows, np.float64).reshape(-1, 5)
 
@@ -267,15 +275,12 @@ def _box(values: Array) -> list[float]:
 def _sample(image: Path, folder: Path, rows: Array, size: tuple[int, int], new: Array, tally: Tally) -> Sample:
     """A photograph of ``size`` (height, width) with its rows of :func:`_read_labels`; ``new`` maps class numbers."""
     labels = rows[:, 0].astype(np.int64)
-    if len(labels) and labels.max() >= len(new):
-        raise InputError(
-            f"{label_file(image)}: has the class number {labels.max()}; there are {len(new)} names of classes"
-        )
     wanted = new[labels] >= 0
+    labels = new[labels][wanted]
     limits = np.array([size[1], size[0], size[1], size[0]])
     boxes = rows[wanted, 1:] * limits
     inside = np.clip(boxes, 0, limits)
     boxes = np.where(np.abs(inside - boxes) < ROUNDING, inside, boxes)
-    boxes, usable = usable_boxes(boxes, *size, tally, label_file(image).name)
+    boxes, usable = usable_boxes(boxes, labels, *size, tally, label_file(image).name)
     name = image.relative_to(folder) if image.is_relative_to(folder) else image
-    return Sample(name.as_posix(), image, boxes, new[labels][wanted][usable], np.zeros(int(usable.sum()), bool))
+    return Sample(name.as_posix(), image, boxes, labels[usable], np.zeros(int(usable.sum()), bool))

@@ -30,6 +30,11 @@ SOLVERS: tuple[str, ...] = get_args(Solver)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
+#: Windows of small objects; and the share of a class's objects that fast windows must cover (IoU 0.5) to be enough.
+#: Where 0.88 and 0.91 of the platelets were covered in two draws of 40 of 50 smears, dense windows had an area mAP of
+#: 0.879 and the fast ones 0.839.
+MANY_WINDOWS, ENOUGH = 4000, 0.95
+
 #: A backbone of detectors for comparisons with the paper, and its weights.
 BACKBONE, WEIGHTS = "squeezenet1_1", "imagenet"
 #: The word for the best backbone whose weights can be had (:func:`.convolutions.weights.best_backbone`).

@@ -105,9 +105,10 @@ def add_dataset_arguments(
     *name: str,
     set_help: str = SET_HELP,
     images: bool = True,
+    split: bool = False,
     **options: Any,
 ) -> None:
-    """Add DATASET, or the option ``name`` instead, ``--set`` and, if ``images`` is true, ``--images``."""
+    """Add DATASET, or the option ``name`` instead, ``--set`` and, if they are true, ``--images`` and ``--split``."""
     data = parser.groups["data"]
     data.add_argument(
         *(name or ["dataset"]),
@@ -120,6 +121,19 @@ def add_dataset_arguments(
         **options,
     )
     _add_set_arguments(parser, default_set, set_help, images)
+    if split:
+        add_split_argument(parser, "commands with the same PART make the same two sets")
+
+
+def add_split_argument(parser: CommandParser, note: str) -> None:
+    """Add ``--split``; the help ends with ``note``."""
+    parser.groups["data"].add_argument(
+        "--split",
+        type=float,
+        metavar="PART",
+        help="of a data set that is a single set, the part for the set trainval, such as 0.8; the others become test. "
+        f"Near duplicates stay together; {note}",
+    )
 
 
 def add_test_set_arguments(parser: CommandParser) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "propose": "propose windows that may hold objects, and measure their recall",
     "classify": "label whole photographs: train, evaluate, predict, SVMs on features",
     "distil": "train a small backbone from a pretrained teacher network, on photographs without labels",
+    "check": "look for what is wrong with labelled photographs",
     "convert": "write labelled photographs in another layout: VOC, COCO or YOLO",
     "make-model": "rebuild a bundled model",
     "benchmark": "time this package against the alternatives on this machine",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import add_classes_argument
+from .arguments import add_classes_argument, add_split_argument
 from .parser import CommandParser
 
 HELP = """Write labelled photographs in another layout: all their sets, with copies of the photographs, in a new folder.
@@ -24,13 +24,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     data.add_argument("--images", type=Path, metavar="DIR", help="folder with the images of a COCO file or an export")
     add_classes_argument(parser)
-    data.add_argument(
-        "--split",
-        type=float,
-        metavar="PART",
-        help="of a data set that is a single set, the part for the set trainval, such as 0.8; the others become test. "
-        "Chosen by --seed; near duplicates stay together",
-    )
+    add_split_argument(parser, "--seed makes another choice")
     output.add_argument("--to", required=True, choices=LAYOUTS, help="layout to write")
     output.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="new folder to write")
 
@@ -40,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.open import open_sets
     from ..data.progress import log
-    from ..data.splits import split_in_two
+    from ..data.splits import split_single
     from ..data.writers import write_layout
 
     sets = open_sets(args.dataset, args.images, args.classes)
@@ -51,11 +45,7 @@ def run(args: argparse.Namespace) -> int:
         for line in of_set.warning_lines():
             log(f"warning: {name}: {line}", args.quiet)
     if args.split is not None:
-        if not 0 < args.split < 1:
-            raise InputError(f"--split is a part of the photographs, such as 0.8, not {args.split:g}")
-        if len(sets) > 1:
-            raise InputError(f"{args.dataset}: --split is for a single set, and it has {', '.join(sets)}")
-        sets = split_in_two(first, args.split, args.seed)
+        sets = split_single(sets, args.split, args.seed, args.dataset)
     written, tally = write_layout(sets, args.to, args.out, args.quiet)
     for line in tally.lines():
         log(f"warning: {line}", args.quiet)

@@ -26,7 +26,10 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     from ..data.progress import log
     from ..data.voc import VOCDataset
 
-    dataset = open_dataset(args.dataset, args.set, images=args.images, classes=classes)
+    if getattr(args, "split", None) is None:
+        dataset = open_dataset(args.dataset, args.set, images=args.images, classes=classes)
+    else:
+        dataset = part_of_single(args, classes)
     if not isinstance(dataset, VOCDataset | COCODataset):
         # Found out by looking; those two are what they are called.
         count = len(dataset.class_names)
@@ -36,6 +39,30 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     for line in dataset.warning_lines():
         log(f"warning: {line}", args.quiet)
     return dataset
+
+
+def part_of_single(args: argparse.Namespace, classes: tuple[str, ...] | None) -> SampleList:
+    """Open a part of a dataset that is a single set, by ``--split`` and ``--set``; says so on stderr.
+
+    The part does not depend on ``--seed``: a detector must not be scored on photographs that it learnt from because
+    somebody trained it with another seed.
+
+    Raises
+    ------
+    InputError
+        When there are several sets, or none is called so.
+    """
+    from ..data.errors import InputError
+    from ..data.open import open_sets
+    from ..data.progress import log
+    from ..data.splits import split_single
+
+    parts = split_single(open_sets(args.dataset, args.images, classes), args.split, 0, args.dataset)
+    if args.set not in parts:
+        raise InputError(f"--split makes the sets {' and '.join(parts)}; there is no {args.set}")
+    told = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+    log(f"{args.dataset}: split at random, near duplicates together: {told} images", args.quiet)
+    return parts[args.set]
 
 
 def of_test_set(args: argparse.Namespace) -> argparse.Namespace:

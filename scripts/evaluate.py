@@ -31,7 +31,7 @@ METRICS = ("voc07", "voc", "coco")
 
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet evaluate``."""
-    add_dataset_arguments(parser, "test")
+    add_dataset_arguments(parser, "test", split=True)
     add_model_arguments(parser)
     parser.groups["output"].add_argument(
         "--metric",

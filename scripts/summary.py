@@ -42,26 +42,6 @@ def contents(samples: Sequence[Sample], class_names: Sequence[str]) -> list[str]
     return [f"{len(samples)} photographs to learn from", *text_table(header, rows).splitlines()]
 
 
-def look_alike_names(class_names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of class names that differ by upper case, signs, or one letter, as typing errors do."""
-    names = list(class_names)
-    return [(one, other) for i, one in enumerate(names) for other in names[i + 1 :] if _alike(one, other)]
-
-
-def _alike(one: str, other: str) -> bool:
-    a, b = ("".join(sign for sign in name.casefold() if sign.isalnum()) for name in (one, other))
-    if a == b:
-        return bool(a)
-    # Short names differ by a letter without being the same: cat, car. A digit tells apart: type1, type2.
-    if min(len(a), len(b)) < 5 or any(sign.isdigit() for sign in a + b):
-        return False
-    short, long = sorted((a, b), key=len)
-    start = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
-    if len(short) == len(long):
-        return short[start + 1 :] == long[start + 1 :]
-    return len(long) == len(short) + 1 and short[start:] == long[start + 1 :]
-
-
 def summary(card: dict[str, Any], width: int = 100) -> str:
     """One paragraph about a detector, from its card.
 
@@ -130,12 +110,12 @@ def _series(words: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}"
 
 
-def next_commands(model: str) -> list[str]:
-    """Commands that come after a training."""
+def next_commands(model: str, kept_apart: str = "DATASET") -> list[str]:
+    """Commands that come after a training; ``kept_apart`` names photographs to score on, as typed."""
     return [
         "next, look at what it finds, and score it on labelled photographs kept apart:",
         f"  sppnet detect PHOTOGRAPHS --model {quote(model)} -o found",
-        f"  sppnet evaluate DATASET --model {quote(model)}",
+        f"  sppnet evaluate {kept_apart} --model {quote(model)}",
     ]
 
 

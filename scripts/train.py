@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ..detector.options import (
@@ -56,7 +57,7 @@ part."""
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet train``."""
     data, windows, learning = (parser.groups[title] for title in ("data", "windows", "learning"))
-    add_dataset_arguments(parser, "trainval")
+    add_dataset_arguments(parser, "trainval", split=True)
     add_classes_argument(parser)
     add_count(
         data,
@@ -198,11 +199,12 @@ def given_choices(args: argparse.Namespace) -> frozenset[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Train; print the model's path and its held-out scores to stdout."""
+    from ..data.check import look_alike_names
     from ..data.errors import InputError
     from ..data.progress import log, warn
     from ..detector.training.train import train
     from .info import calibration_lines, choice_lines, compression_lines, score_lines
-    from .summary import contents, look_alike_names, next_commands, repeating_command, summary
+    from .summary import contents, next_commands, repeating_command, summary
 
     if args.download:
         from ..data.download import download_voc
@@ -237,15 +239,19 @@ def run(args: argparse.Namespace) -> int:
     known_classes(args, dataset)
     for line in contents(list(dataset), dataset.class_names):
         log(line, args.quiet)
-    for one, other in look_alike_names(dataset.class_names):
+    alike = look_alike_names(dataset.class_names)
+    for one, other in alike:
         warn(f"sppnet: is '{one}' the same class as '{other}'? If so, give its objects one name in the labels")
+    if alike or dataset.warnings:
+        log(f"'sppnet check {quote(str(args.dataset))}' looks further and names all files", args.quiet)
     compile_kernels(args.quiet)
     device = resolve_device(args)
     detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
     card, calibration = detector.card, detector.bundle.calibration
     lines = [*choice_lines(card), *score_lines(card), *compression_lines(card)]
     lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)
-    lines += ["", summary(card), "", f"wrote {args.out}", *next_commands(str(args.out))]
+    rest = "DATASET" if args.split is None else f"{quote(str(args.dataset))} --split {args.split:g}"
+    lines += ["", summary(card), "", f"wrote {args.out}", *next_commands(str(args.out), rest)]
     if card.get("choices"):
         lines += [
             "to repeat this training without a search:",

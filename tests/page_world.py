@@ -31,6 +31,7 @@ def make_world(folder: Path) -> Path:
     _voc(folder / "BCCD", CELLS)
     shutil.copytree(folder / "VOC2012", folder / "VOCdevkit" / "VOC2007")
     _coco(folder / "photographs", folder)
+    _beside(folder / "photographs", folder / "labelled")
     for name in ("photos", "more", "smears"):
         _photographs(folder / name, seed=len(name))
     shutil.copy(folder / "photos" / "0.jpg", folder / "photo.jpg")
@@ -84,6 +85,13 @@ def _voc(root, classes):
             path.write_text(re.sub("<name>.*?</name>", lambda _, tags=tags: next(tags), path.read_text()))
         labels = [sample.labels[~sample.difficult] for sample in VOCDataset(root, name, classes)]
         assert {int(label) for of_one in labels for label in of_one} == set(range(len(classes))), (root, name)
+
+
+def _beside(voc, folder):
+    """The same photographs with their annotations beside them, without sets."""
+    folder.mkdir()
+    for path in (*(voc / "JPEGImages").iterdir(), *(voc / "Annotations").iterdir()):
+        shutil.copy(path, folder)
 
 
 def _coco(voc, folder):

@@ -20,7 +20,7 @@ from ...eval.recall import recall_and_mabo
 from ...eval.voc_ap import Judged
 from ...proposals.backends import make_proposer
 from ...proposals.cache import ProposalCache
-from ..options import HELD_OUT, Effort, FeatureOptions
+from ..options import ENOUGH, HELD_OUT, MANY_WINDOWS, Effort, FeatureOptions
 from ..windows.scales import choose_scale
 from .plan import TrainPlan
 from .search import Round, Trial, search
@@ -40,11 +40,6 @@ SMALL = 0.2
 #: of each class are no longer than so many pixels. White cells of 470 pixels had an AP of 0.989 on BCCD's val set with
 #: the scale 960 alone, 0.990 with 480 and 960; of all classes the mean was 0.869 and 0.866.
 NEGLIGIBLE, LARGEST = 0.1, 500
-
-#: Windows of small objects; and the share of a class's objects that fast windows must cover (IoU 0.5) to be enough.
-#: Where 0.88 and 0.91 of the platelets were covered in two draws of 40 of 50 smears, dense windows had an area mAP of
-#: 0.879 and the fast ones 0.839.
-MANY_WINDOWS, ENOUGH = 4000, 0.95
 
 #: What dense windows must cover more to be worth twice the time: no AP can gain more points than that.
 WORTH = 0.03

@@ -51,7 +51,7 @@ OURS = "sppnet"
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet benchmark few``."""
     network, learning = parser.groups["network"], parser.groups["learning"]
-    add_dataset_arguments(parser, "trainval", set_help="image set to train on")
+    add_dataset_arguments(parser, "trainval", set_help="image set to train on", split=True)
     add_test_set_arguments(parser)
     add_classes_argument(parser)
     add_trained_backbone_arguments(parser, NETWORK, "of sppnet: ")

@@ -107,7 +107,7 @@ VERSION = 2
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet benchmark table``."""
     network, output = (parser.groups[title] for title in ("network", "output"))
-    add_dataset_arguments(parser, "trainval", "--dataset", set_help="image set to train on", required=True)
+    add_dataset_arguments(parser, "trainval", "--dataset", set_help="image set to train on", split=True, required=True)
     add_test_set_arguments(parser)
     add_classes_argument(parser)
     add_held_out_argument(parser, HELD_OUT, "part of the training images that chooses the epoch of the fine-tuning")

@@ -37,7 +37,7 @@ def test_copies_have_one_number(photographs):
 
 def test_groups_grow_together(tmp_path, monkeypatch):
     """The last one is like two that are not like each other."""
-    angles = {"a": 0.0, "b": 0.35, "c": 3.0, "d": 0.17}
+    angles = {"a": 0.0, "b": 0.7, "c": 3.0, "d": 0.35}
     copies = {name: np.array([np.cos(angle), np.sin(angle)] + [0] * 254, np.float32) for name, angle in angles.items()}
     monkeypatch.setattr("sppnet.data.near_duplicates.small_copy", lambda path: copies[path])
     assert duplicate_groups(["a", "b", "c", "d"]).tolist() == [0, 0, 2, 0]
@@ -49,6 +49,17 @@ def test_plain_images_are_like_nothing(tmp_path):
         Image.new("L", (40, 30), level).save(path)
     assert duplicate_groups(paths).tolist() == [0, 1, 2]
     assert not small_copy(paths[0]).any()
+
+
+def test_two_plain_fields_under_plain_skies_are_not_one(tmp_path):
+    rng = np.random.default_rng(0)
+    fields = [np.full((40, 60), 210.0), np.full((40, 60), 210.0)]
+    for number, field in enumerate(fields):
+        field[20:] = 90
+        field += rng.normal(0, 8, (10, 15)).repeat(4, axis=0).repeat(4, axis=1)
+        Image.fromarray(field.astype(np.uint8)).save(tmp_path / f"{number}.png")
+    assert np.corrcoef(fields[0].ravel(), fields[1].ravel())[0, 1] > 0.95
+    assert duplicate_groups([tmp_path / "0.png", tmp_path / "1.png"]).tolist() == [0, 1]
 
 
 def test_no_photographs(photographs):

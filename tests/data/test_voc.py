@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sppnet.data.cleaning import Tally
 from sppnet.data.errors import ImageError, InputError
 from sppnet.data.voc import VOCDataset, find_voc_root, image_sets, read_annotation, write_annotation
 
@@ -147,14 +148,57 @@ def test_boxes_that_cannot_be_used_are_dropped_and_counted(devkit):
         thing("cat", 0, 0, 10, 10),
         thing("cat", 5, 5, 10, 10),
     )
-    np.testing.assert_array_equal(data[0].boxes, [[89, 69, 100, 80], [0, 0, 10, 10], [4, 4, 10, 10]])
-    assert data[0].difficult.tolist() == [True, False, False]
+    np.testing.assert_array_equal(data[0].boxes, [[9, 19, 30, 40], [89, 69, 100, 80], [0, 0, 10, 10], [4, 4, 10, 10]])
+    assert data[0].difficult.tolist() == [False, True, False, False]
     assert data.warnings == {
-        "box without area, dropped": 2,
+        "box with its corners reversed, put right": 1,
+        "box without area, dropped": 1,
         "box outside the image, dropped": 1,
-        "box partly outside the image, cut to it": 2,
+        "box partly outside the image, cut to it": 1,
+        "box over the image's edge by a pixel at most, cut to it": 1,
     }
-    assert data.warning_lines()[0] == "2 x box without area, dropped (first in a.xml)"
+    assert data.warning_lines()[1] == "1 x box without area, dropped (first in a.xml)"
+
+
+def test_an_object_labelled_twice_counts_once(devkit):
+    cat, other = thing("cat", 5, 5, 40, 40), thing("dog", 5, 5, 40, 40)
+    data = only(devkit, cat, other, cat, thing("cat", 5, 5, 40, 41), cat)
+    assert [data.class_names[label] for label in data[0].labels] == ["cat", "dog", "cat"]
+    assert data.warnings == {"object labelled twice with the same box, taken once": 2}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_of_an_unturned_photograph_are_turned_with_it(devkit, orientation):
+    # labelImg shows a photograph as it is stored, and declares that size.
+    stored = np.zeros((60, 90, 3), np.uint8)
+    stored[10:25, 30:70] = 255
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = only(devkit, thing("cat", 31, 11, 70, 25), size=(90, 60))
+    Image.fromarray(stored).save(data[0].path, exif=exif, quality=100, subsampling=0)
+    data = devkit.open()
+    sample = data[0]
+    x1, y1, x2, y2 = sample.boxes[0].astype(int)
+    if orientation in (5, 6, 7, 8):
+        shown = sample.image.mean(axis=2) > 128
+        assert shown[y1:y2, x1:x2].all()
+        assert shown.sum() == (y2 - y1) * (x2 - x1) == 15 * 40
+        assert data.warnings == {"image turned by its EXIF data and labelled unturned, its boxes turned with it": 1}
+    else:  # width and height are the same, so nobody can tell
+        assert (x1, y1, x2, y2) == (30, 10, 70, 25)
+
+
+def test_a_lenient_tally_names_what_cannot_be_used(devkit):
+    devkit.add("a", thing("cat", 5, 5, 40, 40))
+    devkit.add("broken", xml="<annotation>")
+    devkit.list("a\nmissing\nbroken\n")
+    with pytest.raises(InputError, match="missing"):
+        devkit.open()
+    tally = Tally(lenient=True)
+    assert [sample.id for sample in VOCDataset(devkit.root, "train", tally=tally)] == ["a"]
+    assert tally.counts == {"image whose labels or file cannot be used, left out": 2}
+    missing, broken = next(iter(tally.places.values()))
+    assert ("missing.xml" in missing, "broken.xml: not XML" in broken) == (True, True)
 
 
 def test_the_image_s_own_size_counts(devkit):

@@ -6,7 +6,7 @@ from sppnet.data.errors import InputError
 from sppnet.data.image import write_image
 from sppnet.data.open import open_sets
 from sppnet.data.sample import Sample, SampleList
-from sppnet.data.splits import split_in_two
+from sppnet.data.splits import split_single
 from sppnet.data.writers import WRITERS, write_layout
 
 CLASSES = ("cat", 'it\'s a dog: "yes"', "Kätzchen #3")
@@ -141,13 +141,15 @@ def test_a_split_keeps_near_duplicates_together(tmp_path):
     dataset = SampleList(samples, ("cat",))
     seen = set()
     for seed in range(5):
-        parts = split_in_two(dataset, 0.7, seed)
+        parts = split_single({"all": dataset}, 0.7, seed, "here")
         assert list(parts) == ["trainval", "test"]
         ids = {name: [sample.id for sample in part] for name, part in parts.items()}
         assert sorted(ids["trainval"] + ids["test"]) == sorted(sample.id for sample in dataset)
         groups = [{one.split("-")[0] for one in part} for part in ids.values()]
         assert not groups[0] & groups[1]
         assert abs(len(ids["trainval"]) - 0.7 * len(dataset)) <= 3
-        assert ids == {name: [one.id for one in part] for name, part in split_in_two(dataset, 0.7, seed).items()}
+        assert ids == {
+            name: [one.id for one in part] for name, part in split_single({"all": dataset}, 0.7, seed, "here").items()
+        }
         seen.add(tuple(ids["test"]))
     assert len(seen) > 1

@@ -18,6 +18,7 @@ QUICK = {
     "detect": ["--max-windows", "50", "--scales", "128"],
     "evaluate": ["--max-windows", "50", "--scales", "128"],
     "train": ["--max-windows", "50", "--scales", "128"],
+    "check": [],
     "convert": [],
     "scenes": ["--train", "6", "--val", "3"],
     "propose": [],

@@ -5,7 +5,7 @@ import pytest
 from sppnet.data.sample import Sample
 from sppnet.data.scenes import make_scenes
 from sppnet.scripts.cli import main
-from sppnet.scripts.summary import contents, look_alike_names, next_commands, summary
+from sppnet.scripts.summary import contents, next_commands, summary
 
 
 def said(width=10**6, **counts):
@@ -82,38 +82,6 @@ def test_contents_count_what_can_be_learnt():
         "cat              1        2          1      20 x 25",
         "dog              0        0          1            -",
     ]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Raccoon", "raccoon"),
-        ("racoon", "raccoon"),
-        ("fire truck", "fire_truck"),
-        ("helmet", "helmat"),
-        ("oxen", "Oxen"),
-    ],
-)
-def test_names_that_one_person_gives_to_one_class(one, other):
-    assert look_alike_names([one, "bus", other]) == [(one, other)]
-
-
-def test_names_of_different_classes():
-    names = [
-        "cat",
-        "car",
-        "cart",
-        "type1",
-        "type2",
-        "bicycle",
-        "motorcycle",
-        "person",
-        "parson bird",
-        "-",
-        "+",
-        "horse",
-    ]
-    assert look_alike_names(names) == []
 
 
 @pytest.fixture(scope="module")
