@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import colorsys
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from .arrays import Array
 from .image import as_image
 
-# Each hue is this part of the colour circle after the last, so the first few colours differ clearly.
-_GOLDEN = 0.618033988749895
+#: First column and row of a tag's strip, and those after its last: half-open.
+Strip = tuple[int, int, int, int]
+
+#: Colours of classes: those of Okabe and Ito, which colour-blind readers can tell apart, then those of Tol.
+PALETTE = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#332288", "#88ccee", "#44aa99"),
+    *("#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#77aadd", "#ee8866", "#bbcc33", "#ffaabb"),
+)
 
 
 def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
     """The RGB colour of a class: the same in every image, and distinct from those of the next classes."""
-    label = int(label)
-    hue = (0.02 + label * _GOLDEN) % 1.0
-    # After one round of the circle the brightness changes as well.
-    value = (1.0, 0.75, 0.9)[label // 12 % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    rounds, place = divmod(int(label), len(PALETTE))
+    # After one round the colours come again, darker.
+    red, green, blue = (round(value * 0.75**rounds) for value in ImageColor.getrgb(PALETTE[place])[:3])
+    return red, green, blue
 
 
 def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> NDArray[np.uint8]:
@@ -54,9 +57,14 @@ def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> 
     outlines = [_pixels(box, canvas.size) for box in boxes]
     for outline, label in zip(outlines, labels, strict=True):
         draw.rectangle(outline, outline=class_colour(label), width=line)
+    texts = [_plain(tag) for tag in tags]
+    strips: list[Strip] = []
+    # The last one has the choice.
+    for outline, text in zip(reversed(outlines), reversed(texts), strict=True):
+        strips.append(_strip(_strip_size(draw, text, font), outline, strips, canvas.size))
     # Draw tags after all boxes, so that no line crosses a word.
-    for outline, label, tag in zip(outlines, labels, tags, strict=True):
-        _draw_tag(draw, _plain(tag), outline, class_colour(label), font, canvas.size)
+    for strip, label, text in zip(reversed(strips), labels, texts, strict=True):
+        _draw_tag(draw, text, strip, class_colour(label), font)
     return np.array(canvas)
 
 
@@ -76,23 +84,52 @@ def _plain(text: str) -> str:
     )
 
 
-def _draw_tag(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    box: tuple[int, int, int, int],
-    colour: tuple[int, int, int],
-    font: Any,
-    size: tuple[int, int],
-) -> None:
-    """Draw text on a filled strip: above the box if there is room, otherwise inside its top edge."""
-    margin = max(2, round(font.size / 5))
-    # The strip has the same height for "ace" and "High", so tags line up.
+def _margin(font: Any) -> int:
+    """Space between a tag's text and the edge of its strip, pixels."""
+    return max(2, round(font.size / 5))
+
+
+def _strip_size(draw: ImageDraw.ImageDraw, text: str, font: Any) -> tuple[int, int]:
+    """Width and height of the filled strip of a tag."""
+    # The same height for "ace" and "High", so tags line up.
     ascent, descent = font.getmetrics()
-    width, height = round(draw.textlength(text, font=font)) + 2 * margin, ascent + descent + margin
-    x = max(0, min(box[0], size[0] - width))
-    y = box[1] - height if box[1] >= height else box[1]
-    y = max(0, min(y, size[1] - height))
-    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    return round(draw.textlength(text, font=font)) + 2 * _margin(font), ascent + descent + _margin(font)
+
+
+def _strip(
+    strip: tuple[int, int], box: tuple[int, int, int, int], others: Sequence[Strip], size: tuple[int, int]
+) -> Strip:
+    """Place a strip (width, height) at its box and inside the image: where it covers least of the other strips.
+
+    Above the box if possible, then below it, then inside; at its left side, then at its right.
+    """
+    width, height = strip
+    x1, y1, x2, y2 = box
+    best, least = (0, 0, width, height), float("inf")
+    for y in (y1 - height, y2 + 1, y1, y2 + 1 - height):
+        if not 0 <= y <= size[1] - height and y != y1:
+            continue
+        y = max(0, min(y, size[1] - height))
+        for x in (x1, x2 + 1 - width):
+            x = max(0, min(x, size[0] - width))
+            place = (x, y, x + width, y + height)
+            covered = sum(_overlap(place, other) for other in others)
+            if covered < least:
+                best, least = place, covered
+    return best
+
+
+def _overlap(one: Strip, other: Strip) -> int:
+    """Pixels that two strips share."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0, across) * max(0, down)
+
+
+def _draw_tag(draw: ImageDraw.ImageDraw, text: str, strip: Strip, colour: tuple[int, int, int], font: Any) -> None:
+    """Draw text on a filled strip."""
+    x1, y1, x2, y2 = strip
+    draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=colour)
     red, green, blue = colour
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
-    draw.text((x + margin, y + margin // 2), text, fill=ink, font=font)
+    draw.text((x1 + _margin(font), y1 + _margin(font) // 2), text, fill=ink, font=font)

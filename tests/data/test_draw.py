@@ -47,6 +47,16 @@ def test_tiny_images_and_boxes_off_the_image_are_no_trouble(height, width):
     draw([[0, 0, 1, 1], [500, 500, 600, 600], [5, 5, 5, 5], [9, 9, 2, 2]], height, width, ("Kühe", "猫", ""))
 
 
+def test_tags_of_crowded_boxes_do_not_cover_each_other():
+    strips = []
+    for _ in range(4):
+        strips.append(draw_module._strip((30, 12), (60, 50, 90, 80), strips, (160, 120)))
+    for i, one in enumerate(strips):
+        assert 0 <= one[0] < one[2] <= 160
+        assert 0 <= one[1] < one[3] <= 120
+        assert all(draw_module._overlap(one, other) == 0 for other in strips[:i])
+
+
 def test_nothing_to_draw_is_a_copy():
     assert (draw(np.zeros((0, 4))) == 128).all()
 
