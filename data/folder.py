@@ -22,7 +22,8 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     patterns : iterable of str or Path
         A file (of any suffix), a folder (searched to any depth for ``IMAGE_SUFFIXES``; hidden
         files and folders are skipped) or a pattern such as ``photos/*.jpg``; ``**`` is allowed.
-        Folders and patterns skip the drawings that ``sppnet detect`` wrote to a folder ``images``.
+        Folders and patterns skip the drawings that ``sppnet detect`` wrote to a folder ``images``, and the small copies
+        for pages in a folder ``previews``.
 
     Returns
     -------
@@ -107,8 +108,8 @@ def _images_of(path: Path) -> Iterator[Path]:
 
 
 def _may_hold_drawings(folder: str | Path) -> bool:
-    """Whether ``sppnet detect`` may have drawn into this folder; files in other folders need not be opened."""
-    return os.path.basename(os.path.abspath(folder)) == "images"
+    """Whether we may have drawn into this folder; files in other folders need not be opened."""
+    return os.path.basename(os.path.abspath(folder)) in ("images", "previews")
 
 
 def _what_is_missing(path: Path) -> str:

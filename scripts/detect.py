@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
 HELP = """Find objects in photographs: files, folders (searched through) or globs. Its earlier drawings are left out.
 
-Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn. A file that
-cannot be read or drawn is named, the others are done, and the exit status is 1."""
+Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn; with --report
+also a page to look at all of them in a browser. A file that cannot be read or drawn is named, the others are done, and
+the exit status is 1."""
 
 #: Longest file name on most file systems, bytes.
 _NAME_BYTES = 255
@@ -66,6 +68,12 @@ def add_arguments(parser: CommandParser) -> None:
         help=f"any of {','.join(FORMATS)}; json is always written",
     )
     output.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
+    output.add_argument(
+        "--report",
+        action="store_true",
+        help="write DIR/report.html, a page for a browser with all photographs, a slider for the threshold and a "
+        "choice of classes; it needs no network, and has small copies of the photographs in DIR/previews",
+    )
 
 
 def formats(text: str) -> tuple[str, ...]:
@@ -79,23 +87,42 @@ def run(args: argparse.Namespace) -> int:
     from ..data.progress import log
 
     paths = photographs(args)
-    drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in drawn_names(paths).items()}
-    protect_inputs(args, [*results_files(args.out, args.format), *drawn.values()], paths)
-    check_replaced(drawn.values())
+    names = drawn_names(paths)
+    drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in names.items()}
+    outputs = [*results_files(args.out, args.format), *drawn.values()]
+    if args.report:
+        outputs += [args.out / "report.html", *(args.out / "previews" / name for name in names.values())]
+    protect_inputs(args, outputs, paths)
+    check_replaced(path for path in outputs if path.suffix == ".jpg")
     with loading():
         from ..data.formats import Results
+        from .gallery import DetectionPage
 
         detector = load_detector(args)
         check_threshold(args, detector)
         make_writable(args.out if args.no_draw else args.out / "images")
         compile_kernels(args.quiet)
+    page = DetectionPage(args.out, names, detector, args.threshold) if args.report else None
     undrawn: dict[str, str] = {}
     draw = None if args.no_draw else drawing(drawn, undrawn)
-    found, failed = detect_all(detector, paths, args.threshold, args.quiet, draw)
+
+    def finish(path: Path, image: NDArray[Any], found: Detections) -> None:
+        if page is not None:
+            page.add(path, image, found)
+            found = page.shown(found)
+        if draw is not None:
+            draw(path, image, found)
+
+    found, failed = detect_all(detector, paths, args.threshold if page is None else page.least, args.quiet, finish)
     failed |= undrawn
+    if page is not None:
+        report = page.write(model_name(args), found, failed)
+        found = [replace(image, detections=page.shown(image.detections)) for image in found]
     write_results(args.out, Results(model_name(args), detector.class_names, found, failed), args.format)
     total = sum(len(image.detections) for image in found)
     log(f"{total} objects in {len(found)} images: {args.out / 'detections.json'}", args.quiet)
+    if page is not None:
+        log(f"look at them in a browser: {report}", args.quiet)
     return 1 if failed else 0
 
 

@@ -175,6 +175,12 @@ class Detector(BaseDetector):
         size, names, calibration = maps.image_size, self.class_names, self.bundle.calibration
         return finish(windows, scores, size, names, options, level, regressor, rescore, calibration)
 
+    def above(self, found: Detections, threshold: float | None = None) -> Detections:
+        """Those of the detections with a lower threshold that :meth:`detect` gives with this one."""
+        levels = np.broadcast_to(np.asarray(self._threshold(threshold), np.float32), len(self.class_names))
+        values = found.probabilities if self.calibrated else found.scores
+        return found[values > levels[found.labels]]
+
     def _threshold(self, given: float | None) -> float | tuple[float, ...]:
         """Threshold in use: one number, or one per class."""
         calibration = self.bundle.calibration
