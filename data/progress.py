@@ -39,12 +39,37 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
+    if _TIMED:
+        iterable = _timed(iterable, label, _TIMED[-1])
     if quiet:
         return iter(iterable)
     later = _EXPECTED[-1].begin(label) if _EXPECTED else None
     if sys.stderr.isatty():
         return _bar(iterable, label, total, later)
     return _lines(iterable, label, total, later)
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """In this block the seconds that each task of :func:`track` takes are added to the dictionary, under its label."""
+    seconds: dict[str, float] = {}
+    _TIMED.append(seconds)
+    try:
+        yield seconds
+    finally:
+        _TIMED.pop()
+
+
+#: Seconds of the tasks of the jobs that are timed, the innermost job last.
+_TIMED: list[dict[str, float]] = []
+
+
+def _timed(iterable: Iterable[Item], label: str, seconds: dict[str, float]) -> Iterator[Item]:
+    start = time.monotonic()
+    try:
+        yield from iterable
+    finally:
+        seconds[label] = seconds.get(label, 0.0) + time.monotonic() - start
 
 
 @contextmanager

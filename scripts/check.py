@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..detector.options import ENOUGH, MANY_WINDOWS, DetectOptions
 from .arguments import SET_HELP, add_dataset_arguments, add_folder_output
-from .common import protect_inputs
+from .common import protect_inputs, refuse_other_page
 from .parser import CommandParser
 
 if TYPE_CHECKING:
@@ -35,14 +35,17 @@ SHOWN = 4
 #: Sets whose objects are printed by class.
 SETS = 5
 
-#: Areas in pixels up to which COCO calls objects small and medium.
-SMALL, MEDIUM = 32**2, 96**2
-
 
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet check``."""
     add_dataset_arguments(parser, None, set_help=f"{SET_HELP} (default: all of them)")
     add_folder_output(parser, "check")
+    parser.groups["output"].add_argument(
+        "--report",
+        action="store_true",
+        help="write DIR/check.html, a page for a browser with pictures of what was found; small copies of the "
+        "photographs go to DIR/previews",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from ..data.outputs import make_writable
     from ..data.progress import log
     from ..data.store import write_json
+    from ..eval.report import text_table
+    from .detect import check_replaced, drawn_names
 
     if args.set is None:
         sets = open_sets(args.dataset, args.images, lenient=True)
@@ -61,9 +66,14 @@ def run(args: argparse.Namespace) -> int:
         sets = {args.set: open_dataset(args.dataset, args.set, args.images, tally=Tally(lenient=True))}
     if not sets:
         raise InputError(f"{args.dataset}: has no image sets; expected a list in its ImageSets/Main")
-    protect_inputs(args, [args.out / FILE])
-    make_writable(args.out)
     samples = list({sample.path: sample for of_set in sets.values() for sample in of_set}.values())
+    page = args.out / "check.html"
+    previews = [args.out / "previews" / name for name in drawn_names([one.path for one in samples]).values()]
+    protect_inputs(args, [args.out / FILE, *[page, *previews] * args.report])
+    if args.report:
+        check_replaced(previews)
+        refuse_other_page(page)
+    make_writable(args.out)
     class_names = next(iter(sets.values())).class_names
     log(f"{next(iter(sets.values())).layout}, {len(class_names)} classes, {len(samples)} images", args.quiet)
     findings = check(sets, args.quiet)
@@ -79,7 +89,14 @@ def run(args: argparse.Namespace) -> int:
         "findings": [one.to_dict() for one in findings],
     }
     write_json(args.out / FILE, report)
-    print("\n".join([*tables(report), "", *lines_of(findings), f"wrote {args.out / 'check.json'}"]))
+    shown = tables(report)
+    lines = [text_table(**shown["sets"]), "", text_table(**shown["classes"]), *shown["notes"], "", *lines_of(findings)]
+    if args.report:
+        from .pages.check import write_check_page
+
+        write_check_page(page, args.dataset, samples, class_names, findings, shown)
+        lines.append(f"look at them in a browser: {page}")
+    print("\n".join([*lines, f"wrote {args.out / FILE}"]))
     return int(any(one.needs_a_look for one in findings))
 
 
@@ -97,6 +114,7 @@ def class_figures(samples: Sequence[Sample], label: int) -> dict[str, Any]:
     import numpy as np
 
     from ..data.boxes import area
+    from ..eval.mistakes import MEDIUM, SMALL
 
     counted = [one.boxes[(one.labels == label) & ~one.difficult] for one in samples]
     boxes = np.concatenate([np.zeros((0, 4)), *counted])
@@ -139,10 +157,8 @@ def coverage(samples: Sequence[Sample], seed: int, quiet: bool) -> tuple[dict[in
     return {label: float(np.mean(np.array(of_class) >= 0.5)) for label, of_class in overlaps.items()}, looked_at
 
 
-def tables(report: Mapping[str, Any]) -> list[str]:
-    """The report's figures as text."""
-    from ..eval.report import text_table
-
+def tables(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report's figures as tables of sets and classes, each with header and rows, and notes below them."""
     sets, classes, windows = report["sets"], report["classes"], report["windows"]
     of_sets = [
         [name, one["images"], one["without_objects"], sum(one["objects"].values())] for name, one in sets.items()
@@ -152,8 +168,8 @@ def tables(report: Mapping[str, Any]) -> list[str]:
             name,
             *(one["objects"][name] for one in sets.values() if 1 < len(sets) <= SETS),
             *(one[figure] for figure in ("images", "objects", "difficult", "small", "medium", "large")),
-            "{:.0f} x {:.0f}".format(*one["median_size"]) if one["median_size"] else None,
-            None if one["covered"] is None else f"{one['covered']:.0%}",
+            "{:.0f} x {:.0f}".format(*one["median_size"]) if one["median_size"] else "-",
+            "-" if one["covered"] is None else f"{one['covered']:.0%}",
         ]
         for name, one in classes.items()
     ]
@@ -162,14 +178,15 @@ def tables(report: Mapping[str, Any]) -> list[str]:
         *(f"in {name}" for name in sets if 1 < len(sets) <= SETS),
         *("photographs", "objects", "difficult", "small", "medium", "large", "median size", "covered"),
     ]
-    return [
-        text_table(["set", "photographs", "without objects", "objects"], of_sets),
-        "",
-        text_table(header, of_classes),
-        f"small: less than 32 x 32 pixels, large: 96 x 96 and more; covered: by one of {windows['count']} windows "
-        f"({windows['method']}), in {windows['images']} photographs",
-        *few_windows(classes),
-    ]
+    return {
+        "sets": {"header": ["set", "photographs", "without objects", "objects"], "rows": of_sets},
+        "classes": {"header": header, "rows": of_classes},
+        "notes": [
+            f"small: less than 32 x 32 pixels, large: 96 x 96 and more; covered: by one of {windows['count']} windows "
+            f"({windows['method']}), in {windows['images']} photographs",
+            *few_windows(classes),
+        ],
+    }
 
 
 def few_windows(classes: Mapping[str, Any]) -> list[str]:

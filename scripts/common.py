@@ -12,6 +12,9 @@ from typing import Any
 from ..data.embedded import DEFAULT_MODEL
 from ..data.errors import InputError
 
+#: What the first bytes of our pages hold (``eval/pages/base.html``).
+PAGE_MARK = b'name="generator" content="sppnet'
+
 #: Names of arguments with input files, folders or patterns.
 _READ = (
     *("images", "inputs", "folders", "dataset", "test", "test_dataset", "test_images", "val", "val_images", "accuracy"),
@@ -74,6 +77,18 @@ def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: It
 
     named = (path for name in _READ for one in _flat(getattr(args, name, None)) for path in files_named(one))
     refuse_inputs(outputs, (path for part in (inputs, named) for path in part))
+
+
+def refuse_other_page(path: Path) -> None:
+    """Refuse to overwrite a file that is no page of ours: call this before any computation.
+
+    Raises
+    ------
+    InputError
+        When there is such a file; the message names it.
+    """
+    if path.exists() and not (path.is_file() and PAGE_MARK in path.read_bytes()[:1000]):
+        raise InputError(f"{path}: already exists and is no page of this command; choose another --out")
 
 
 def _flat(value: Any) -> Iterator[str | Path]:

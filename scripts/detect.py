@@ -17,6 +17,7 @@ from .common import (
     model_name,
     model_names,
     protect_inputs,
+    refuse_other_page,
     report_slow_precision,
     resolve_device,
 )
@@ -94,9 +95,11 @@ def run(args: argparse.Namespace) -> int:
         outputs += [args.out / "report.html", *(args.out / "previews" / name for name in names.values())]
     protect_inputs(args, outputs, paths)
     check_replaced(path for path in outputs if path.suffix == ".jpg")
+    if args.report:
+        refuse_other_page(args.out / "report.html")
     with loading():
         from ..data.formats import Results
-        from .gallery import DetectionPage
+        from .pages.detections import DetectionPage
 
         detector = load_detector(args)
         check_threshold(args, detector)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_dataset_arguments, add_folder_output, add_model_arguments, some_of
-from .common import compile_kernels, model_name, protect_inputs
+from .common import compile_kernels, model_name, protect_inputs, refuse_other_page
 from .datasets import dataset_from
 from .parser import CommandParser
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 HELP = """Detect in every image of a labelled set and measure the average precision.
 
 Writes DIR/metrics.json, DIR/detections.json and the precision-recall curves; prints the tables. For a model with
-probabilities it also measures their calibration error and draws DIR/reliability.svg."""
+probabilities it also measures their calibration error and draws DIR/reliability.svg. With --report also a page that
+shows the mistakes."""
 
 #: Files written besides the detections.
 FILES = ("metrics.json", "curves.csv", "curves.svg", "reliability.svg")
@@ -41,6 +42,12 @@ def add_arguments(parser: CommandParser) -> None:
         help="any of voc07 (11-point AP), voc (area AP), coco (AP@[.5:.95])",
     )
     add_folder_output(parser, "evaluation")
+    parser.groups["output"].add_argument(
+        "--report",
+        action="store_true",
+        help="write DIR/report.html, a page for a browser: curves, kinds of mistakes and what they cost, confusion "
+        "between classes, recall by size, pictures of mistakes and missed objects (small copies in DIR/previews)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,12 +56,22 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.errors import InputError
     from ..data.formats import Results
+    from ..data.progress import log
     from ..data.store import write_json
-    from .detect import detect_all, load_detector, results_files, write_results
+    from .detect import check_replaced, detect_all, drawn_names, load_detector, results_files, write_results
 
-    protect_inputs(args, [*results_files(args.out), *(args.out / name for name in FILES)])
     detector = load_detector(args)
+    thresholds = default_thresholds(detector)
+    if args.report and thresholds is None:
+        raise InputError("--report is for one model: a combination has no thresholds of its own")
     dataset = dataset_from(args, detector.class_names)
+    outputs = [*results_files(args.out), *(args.out / name for name in FILES)]
+    if args.report:
+        previews = [args.out / "previews" / name for name in drawn_names([one.path for one in dataset]).values()]
+        check_replaced(previews)
+        refuse_other_page(args.out / "report.html")
+        outputs += [args.out / "report.html", *previews]
+    protect_inputs(args, outputs)
     if not any(len(sample.boxes) for sample in dataset):
         raise InputError(f"{args.dataset}: no object of {', '.join(detector.class_names)} in the set {args.set}")
     compile_kernels(args.quiet)
@@ -64,13 +81,23 @@ def run(args: argparse.Namespace) -> int:
     found = in_all(dataset, images)
     figures, text = score(found, dataset, args.metric, args.out)
     metrics: dict[str, Any] = {"metric": figures, "images": len(dataset), "model": model_name(args)}
-    thresholds = default_thresholds(detector)
     if thresholds is not None:
         metrics["shown"], table = shown(found, dataset, thresholds, detector.calibrated)
         text += f"\n\n{table}"
     if detector.calibrated:
         metrics["calibration"], reliability = calibration(found, dataset, thresholds, args.out)
         text += f"\n\n{reliability}"
+    if args.report:
+        from .pages.evaluation import write_evaluation_page
+
+        assert thresholds is not None
+        charts = [("curves.svg", "Precision-recall curve of each class")]
+        charts += [("reliability.svg", "Share of right detections at each probability")] * detector.calibrated
+        samples, names = list(dataset), dataset.class_names
+        metrics["mistakes"] = write_evaluation_page(
+            args.out, model_name(args), found, samples, names, thresholds, metrics["shown"], charts
+        )
+        log(f"look at the mistakes in a browser: {args.out / 'report.html'}", args.quiet)
     write_json(args.out / "metrics.json", metrics)
     print(text)
     return 1 if failed else 0

@@ -24,9 +24,15 @@ FEW = 100
 
 def contents(samples: Sequence[Sample], class_names: Sequence[str]) -> list[str]:
     """Lines that say what there is to learn from: photographs, objects of each class, and their sizes."""
-    import numpy as np
-
     from ..eval.report import text_table
+
+    header, rows = contents_table(samples, class_names)
+    return [f"{len(samples)} photographs to learn from", *text_table(header, rows).splitlines()]
+
+
+def contents_table(samples: Sequence[Sample], class_names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows of the table of :func:`contents`."""
+    import numpy as np
 
     boxes = np.concatenate([np.zeros((0, 4)), *(sample.boxes for sample in samples)])
     labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])
@@ -38,8 +44,7 @@ def contents(samples: Sequence[Sample], class_names: Sequence[str]) -> list[str]
         size = "{:.0f} x {:.0f}".format(*np.median(sides, axis=0)) if here.any() else None
         images = sum(bool((sample.labels[~sample.difficult] == label).any()) for sample in samples)
         rows.append([name, images, int(here.sum()), int(((labels == label) & difficult).sum()), size])
-    header = ["class", "photographs", "objects", "difficult", "median size"]
-    return [f"{len(samples)} photographs to learn from", *text_table(header, rows).splitlines()]
+    return ["class", "photographs", "objects", "difficult", "median size"], rows
 
 
 def summary(card: dict[str, Any], width: int = 100) -> str:

@@ -39,7 +39,7 @@ from .arguments import (
     add_held_out_argument,
     integers,
 )
-from .common import compile_kernels, protect_inputs, resolve_device
+from .common import compile_kernels, protect_inputs, refuse_other_page, resolve_device
 from .datasets import dataset_from
 from .parser import CommandParser, as_typed
 from .propose import METHODS as PROPOSALS
@@ -129,6 +129,13 @@ def add_arguments(parser: CommandParser) -> None:
         help="also score detectors that learn from a quarter and a half of the images, and say what more may bring",
     )
     add_file_output(parser)
+    parser.groups["output"].add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a page for a browser beside the model, with suffix .html: what was learnt from, what was chosen, "
+        "how good it is on photographs that it had not learnt from, its mistakes, and what to do next",
+    )
 
 
 def add_effort_argument(parser: CommandParser) -> None:
@@ -201,7 +208,8 @@ def run(args: argparse.Namespace) -> int:
     """Train; print the model's path and its held-out scores to stdout."""
     from ..data.check import look_alike_names
     from ..data.errors import InputError
-    from ..data.progress import log, warn
+    from ..data.progress import log, timed, warn
+    from ..detector.training.run import HELD_OUT_FOUND
     from ..detector.training.train import train
     from .info import calibration_lines, choice_lines, compression_lines, score_lines
     from .summary import contents, next_commands, repeating_command, summary
@@ -210,7 +218,10 @@ def run(args: argparse.Namespace) -> int:
         from ..data.download import download_voc
 
         args.dataset = download_voc(args.dataset, args.set, args.quiet)
-    protect_inputs(args, [args.out])
+    page = args.out.with_suffix(".html")
+    protect_inputs(args, [args.out, *[page] * args.report])
+    if args.report:
+        refuse_other_page(page)
     if args.method == "warp" and args.scales is not None:
         raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
     if args.features == "pool5" and (fine_tuning := {"epochs", "fc_width"} & args.given):
@@ -246,19 +257,23 @@ def run(args: argparse.Namespace) -> int:
         log(f"'sppnet check {quote(str(args.dataset))}' looks further and names all files", args.quiet)
     compile_kernels(args.quiet)
     device = resolve_device(args)
-    detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
+    with timed() as seconds:
+        detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
     card, calibration = detector.card, detector.bundle.calibration
     lines = [*choice_lines(card), *score_lines(card), *compression_lines(card)]
     lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)
     rest = "DATASET" if args.split is None else f"{quote(str(args.dataset))} --split {args.split:g}"
     lines += ["", summary(card), "", f"wrote {args.out}", *next_commands(str(args.out), rest)]
-    if card.get("choices"):
-        lines += [
-            "to repeat this training without a search:",
-            f"  {repeating_command(args.command_line, card)}",
-        ]
+    command = repeating_command(args.command_line, card) if card.get("choices") else None
+    if command:
+        lines += ["to repeat this training without a search:", f"  {command}"]
     print("\n".join(lines))
     work = args.work or Path(f"{args.out}.work")
+    if args.report:
+        from .pages.training import write_training_page
+
+        write_training_page(page, detector, dataset, work / HELD_OUT_FOUND, seconds, command)
+        log(f"look at it in a browser: {page}", args.quiet)
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)
     return 0

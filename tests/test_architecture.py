@@ -196,7 +196,9 @@ def loaded_by(names, statement):
 
 
 def test_command_modules_load_nothing_heavy():
-    names = [f"sppnet.{name_of(path)}" for path in MODULES if floor_of(path) == "scripts" and path.stem != "__init__"]
+    modules = [path for path in MODULES if floor_of(path) == "scripts" and path.stem != "__init__"]
+    # Pages are loaded when one is wanted, after everything else.
+    names = [f"sppnet.{name_of(path)}" for path in modules if path.parent.name != "pages"]
     assert loaded_by(names, "importlib.import_module(name)") == {}
 
 

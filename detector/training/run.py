@@ -39,6 +39,9 @@ from .scores import judge_parts, score_parts
 from .split import Split, choose_split
 from .stages import Groups, Regressors, Stages
 
+#: Name of the file in the folder of the training with what was found in held-out photographs.
+HELD_OUT_FOUND = "held-out.json"
+
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
 
@@ -187,7 +190,7 @@ class Run:
         card = self._card(images)
         final, *partial = self._models(stages, split.parts, card)
         if split.parts:
-            card["held_out"], calibration = score_parts(stages, partial)
+            card["held_out"], calibration = score_parts(stages, partial, self.work / HELD_OUT_FOUND)
             final = replace(final, calibration=calibration)
         if plan.learning_curve and split.parts:
             card["learning_curve"] = self._learning_curve(stages)

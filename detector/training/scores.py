@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...data.detections import Detections
+from ...data.formats import ImageDetections, Results, write_detections_json
 from ...data.progress import track
 from ...data.store import content_key, write_json
 from ...eval.reliability import Verdicts
@@ -22,8 +25,13 @@ from .stages import Stages
 #: Part of the key of the stored results; increase it when they change.
 VERSION = 5
 
+#: Probability from which detections are kept for people to look at.
+LEAST = 0.01
 
-def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any], Calibration]:
+
+def score_parts(
+    stages: Stages, models: Sequence[Bundle], keep: Path | None = None
+) -> tuple[dict[str, Any], Calibration]:
     """Score each model on the part of the split that it has not learnt from; stored on disk.
 
     Parameters
@@ -31,6 +39,8 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
     stages : Stages
     models : sequence of Bundle
         One for each part; uncalibrated.
+    keep : Path, optional
+        Where to write what was found, as a ``detections.json`` with the model's probabilities.
 
     Returns
     -------
@@ -41,12 +51,16 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         Fitted to the detections on all parts.
     """
     key = stages.key(VERSION, [_key(model) for model in models])
-    path = stages.folder / f"held-out-{key}.json"
-    if path.is_file():
+    path, found_path = (stages.folder / f"{name}-{key}.json" for name in ("held-out", "found"))
+    if path.is_file() and found_path.is_file():
         kept = json.loads(path.read_text())
+        if keep is not None:
+            shutil.copyfile(found_path, keep)
         return kept["scores"], Calibration.from_dict(kept["calibration"])
     split, names = stages.split, models[0].class_names
-    (judged,) = judge_parts(stages, split, [models])
+    (found,) = _found_in_parts(stages, split, [models], "held-out images")
+    samples = [stages.images.samples[i] for i in split.scored]
+    judged = judge_voc(found, samples, names)
     wrong_weight = weight_of_wrong(judged)
     calibration = Calibration.fit(judged, wrong_weight)
     measured = cross_fitted(judged, wrong_weight=wrong_weight)
@@ -63,8 +77,26 @@ def score_parts(stages: Stages, models: Sequence[Bundle]) -> tuple[dict[str, Any
         "calibration": None if measured is None or wrong_weight > 1 else Verdicts.joined(measured).to_dict(),
         "wrong_weight": wrong_weight,
     }
+    results = Results("held out", names, _with_probabilities(found, calibration, stages, split), failed={})
+    for file in (found_path, keep):
+        if file is not None:
+            write_detections_json(file, results)
     write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
     return scores, calibration
+
+
+def _with_probabilities(
+    found: Sequence[Detections], calibration: Calibration, stages: Stages, split: Split
+) -> list[ImageDetections]:
+    """Detections in the photographs of a split, without those that are most likely wrong."""
+    images = []
+    for i, one in zip(split.scored, found, strict=True):
+        probabilities = calibration.probabilities(one.scores, one.labels)
+        likely = probabilities >= LEAST
+        known = one[likely].replace(probabilities=probabilities[likely])
+        height, width = stages.images.sizes[i]
+        images.append(ImageDetections(str(stages.images.samples[i].path), width, height, known))
+    return images
 
 
 def _key(model: Bundle) -> str:
@@ -84,6 +116,15 @@ def judge_parts(
     list of list of Judged
         For each candidate one for each class, over the images of all parts, part after part.
     """
+    found = _found_in_parts(stages, split, candidates, label)
+    samples, names = [stages.images.samples[i] for i in split.scored], candidates[0][0].class_names
+    return [judge_voc(of_candidate, samples, names) for of_candidate in found]
+
+
+def _found_in_parts(
+    stages: Stages, split: Split, candidates: Sequence[Sequence[Bundle]], label: str
+) -> list[list[Detections]]:
+    """For each candidate what its models find in the images of their parts, part after part."""
     images = stages.images
     first = detector_of(candidates[0][0], str(images.features.device))
     detectors = [[first.sharing(model) for model in models] for models in candidates]
@@ -94,8 +135,7 @@ def judge_parts(
         results = detect_each([own[number] for own in detectors], maps, images.proposals[i], threshold=-np.inf)
         for of_candidate, result in zip(found, results, strict=True):
             of_candidate.append(result)
-    samples, names = [images.samples[i] for i in split.scored], candidates[0][0].class_names
-    return [judge_voc(of_candidate, samples, names) for of_candidate in found]
+    return found
 
 
 def _average_precision(judged: Sequence[Judged]) -> dict[str, Any]:

@@ -97,13 +97,15 @@
     shown.alt = "";
     shown.src = image.src;
     frame.append(shown);
-    for (const box of image.truth) frame.append(outline(image, box, [], "truth"));
+    for (const box of image.truth.filter((one) => shownClasses[one[0]])) frame.append(outline(image, box, "truth"));
     // The best one on top.
-    for (const box of kept[index].slice().sort((a, b) => a[1] - b[1])) frame.append(outline(image, box, [1], "found"));
+    for (const box of kept[index].slice().sort((a, b) => a[1] - b[1])) {
+      frame.append(outline(image, box, "found"));
+    }
     return frame;
   }
 
-  function outline(image, box, withLevel, kind) {
+  function outline(image, box, kind) {
     const made = make("span", `box ${kind}`);
     const [x1, y1, x2, y2] = box.slice(-4);
     made.style.left = `${(100 * x1) / image.width}%`;
@@ -112,7 +114,7 @@
     made.style.height = `${(100 * (y2 - y1)) / image.height}%`;
     const { name, colour, ink } = data.classes[box[0]];
     made.style.borderColor = colour;
-    const tag = make("span", "tag", withLevel.length ? `${name} ${box[1].toFixed(2)}` : `${name}, labelled`);
+    const tag = make("span", "tag", kind === "truth" ? `${name}, labelled` : `${name} ${box[1].toFixed(2)}`);
     if (y1 < 0.06 * image.height) tag.classList.add("inside");
     tag.style.background = colour;
     tag.style.color = ink;

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..detector.detection.detector import Detector
-from ..eval.page import Gallery, Picture, found_boxes, write_page, write_preview
+from ...detector.detection.detector import Detector
+from ...eval.page import Gallery, Picture, found_boxes, write_page, write_preview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..data.arrays import Array
-    from ..data.detections import Detections
-    from ..data.formats import ImageDetections
-    from ..detector.detection.combination import CombinedDetector
+    from ...data.arrays import Array
+    from ...data.detections import Detections
+    from ...data.formats import ImageDetections
+    from ...detector.detection.combination import CombinedDetector
 
 #: Folder of the small copies of photographs, beside a page.
 PREVIEWS = "previews"

@@ -1,0 +1,82 @@
+"""The page of ``sppnet check --report``: what there is, what needs a look, and pictures of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ...data.errors import ImageError
+from ...eval.page import Gallery, Picture, write_page, write_preview
+from ..detect import drawn_names
+from .detections import PREVIEWS
+from .mistakes import truth_boxes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ...data.check import Finding
+    from ...data.sample import Sample
+
+#: Photographs of a kind of finding of which pictures are shown.
+SHOWN = 30
+
+
+def write_check_page(
+    path: Path,
+    dataset: Path,
+    samples: Sequence[Sample],
+    class_names: tuple[str, ...],
+    findings: Sequence[Finding],
+    tables: Mapping[str, Any],
+) -> None:
+    """Write the page, and small copies of the photographs that it shows beside it.
+
+    Parameters
+    ----------
+    path : Path
+    dataset : Path
+    samples : sequence of Sample
+        All photographs.
+    class_names : tuple of str
+    findings : sequence of Finding
+    tables : mapping
+        As :func:`.check.tables` makes them.
+    """
+    names = drawn_names([sample.path for sample in samples])
+    by_stem = {sample.path.stem: sample for sample in samples}
+    pictures, kinds = [], []
+    sizes: dict[Path, tuple[int, int]] = {}
+    for finding in findings:
+        shown = [by_stem[stem] for place in finding.places for stem in _stems(place) if stem in by_stem][:SHOWN]
+        if shown:
+            kinds.append(finding.kind)
+        for sample in shown:
+            if sample.path not in sizes:
+                try:
+                    image = sample.image
+                except ImageError:  # it is among the findings
+                    continue
+                write_preview(path.parent / PREVIEWS / names[sample.path], image)
+                sizes[sample.path] = image.shape[1], image.shape[0]
+            source = f"{PREVIEWS}/{quote(names[sample.path])}"
+            size, group = sizes[sample.path], len(kinds) - 1
+            pictures.append(
+                Picture(sample.path.name, source, *size, truth=truth_boxes(sample), group=group, note=finding.kind)
+            )
+    gallery = None
+    if pictures:
+        gallery = Gallery(class_names, (None,) * len(class_names), (0.0, 1.0, 0.01), pictures, tuple(kinds))
+    serious = [one for one in findings if one.needs_a_look]
+    others = [one for one in findings if not one.needs_a_look]
+    summary = [f"{len(samples):,} photographs, {len(serious)} kinds of problems that need a look."]
+    write_page(
+        path, "check.html", f"Check of {dataset.name}", summary, gallery, serious=serious, others=others, **tables
+    )
+
+
+def _stems(place: str) -> Iterator[str]:
+    """Stems of the file names in a place of a finding, which may name two photographs."""
+    for name in re.split(r" and | \(", place):
+        yield Path(name).stem
