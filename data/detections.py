@@ -266,13 +266,16 @@ class Detections:
         probabilities = np.array(said) if said and len(said) == len(records) else None
         return cls(np.array(boxes, np.float32), np.array(scores), np.array(labels, np.int64), names, probabilities)
 
-    def draw(self, image: Any) -> NDArray[np.uint8]:
+    def draw(self, image: Any, truth: Detections | None = None) -> NDArray[np.uint8]:
         """Draw a box and a tag for each detection on a copy of the image: class and probability, or else score.
 
         Parameters
         ----------
         image : path, PIL image or uint8 array
             An array is RGB (H, W, 3) or grey (H, W).
+        truth : Detections, optional
+            Objects as they are labelled, drawn dashed and below the detections; their scores say nothing. Their classes
+            have the colours of the detections' if ``class_names`` begin alike.
 
         Returns
         -------
@@ -289,7 +292,14 @@ class Detections:
 
         order = np.argsort(self.scores, kind="stable")
         tags = [f"{self.class_names[self.labels[i]]} {self._shown[i]:.2f}" for i in order]
-        return draw_boxes(image, self.boxes[order], self.labels[order], tags)
+        if truth is None:
+            return draw_boxes(image, self.boxes[order], self.labels[order], tags)
+        labelled = [f"{truth.class_names[label]}, labelled" for label in truth.labels]
+        boxes, labels = (
+            np.concatenate([truth.boxes, self.boxes[order]]),
+            np.concatenate([truth.labels, self.labels[order]]),
+        )
+        return draw_boxes(image, boxes, labels, [*labelled, *tags], np.arange(len(boxes)) < len(truth))
 
     def to_coco(self, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Results of one image in COCO's format, as ``pycocotools.COCO.loadRes`` accepts them.

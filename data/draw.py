@@ -23,6 +23,10 @@ PALETTE = (
 )
 
 
+#: Colours of ranks, from the first to the last: those of matplotlib's viridis, light to dark.
+RANKS = ("#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
+
+
 def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
     """The RGB colour of a class: the same in every image, and distinct from those of the next classes."""
     rounds, place = divmod(int(label), len(PALETTE))
@@ -31,7 +35,9 @@ def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> NDArray[np.uint8]:
+def draw_boxes(
+    image: Any, boxes: Array, labels: Array, tags: Sequence[str], dashed: Array | None = None
+) -> NDArray[np.uint8]:
     """Draw boxes and their tags on a copy of the image.
 
     Parameters
@@ -43,6 +49,9 @@ def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> 
     labels : int array (N,)
         The classes; they determine the colours.
     tags : sequence of N str
+        An empty one is left out.
+    dashed : bool array (N,), optional
+        Boxes whose lines are dashed; by default none.
 
     Returns
     -------
@@ -55,17 +64,51 @@ def draw_boxes(image: Any, boxes: Array, labels: Array, tags: Sequence[str]) -> 
     line = max(2, round(side / 200))
     font = ImageFont.load_default(size=max(11, round(side / 36)))
     outlines = [_pixels(box, canvas.size) for box in boxes]
-    for outline, label in zip(outlines, labels, strict=True):
-        draw.rectangle(outline, outline=class_colour(label), width=line)
+    broken = np.zeros(len(outlines), bool) if dashed is None else dashed
+    for outline, label, dashes in zip(outlines, labels, broken, strict=True):
+        if dashes:
+            _draw_dashed(draw, outline, class_colour(label), line)
+        else:
+            draw.rectangle(outline, outline=class_colour(label), width=line)
     texts = [_plain(tag) for tag in tags]
     strips: list[Strip] = []
     # The last one has the choice.
     for outline, text in zip(reversed(outlines), reversed(texts), strict=True):
-        strips.append(_strip(_strip_size(draw, text, font), outline, strips, canvas.size))
+        size = _strip_size(draw, text, font) if text else (0, 0)
+        strips.append(_strip(size, outline, strips, canvas.size))
     # Draw tags after all boxes, so that no line crosses a word.
     for strip, label, text in zip(reversed(strips), labels, texts, strict=True):
-        _draw_tag(draw, text, strip, class_colour(label), font)
+        if text:
+            _draw_tag(draw, text, strip, class_colour(label), font)
     return np.array(canvas)
+
+
+def draw_ranked(image: Any, boxes: Array) -> NDArray[np.uint8]:
+    """Draw boxes (N, 4) on a copy of the image: from yellow for the first, which is on top, to violet for the last."""
+    canvas = Image.fromarray(as_image(image))
+    draw = ImageDraw.Draw(canvas)
+    line = max(1, round((canvas.width * canvas.height) ** 0.5 / 300))
+    stops = np.array([ImageColor.getrgb(colour)[:3] for colour in RANKS])
+    for rank in reversed(range(len(boxes))):
+        place = rank / max(1, len(boxes) - 1) * (len(stops) - 1)
+        colour = [round(float(np.interp(place, range(len(stops)), stops[:, channel]))) for channel in range(3)]
+        draw.rectangle(_pixels(boxes[rank], canvas.size), outline=(colour[0], colour[1], colour[2]), width=line)
+    return np.array(canvas)
+
+
+def _draw_dashed(
+    draw: ImageDraw.ImageDraw, outline: tuple[int, int, int, int], colour: tuple[int, int, int], line: int
+) -> None:
+    """Draw a rectangle whose sides are dashed, four line widths drawn and three not."""
+    x1, y1, x2, y2 = outline
+    for start in range(x1, x2 + 1, 7 * line):
+        end = min(start + 4 * line - 1, x2)
+        draw.rectangle((start, y1, end, min(y1 + line - 1, y2)), fill=colour)
+        draw.rectangle((start, max(y2 - line + 1, y1), end, y2), fill=colour)
+    for start in range(y1, y2 + 1, 7 * line):
+        end = min(start + 4 * line - 1, y2)
+        draw.rectangle((x1, start, min(x1 + line - 1, x2), end), fill=colour)
+        draw.rectangle((max(x2 - line + 1, x1), start, x2, end), fill=colour)
 
 
 def _pixels(box: NDArray[Any], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -6,9 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from ..data.detections import Detections
     from ..data.labelled import LabelledImages
     from ..data.sample import SampleList
 
@@ -133,6 +134,44 @@ def open_and_warn(
     for line in found.warning_lines():
         log(f"warning: {line}", args.quiet)
     return found
+
+
+def labelled_objects(dataset: Path, paths: Iterable[Path], class_names: tuple[str, ...]) -> dict[Path, Detections]:
+    """Labelled objects of photographs, from any set of a dataset.
+
+    Parameters
+    ----------
+    dataset : Path
+        In any layout; the photographs of a file with all labels lie below its folder.
+    paths : iterable of Path
+        Photographs; those that the dataset does not have are left out.
+    class_names : tuple of str
+        The first classes of the result; the dataset's others follow.
+
+    Raises
+    ------
+    InputError
+        When the dataset cannot be read, or has none of the photographs.
+    """
+    import numpy as np
+
+    from ..data.detections import Detections
+    from ..data.errors import InputError
+    from ..data.open import open_sets
+    from ..data.sample import label_map
+
+    sets = open_sets(dataset, None if dataset.is_dir() else dataset.parent)
+    names = next(iter(sets.values())).class_names if sets else ()
+    together = (*class_names, *(name for name in names if name not in class_names))
+    new = label_map(names, together)
+    by_path = {sample.path.resolve(): sample for of_set in sets.values() for sample in of_set}
+    known = [(path, by_path[path.resolve()]) for path in paths if path.resolve() in by_path]
+    if not known:
+        raise InputError(f"{dataset}: has labels of none of the photographs")
+    return {
+        path: Detections(sample.boxes, np.ones(len(sample.boxes)), new[sample.labels], together)
+        for path, sample in known
+    }
 
 
 def listed_folders(args: argparse.Namespace) -> str:

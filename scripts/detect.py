@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from .common import (
     report_slow_precision,
     resolve_device,
 )
+from .datasets import labelled_objects
 from .parser import CommandParser
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ def add_arguments(parser: CommandParser) -> None:
     )
     output.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
     output.add_argument(
+        "--draw-truth",
+        type=Path,
+        metavar="DATASET",
+        help="also draw, with dashed lines, what is labelled in these photographs in this data set",
+    )
+    output.add_argument(
         "--report",
         action="store_true",
         help="write DIR/report.html, a page for a browser with all photographs, a slider for the threshold and a "
@@ -84,6 +91,7 @@ def formats(text: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in every image; return 1 if some could not be read or drawn."""
+    from ..data.errors import InputError
     from ..data.outputs import make_writable
     from ..data.progress import log
 
@@ -97,17 +105,25 @@ def run(args: argparse.Namespace) -> int:
     check_replaced(path for path in outputs if path.suffix == ".jpg")
     if args.report:
         refuse_other_page(args.out / "report.html")
+    if args.draw_truth is not None and args.no_draw and not args.report:
+        raise InputError("--draw-truth draws onto pictures, which --no-draw leaves out")
     with loading():
         from ..data.formats import Results
-        from .pages.detections import DetectionPage
 
         detector = load_detector(args)
         check_threshold(args, detector)
         make_writable(args.out if args.no_draw else args.out / "images")
         compile_kernels(args.quiet)
-    page = DetectionPage(args.out, names, detector, args.threshold) if args.report else None
+    truth = {}
+    if args.draw_truth is not None:
+        truth = labelled_objects(args.draw_truth, paths, detector.class_names)
+    page = None
+    if args.report:
+        from .pages.detections import DetectionPage
+
+        page = DetectionPage(args.out, names, detector, args.threshold, truth)
     undrawn: dict[str, str] = {}
-    draw = None if args.no_draw else drawing(drawn, undrawn)
+    draw = None if args.no_draw else drawing(drawn, undrawn, truth)
 
     def finish(path: Path, image: NDArray[Any], found: Detections) -> None:
         if page is not None:
@@ -258,8 +274,8 @@ def gathered(
     return found, failed
 
 
-def drawing(drawn: dict[Path, Path], undrawn: dict[str, str]) -> Finish:
-    """Return a function that draws the detections of a file into its output picture.
+def drawing(drawn: dict[Path, Path], undrawn: dict[str, str], truth: Mapping[Path, Detections]) -> Finish:
+    """Return a function that draws the detections of a file, and what is labelled there, into its output picture.
 
     If drawing fails, even on a full disk, nothing is raised: the photograph is named on stderr and put into ``undrawn``
     with the error. The detections matter more than the pictures, and there may be space again at the end.
@@ -270,7 +286,7 @@ def drawing(drawn: dict[Path, Path], undrawn: dict[str, str]) -> Finish:
 
     def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
         try:
-            write_image(drawn[path], detections.draw(image), comment=DRAWING)
+            write_image(drawn[path], detections.draw(image, truth.get(path)), comment=DRAWING)
         except (InputError, OSError, MemoryError) as error:
             undrawn[str(path)] = f"{path}: cannot be drawn ({error or type(error).__name__}); what was found is kept"
             warn(f"sppnet: {undrawn[str(path)]}")

@@ -22,6 +22,9 @@ Writes DIR/NAME.npz for each image, with the array "boxes": float32 (N, 4), x1 y
 MABO of the boxes and writes DIR/recall.json. A file that cannot be read is named and skipped; the exit status is then
 1."""
 
+#: Boxes of an image that are drawn.
+DRAWN = 50
+
 METHODS = ("fast", "quality", "dense", "opencv", "selectivesearch")
 
 
@@ -39,20 +42,26 @@ def add_arguments(parser: CommandParser) -> None:
     )
     add_count(windows, "--max", DetectOptions.max_windows, "boxes of an image", dest="max_boxes")
     add_folder_output(parser, "proposals")
+    parser.groups["output"].add_argument(
+        "--draw",
+        action="store_true",
+        help=f"draw the first {DRAWN} boxes of each image in DIR/images/NAME.jpg, from yellow for the first to violet",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Propose boxes in every image; return 1 if some could not be read."""
     import numpy as np
 
+    from ..data.draw import draw_ranked
     from ..data.errors import ImageError, InputError
     from ..data.folder import find_images
-    from ..data.image import read_image
+    from ..data.image import DRAWING, read_image, write_image
     from ..data.progress import log, track, warn
     from ..data.store import atomic_path, write_json
     from ..eval.recall import recall_and_mabo
     from ..proposals.backends import make_proposer
-    from .detect import drawn_names
+    from .detect import check_replaced, drawn_names
 
     if bool(args.inputs) == (args.dataset is not None):
         raise InputError("expected either IMAGES or --dataset")
@@ -60,18 +69,23 @@ def run(args: argparse.Namespace) -> int:
     dataset: SampleList | None = None if args.dataset is None else dataset_from(args)
     paths = find_images(args.inputs) if dataset is None else [sample.path for sample in dataset]
     files = {path: (args.out / name).with_suffix(".npz") for path, name in drawn_names(paths).items()}
-    protect_inputs(args, [*files.values(), args.out / "recall.json"], paths)
+    drawn = {path: args.out / "images" / f"{file.stem}.jpg" for path, file in files.items() if args.draw}
+    protect_inputs(args, [*files.values(), *drawn.values(), args.out / "recall.json"], paths)
+    check_replaced(drawn.values())
     found, failed = [], 0
     for path in track(paths, "proposals", quiet=args.quiet):
         boxes = np.zeros((0, 4), np.float32)
         try:
-            boxes = proposer(read_image(path), path.stem)
+            image = read_image(path)
+            boxes = proposer(image, path.stem)
         except ImageError as error:
             failed += 1
             warn(f"sppnet: {error}")
         else:
             with atomic_path(files[path]) as temporary:
                 np.savez(temporary, boxes=boxes)
+            if args.draw:
+                write_image(drawn[path], draw_ranked(image, boxes[:DRAWN]), comment=DRAWING)
         found.append(boxes)
     log(f"{sum(map(len, found))} boxes in {len(paths) - failed} images: {args.out}", args.quiet)
     if dataset is not None:

@@ -46,6 +46,8 @@ class DetectionPage:
     detector : Detector or CombinedDetector
     threshold : float or None
         Above which detections are shown at first; None for the default of each class.
+    truth : mapping of Path to Detections
+        What is labelled in photographs; its classes begin with the detector's.
 
     Attributes
     ----------
@@ -59,9 +61,10 @@ class DetectionPage:
         names: Mapping[Path, str],
         detector: Detector | CombinedDetector,
         threshold: float | None,
+        truth: Mapping[Path, Detections],
     ) -> None:
         self._folder, self._names = folder, names
-        self._detector, self._threshold = detector, threshold
+        self._detector, self._threshold, self._truth = detector, threshold, truth
         self._failed: set[str] = set()
         lowest = self._defaults()
         # Scores have no level below which nothing is right, and the models of a combination have one each.
@@ -111,19 +114,23 @@ class DetectionPage:
         pictures = [
             Picture(
                 os.path.relpath(image.file, place) if place else image.file,
-                f"{PREVIEWS}/{quote(self._names[Path(image.file)])}",
+                f"{PREVIEWS}/{quote(self._names[path])}",
                 image.width,
                 image.height,
                 found_boxes(image.detections),
+                [[box[0], *box[2:]] for box in found_boxes(self._truth[path])] if path in self._truth else [],
             )
             for image in images
+            for path in [Path(image.file)]
             if image.file not in self._failed
         ]
         levels = [box[1] for picture in pictures for box in picture.boxes]
         defaults = self._defaults()
         ends = (0.0, 1.0) if self._detector.calibrated else (min(levels, default=0.0), max(levels, default=1.0))
-        classes = self._detector.class_names
-        gallery = Gallery(classes, defaults or (None,) * len(classes), (*ends, 0.01), pictures)
+        classes = next((one.class_names for one in self._truth.values()), self._detector.class_names)
+        # Classes that are labelled alone have no threshold.
+        thresholds = [*(defaults or ()), *[None] * len(classes)][: len(classes)]
+        gallery = Gallery(classes, tuple(thresholds), (*ends, 0.01), pictures)
         total = sum(len(self.shown(image.detections)) for image in images)
         summary = [
             f"{total:,} objects in {len(images):,} photographs{f' of {place}' * bool(place)}, found by {model}.",

@@ -57,6 +57,31 @@ def test_tags_of_crowded_boxes_do_not_cover_each_other():
         assert all(draw_module._overlap(one, other) == 0 for other in strips[:i])
 
 
+def test_what_is_labelled_is_dashed_and_below():
+    image = np.full((120, 160, 3), 128, np.uint8)
+    truth = Detections([[20, 40, 120, 100]], [1.0], [1], ["cat", "dog"])
+    found = Detections([[20, 60, 60, 100]], [0.9], [0], ["cat"])
+    drawn = found.draw(image, truth)
+    top = (drawn[40, 20:120] == class_colour(1)).all(axis=1)
+    assert 0.4 < top.mean() < 0.75
+    right = (drawn[40:100, 119] == class_colour(1)).all(axis=1)
+    assert 0.4 < right.mean() < 0.75
+    assert (drawn[60:100, 20] == class_colour(0)).all()
+    alone = found[:0].draw(image, truth)
+    assert (alone != 128).any()
+    assert (alone[50:90, 40:100] == 128).all()
+
+
+def test_ranks_go_from_yellow_to_violet():
+    image = np.zeros((60, 80, 3), np.uint8)
+    boxes = np.array([[5, 5, 20, 20], [30, 5, 45, 20], [55, 5, 70, 20], [5, 5, 20, 20]])
+    drawn = draw_module.draw_ranked(image, boxes)
+    assert drawn[5, 5].tolist() == [0xFD, 0xE7, 0x25]  # the first is on top of the last
+    assert drawn[5, 55, 2] > drawn[5, 55, 0]
+    assert not image.any()
+    assert (draw_module.draw_ranked(image, boxes[:0]) == image).all()
+
+
 def test_nothing_to_draw_is_a_copy():
     assert (draw(np.zeros((0, 4))) == 128).all()
 

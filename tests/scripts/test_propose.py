@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from sppnet.data.image import write_image
+from sppnet.data.image import read_image, write_image
 from sppnet.data.scenes import draw_scene, make_scenes
 from sppnet.proposals.selective_search import selective_search
 from sppnet.scripts.cli import main
@@ -94,3 +94,15 @@ def test_benchmark_compares_both_sides(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "times as fast" in printed
     assert "OpenCV fast" in printed
+
+
+def test_the_first_boxes_are_drawn(tmp_path):
+    image = draw_scene(np.random.default_rng(0), (60, 80)).image
+    write_image(tmp_path / "in/a.png", image)
+    assert main(["propose", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--draw", "--quiet"]) == 0
+    drawn = read_image(tmp_path / "out/images/a.jpg")
+    assert drawn.shape == image.shape
+    assert np.abs(drawn.astype(int) - image).max() > 100
+    # Drawings are no photographs.
+    assert main(["propose", str(tmp_path), "-o", str(tmp_path / "again"), "--quiet"]) == 0
+    assert [path.name for path in (tmp_path / "again").iterdir()] == ["a.npz"]

@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 from sppnet.data.folder import find_images
-from sppnet.data.image import write_image
-from sppnet.data.scenes import draw_scene
+from sppnet.data.image import read_image, write_image
+from sppnet.data.open import open_sets
+from sppnet.data.scenes import draw_scene, make_scenes
 from sppnet.scripts.cli import main
 
 QUICK = ["--max-windows", "200", "--scales", "160", "--quiet"]
@@ -56,3 +57,40 @@ def test_a_photograph_in_the_place_of_a_preview_is_not_replaced(photographs, tmp
     write_image(tmp_path / "out/previews/a.jpg", np.zeros((9, 9, 3), np.uint8))
     assert main(["detect", str(photographs), "-o", str(tmp_path / "out"), "--report", *QUICK]) == 2
     assert "previews/a.jpg: already exists and was not drawn" in capsys.readouterr().err
+
+
+def test_what_is_labelled_is_drawn_and_on_the_page(tmp_path, capsys):
+    root = make_scenes(tmp_path / "scenes", {"train": 2, "val": 1}, size=(120, 160))
+    photographs = sorted((root / "JPEGImages").iterdir())
+    out = ["-o", str(tmp_path / "out"), "--report", *QUICK]
+    assert main(["detect", *map(str, photographs), "--draw-truth", str(root), *out]) == 0
+    page = data_of(tmp_path / "out/report.html")
+    names = [one["name"] for one in page["classes"]]
+    assert names[:6] == ["cat", "cow", "dog", "horse", "person", "sheep"]
+    samples = {
+        sample.path.name: (sample, of_set.class_names) for of_set in open_sets(root).values() for sample in of_set
+    }
+    for one in page["images"]:
+        sample, known = samples[one["file"]]
+        assert [names[label] for label, *_ in one["truth"]] == [known[label] for label in sample.labels]
+        np.testing.assert_allclose([box for _, *box in one["truth"]], sample.boxes, atol=0.5)
+    plain = tmp_path / "plain"
+    assert main(["detect", *map(str, photographs), "-o", str(plain), *QUICK]) == 0
+    assert (plain / "detections.json").read_bytes() == (tmp_path / "out/detections.json").read_bytes()
+    name = photographs[0].with_suffix(".jpg").name
+    assert (read_image(plain / "images" / name) != read_image(tmp_path / "out/images" / name)).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--draw-truth", "SCENES"], "has labels of none of the photographs"),
+        (["--draw-truth", "SCENES", "--no-draw"], "--draw-truth draws onto pictures, which --no-draw leaves out"),
+        (["--draw-truth", "nowhere"], "nowhere"),
+    ],
+)
+def test_labels_that_cannot_be_drawn(photographs, tmp_path, capsys, options, message):
+    root = make_scenes(tmp_path / "scenes", {"train": 2}, size=(60, 80))
+    options = [str(root) if option == "SCENES" else option for option in options]
+    assert main(["detect", str(photographs), "-o", str(tmp_path / "out"), *options, *QUICK]) == 2
+    assert message in capsys.readouterr().err
