@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 
 from .boxes import iou
-from .cleaning import CUT, EDGE, NO_AREA, OTHER_SIZE, OUTSIDE, REPEATED, REVERSED, TURNED, UNREADABLE, UNUSABLE
+from .cleaning import (
+    CUT,
+    EDGE,
+    NO_AREA,
+    OTHER_SIZE,
+    OUTSIDE,
+    REPEATED,
+    REVERSED,
+    TURNED,
+    TURNED_UNKNOWN,
+    UNREADABLE,
+    UNUSABLE,
+)
 from .errors import ImageError
 from .near_duplicates import SIDE, alike, small_copy
 from .progress import track
@@ -39,6 +51,7 @@ ADVICE = {
     UNUSABLE: "mend the file, or remove the photograph from its list",
     OTHER_SIZE: "the photograph was scaled or exchanged after it was labelled: look where its boxes lie",
     TURNED: "nothing to do here; 'sppnet convert' writes the boxes as they should be",
+    TURNED_UNKNOWN: "look where its boxes lie: some tools (labelImg) draw them on the unturned one, and say no size",
     ALIKE_NAMES: "give the objects of one class one name",
     IN_TWO_SETS: "scores are too good for photographs that were learnt from: take it out of one set",
     ALIKE_IN_TWO_SETS: "scores are too good for photographs like those learnt from: put both into one set",
@@ -50,6 +63,7 @@ ADVICE = {
 HARMLESS = frozenset(
     (
         EDGE,
+        TURNED_UNKNOWN,
         DOUBLE,
         ALIKE_IN_ONE_SET,
         "photograph without a file of labels, taken to show no object",

@@ -26,6 +26,7 @@ REPEATED = "object labelled twice with the same box, taken once"
 UNREADABLE = "image that cannot be read"
 OTHER_SIZE = "annotated size that is not the image's"
 TURNED = "image turned by its EXIF data and labelled unturned, its boxes turned with it"
+TURNED_UNKNOWN = "image turned by its EXIF data, its labels taken for those of the turned one"
 UNUSABLE = "image whose labels or file cannot be used, left out"
 
 
@@ -175,13 +176,16 @@ def on_displayed(
 def readable_size(image: Path, tally: Tally) -> tuple[int, int] | None:
     """Height and width of the displayed photograph in pixels; None, counted, if it cannot be read.
 
-    A damaged photograph is no reason to refuse all others.
+    A damaged photograph is no reason to refuse all others. For labels that do not say what size they are of.
     """
     try:
-        return image_size(image)
+        size = image_size(image)
     except ImageError:
         tally.add("photograph that cannot be read, left out", image.name)
         return None
+    if orientation_of(image) != 1:
+        tally.add(TURNED_UNKNOWN, image.name)
+    return size
 
 
 def inside_folder(folder: Path, name: str, source: Path) -> Path:

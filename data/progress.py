@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import Timer
 from typing import Any, TypeVar
 
@@ -39,8 +40,8 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    if _TIMED:
-        iterable = _timed(iterable, label, _TIMED[-1])
+    if _RECORDED:
+        iterable = _timed(iterable, label, _RECORDED[-1].seconds)
     if quiet:
         return iter(iterable)
     later = _EXPECTED[-1].begin(label) if _EXPECTED else None
@@ -49,19 +50,35 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
     return _lines(iterable, label, total, later)
 
 
+@dataclass(frozen=True)
+class Course:
+    """What a job did.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Time of each task of :func:`track`, by its label.
+    messages : list of str
+        What :func:`log` was told, even if it was to be quiet.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+
 @contextmanager
-def timed() -> Iterator[dict[str, float]]:
-    """In this block the seconds that each task of :func:`track` takes are added to the dictionary, under its label."""
-    seconds: dict[str, float] = {}
-    _TIMED.append(seconds)
+def recording() -> Iterator[Course]:
+    """In this block tasks and messages are recorded."""
+    course = Course()
+    _RECORDED.append(course)
     try:
-        yield seconds
+        yield course
     finally:
-        _TIMED.pop()
+        _RECORDED.pop()
 
 
-#: Seconds of the tasks of the jobs that are timed, the innermost job last.
-_TIMED: list[dict[str, float]] = []
+#: The jobs that are recorded, the innermost job last.
+_RECORDED: list[Course] = []
 
 
 def _timed(iterable: Iterable[Item], label: str, seconds: dict[str, float]) -> Iterator[Item]:
@@ -118,6 +135,8 @@ _EXPECTED: list[_Expected] = []
 
 def log(message: str, quiet: bool = False) -> None:
     """Log progress to the logger ``sppnet``, unless ``quiet``."""
+    if _RECORDED:
+        _RECORDED[-1].messages.append(message)
     if not quiet:
         LOGGER.info(message)
 
@@ -205,8 +224,8 @@ def _lines(iterable: Iterable[Item], label: str, total: int | None, later: float
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES and done != total:
             last = now
-            log(f"{label}: {_state(done, total, now - start, later)}")
-    log(f"{label}: {done} in {readable_time(time.monotonic() - start)}")
+            LOGGER.info(f"{label}: {_state(done, total, now - start, later)}")
+    LOGGER.info(f"{label}: {done} in {readable_time(time.monotonic() - start)}")
 
 
 def _state(done: int, total: int | None, seconds: float, later: float | None) -> str:

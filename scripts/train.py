@@ -208,7 +208,7 @@ def run(args: argparse.Namespace) -> int:
     """Train; print the model's path and its held-out scores to stdout."""
     from ..data.check import look_alike_names
     from ..data.errors import InputError
-    from ..data.progress import log, timed, warn
+    from ..data.progress import log, recording, warn
     from ..detector.training.run import HELD_OUT_FOUND
     from ..detector.training.train import train
     from .info import calibration_lines, choice_lines, compression_lines, score_lines
@@ -257,7 +257,7 @@ def run(args: argparse.Namespace) -> int:
         log(f"'sppnet check {quote(str(args.dataset))}' looks further and names all files", args.quiet)
     compile_kernels(args.quiet)
     device = resolve_device(args)
-    with timed() as seconds:
+    with recording() as course:
         detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
     card, calibration = detector.card, detector.bundle.calibration
     lines = [*choice_lines(card), *score_lines(card), *compression_lines(card)]
@@ -272,7 +272,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         from .pages.training import write_training_page
 
-        write_training_page(page, detector, dataset, work / HELD_OUT_FOUND, seconds, command)
+        write_training_page(page, detector, dataset, work / HELD_OUT_FOUND, course, command)
         log(f"look at it in a browser: {page}", args.quiet)
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)

@@ -12,6 +12,7 @@ import numpy as np
 from ...data.check import ALIKE_NAMES, Finding, look_alike_names
 from ...data.detections import Detections
 from ...data.formats import read_detections_json
+from ...data.progress import Course
 from ...detector.options import MANY_WINDOWS
 from ...eval.figures import save_figure
 from ...eval.mistakes import BACKGROUND, CLASS, KINDS, PLACE
@@ -23,7 +24,7 @@ from ..summary import FEWEST, contents_table, summary
 from .mistakes import View, accuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -45,7 +46,7 @@ def write_training_page(
     detector: Detector,
     dataset: SampleList,
     held_out: Path,
-    seconds: Mapping[str, float],
+    course: Course,
     command: str | None,
 ) -> None:
     """Write the page, one file with all its pictures.
@@ -58,8 +59,8 @@ def write_training_page(
         What it learnt from.
     held_out : Path
         A ``detections.json`` of what was found in photographs that were not learnt from, if it exists.
-    seconds : mapping of str to float
-        Time of each stage.
+    course : Course
+        Time of the stages, and their messages.
     command : str or None
         The command that repeats the training without a search.
     """
@@ -98,8 +99,9 @@ def write_training_page(
         findings=_findings(dataset),
         choices=choices,
         command=command,
-        times=[(name, f"{time:.0f}") for name, time in seconds.items()],
-        total=f"{sum(seconds.values()):.0f}",
+        times=[(name, f"{time:.0f}") for name, time in course.seconds.items()],
+        total=f"{sum(course.seconds.values()):.0f}",
+        messages=course.messages,
         **values,
     )
 

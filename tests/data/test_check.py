@@ -100,6 +100,66 @@ def test_what_was_planted_is_found_and_nothing_else(root):
     }
 
 
+def yolo(root, id, *lines, exif=None):
+    rng = np.random.default_rng([ord(sign) for sign in id])
+    (root / "images").mkdir(exist_ok=True)
+    (root / "labels").mkdir(exist_ok=True)
+    Image.fromarray(photograph(rng)).save(root / f"images/{id}.jpg", exif=exif or Image.Exif(), quality=95)
+    (root / f"labels/{id}.txt").write_text("\n".join(lines))
+
+
+def test_yolo_labels(tmp_path):
+    (tmp_path / "classes.txt").write_text("cat\ndog")
+    yolo(tmp_path, "good", "0 0.5 0.5 0.2 0.4")
+    yolo(tmp_path, "twice", "1 0.5 0.5 0.2 0.4", "0 0.5 0.5 0.2 0.4", "1 0.5 0.5 0.2 0.4")
+    yolo(tmp_path, "words", "cat 0.5 0.5 0.2 0.4")
+    yolo(tmp_path, "unknown", "7 0.5 0.5 0.2 0.4")
+    yolo(tmp_path, "pixels", "0 45 30 20 20")
+    exif = Image.Exif()
+    exif[274] = 8
+    yolo(tmp_path, "turned", "0 0.5 0.5 0.2 0.4", exif=exif)
+    yolo(tmp_path, "unlabelled")
+    (tmp_path / "labels/unlabelled.txt").unlink()
+    (tmp_path / "images/broken.jpg").write_bytes(b"no photograph")
+    (tmp_path / "labels/broken.txt").write_text("0 0.5 0.5 0.2 0.4")
+    report = found(tmp_path)
+    unusable = report.pop("image whose labels or file cannot be used, left out")
+    told = {"words": "line 1 is 'cat 0.5", "unknown": "has the class number 7; there are 2", "pixels": "not in pixels"}
+    assert len(unusable) == len(told)
+    assert all(any(f"{name}.txt" in one and text in one for one in unusable) for name, text in told.items())
+    assert report == {
+        "object labelled twice with the same box, taken once": {"twice.txt": 1},
+        "image turned by its EXIF data, its labels taken for those of the turned one": {"turned.jpg": 1},
+        "photograph without a file of labels, taken to show no object": {"unlabelled.txt": 1},
+        "photograph that cannot be read, left out": {"broken.jpg": 1},
+    }
+
+
+def test_coco_labels(tmp_path):
+    for number in range(3):
+        Image.fromarray(photograph(np.random.default_rng(number))).save(tmp_path / f"{number}.jpg", quality=95)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(photograph(np.random.default_rng(1))).save(tmp_path / "1.jpg", exif=exif, quality=95)
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 90, "height": 60} for n in range(4)]
+    boxes = {0: [10, 10, 20, 20], 1: [0, 0, 30, 10], 2: [40, 30, -20, -10], 3: [1, 1, 5, 5]}
+    annotations = [{"image_id": n, "category_id": 1, "bbox": box} for n, box in boxes.items()]
+    annotations += [annotations[0], {"image_id": 0, "category_id": 9, "bbox": [1, 1, 5, 5]}]
+    annotations += [{"image_id": 0, "category_id": 1, "bbox": [1, 1, 5]}]
+    content = {"images": images, "categories": [{"id": 1, "name": "cat"}], "annotations": annotations}
+    (tmp_path / "cats.json").write_text(json.dumps(content))
+    (data,) = open_sets(tmp_path / "cats.json", tmp_path, lenient=True).values()
+    assert [sample.boxes.tolist() for sample in data] == [[[10, 10, 30, 30]], [[50, 0, 60, 30]], [[20, 20, 40, 30]]]
+    report = {one.kind: one.count for one in check({"cats": data}, quiet=True)}
+    assert report == {
+        "annotation that cannot be used, left out": 2,
+        "image whose labels or file cannot be used, left out": 1,
+        "object labelled twice with the same box, taken once": 1,
+        "box with its corners reversed, put right": 1,
+        "image turned by its EXIF data and labelled unturned, its boxes turned with it": 1,
+    }
+
+
 def test_findings_are_told_in_order_and_as_json(root):
     add(root, "double", [(10, 10, 40, 40), (10, 10, 40, 41)])
     add(root, "click", [(20, 20, 20, 20)])

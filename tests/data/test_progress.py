@@ -7,7 +7,7 @@ import warnings
 import pytest
 from sppnet.data import progress
 from sppnet.data.errors import MisuseWarning
-from sppnet.data.progress import expecting, log, messages_on_stderr, notice_if_slow, track, warn
+from sppnet.data.progress import expecting, log, messages_on_stderr, notice_if_slow, recording, track, warn
 
 on_stderr = pytest.mark.usefixtures("messages")
 
@@ -161,3 +161,18 @@ def test_a_misuse_is_one_line_there_and_other_warnings_stay_as_they_are(capsys):
     with pytest.warns(MisuseWarning):
         warnings.warn("odd scores", MisuseWarning, stacklevel=1)
     assert "odd scores" not in capsys.readouterr().err
+
+
+def test_times_and_messages_of_a_job_are_recorded(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("sppnet.data.progress.time.monotonic", lambda: float(next(clock)))
+    with recording() as course:
+        for quiet in (True, True):
+            assert list(track([1, 2], "maps", quiet=quiet)) == [1, 2]
+        log("three hard ones", quiet=True)
+        with recording() as inner:
+            log("of another job", quiet=True)
+    log("after it", quiet=True)
+    assert course.seconds == {"maps": 2.0}
+    assert course.messages == ["three hard ones"]
+    assert inner.messages == ["of another job"]
