@@ -7,7 +7,11 @@ scikit-image: Chelsea the cat (by Stefan van der Walt, CC0) and an astronaut (by
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,6 +255,26 @@ def detections(paths: list[Path], height: int = 360) -> Any:
     return np.concatenate(drawn[:-1], axis=1)
 
 
+def report(path: Path, photographs: Iterable[Path]) -> None:
+    """Write a screenshot of the page of ``sppnet detect photos --report``; needs playwright and Chromium."""
+    from playwright.sync_api import sync_playwright
+    from sppnet.scripts.cli import main as sppnet_main
+
+    path = path.absolute()
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as driver:
+        os.chdir(place)
+        Path("photos").mkdir()
+        for photograph in photographs:
+            shutil.copy(photograph, "photos")
+        sppnet_main(["detect", "photos", "--report", "--no-draw", "-o", "found", "--quiet"])
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 960, "height": 640})
+        page.goto(Path("found/report.html").absolute().as_uri())
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=path, type="jpeg", quality=85)
+        browser.close()
+
+
 def main(folder: Path) -> None:
     """Write all pictures."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -261,6 +285,7 @@ def main(folder: Path) -> None:
         draw(scene).savefig(
             folder / f"{name}.png", dpi=110, bbox_inches="tight", pad_inches=0.05, metadata={"Software": None}
         )
+    report(folder / "report.jpg", photographs.values())
 
 
 if __name__ == "__main__":
