@@ -23,7 +23,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import ImageError, InputError
 from .store import atomic_path
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+
+#: Suffixes of images that can be written, and of those that are read.
+WRITTEN_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".gif")
+
+#: Suffixes of pictures that are not read: those of telephones, cameras and painting programs.
+UNREAD_SUFFIXES = (
+    *(
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".raw",
+        ".psd",
+        ".xcf",
+        ".svg",
+    ),
+)
 
 # EXIF and TIFF tags.
 _BITS_PER_SAMPLE = 258
@@ -45,7 +69,7 @@ Source = str | os.PathLike[str] | IO[bytes]
 
 
 def read_image(source: Source, least: int | None = None) -> NDArray[np.uint8]:
-    """Read an image file (JPEG, PNG, WebP, BMP, TIFF) as RGB uint8 (H, W, 3).
+    """Read an image file (JPEG, PNG, WebP, BMP, TIFF, GIF) as RGB uint8 (H, W, 3).
 
     Parameters
     ----------
@@ -85,7 +109,7 @@ def read_image(source: Source, least: int | None = None) -> NDArray[np.uint8]:
     except UnidentifiedImageError:
         if data[:4] in _TIFF_SIGNATURES:
             return _read_with_opencv(data, name)
-        raise ImageError(f"{name}: not an image; expected JPEG, PNG, WebP, BMP or TIFF") from None
+        raise ImageError(f"{name}: not an image; expected JPEG, PNG, WebP, BMP, TIFF or GIF") from None
     except Exception as error:  # Pillow's plugins raise anything on damaged files: OSError, SyntaxError, struct.error
         raise ImageError(f"{name}: cannot be decoded, perhaps damaged or cut short ({error})") from error
 
@@ -193,17 +217,18 @@ def write_image(path: str | Path, image: NDArray[np.uint8], quality: int = 92, c
     Raises
     ------
     InputError
-        When the suffix is not in ``IMAGE_SUFFIXES``, or the image is too large for JPEG.
+        When the suffix is not in ``WRITTEN_SUFFIXES``, or the image is too large for JPEG.
     ValueError
         When ``image`` is not an RGB uint8 array.
     """
     path = Path(path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: no image suffix; expected one of {', '.join(IMAGE_SUFFIXES)}")
-    if path.suffix.lower() in (".jpg", ".jpeg") and max(image.shape[:2]) > _LONGEST_JPEG:
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN_SUFFIXES:
+        raise InputError(f"{path}: no image suffix; expected one of {', '.join(WRITTEN_SUFFIXES)}")
+    if suffix in JPEG_SUFFIXES and max(image.shape[:2]) > _LONGEST_JPEG:
         height, width = image.shape[:2]
         raise InputError(f"{path}: {width} x {height} pixels; a JPEG file has at most {_LONGEST_JPEG} a side")
-    options: dict[str, Any] = {"quality": quality} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    options: dict[str, Any] = {"quality": quality} if suffix in (*JPEG_SUFFIXES, ".webp") else {}
     if comment:
         options["comment"] = comment
     with atomic_path(path) as temporary:

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.outputs import make_writable
     from ..data.progress import log
 
-    paths = photographs(args)
+    paths, missing = photographs(args)
     names = drawn_names(paths)
     drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in names.items()}
     outputs = [*results_files(args.out, args.format), *drawn.values()]
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
             draw(path, image, found)
 
     found, failed = detect_all(detector, paths, args.threshold if page is None else page.least, args.quiet, finish)
-    failed |= undrawn
+    failed |= {**undrawn, **missing}
     if page is not None:
         report = page.write(model_name(args), found, failed)
         found = [replace(image, detections=page.shown(image.detections)) for image in found]
@@ -145,8 +145,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def photographs(args: argparse.Namespace) -> list[Path]:
-    """List the files of IMAGES, or the samples.
+def photographs(args: argparse.Namespace) -> tuple[list[Path], dict[str, str]]:
+    """List the files of IMAGES, or the samples; and the errors of IMAGES that stand for no file, named on stderr.
 
     Raises
     ------
@@ -155,12 +155,30 @@ def photographs(args: argparse.Namespace) -> list[Path]:
     """
     from ..data.errors import InputError
     from ..data.example_photographs import free_photographs
-    from ..data.folder import find_images
 
     if bool(args.images) == args.samples:
         found = "both" if args.samples else "neither"
         raise InputError(f"expected IMAGES or --samples (photographs that come with scikit-image), not {found}")
-    return free_photographs() if args.samples else find_images(args.images)
+    return (free_photographs(), {}) if args.samples else searched(args.images)
+
+
+def searched(patterns: Iterable[str]) -> tuple[list[Path], dict[str, str]]:
+    """Image files of names, folders and patterns, and the errors of those that stand for none.
+
+    The errors, and pictures of formats that are not read, are named on stderr.
+
+    Raises
+    ------
+    InputError
+        When there are no files.
+    """
+    from ..data.folder import search_images
+    from ..data.progress import warn
+
+    found = search_images(patterns)
+    for line in (*found.missing.values(), *(f"warning: {line}" for line in found.left_out.lines())):
+        warn(f"sppnet: {line}")
+    return found.paths, found.missing
 
 
 def check_replaced(drawings: Iterable[Path]) -> None:

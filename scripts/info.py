@@ -144,20 +144,35 @@ def score_lines(card: dict[str, Any]) -> list[str]:
     objects = held_out.get("objects", {})
     rows = [[name, objects.get(name), ap] for name, ap in held_out["ap"].items()]
     rows.append(["mean", sum(objects.values()) if objects else None, held_out["map"]])
-    images, folds, spread = held_out["images"], held_out.get("folds", 1), held_out.get("spread")
-    where = f"{images} held-out images" if folds < 2 else f"{images} images, by cross-validation with {folds} folds"
-    lines = [f"AP ({held_out['metric']}) on {where}", text_table(["class", "objects", "AP"], rows)]
-    return [*lines, *([] if spread is None else [f"standard deviation of the mean AP over the folds: {spread:.3f}"])]
+    where, spread = scored_on(held_out), spread_lines(held_out)
+    return [f"AP ({held_out['metric']}) on {where}", text_table(["class", "objects", "AP"], rows), *spread]
+
+
+def scored_on(held_out: dict[str, Any]) -> str:
+    """The photographs of held-out scores, in words."""
+    images, folds = held_out["images"], held_out.get("folds", 1)
+    return f"{images} held-out images" if folds < 2 else f"{images} images, by cross-validation with {folds} folds"
+
+
+def spread_lines(held_out: dict[str, Any]) -> list[str]:
+    """A line about how held-out scores differ between the folds, if there are some."""
+    spread = held_out.get("spread")
+    return [] if spread is None else [f"standard deviation of the mean AP over the folds: {spread:.3f}"]
 
 
 def choice_lines(card: dict[str, Any]) -> list[str]:
     """Table of the options that the training has chosen by itself; empty without one."""
     if not card.get("choices"):
         return []
-    rows = [(as_option(one["name"]), _chosen(one["value"]), one["why"]) for one in card["choices"]]
+    rows = choice_rows(card)
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
     lines = [f"{option:<{widths[0]}}  {value:<{widths[1]}}  {why}" for option, value, why in rows]
     return [f"chosen by the photographs, with --effort {card['effort']}:", *lines]
+
+
+def choice_rows(card: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Options that the training has chosen by itself, as typed, their values, and why."""
+    return [(as_option(one["name"]), _chosen(one["value"]), one["why"]) for one in card.get("choices", [])]
 
 
 def as_option(name: str) -> str:

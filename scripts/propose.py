@@ -55,24 +55,23 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.draw import draw_ranked
     from ..data.errors import ImageError, InputError
-    from ..data.folder import find_images
     from ..data.image import DRAWING, read_image, write_image
     from ..data.progress import log, track, warn
     from ..data.store import atomic_path, write_json
     from ..eval.recall import recall_and_mabo
     from ..proposals.backends import make_proposer
-    from .detect import check_replaced, drawn_names
+    from .detect import check_replaced, drawn_names, searched
 
     if bool(args.inputs) == (args.dataset is not None):
         raise InputError("expected either IMAGES or --dataset")
     proposer = make_proposer(args.method, args.max_boxes, args.seed)
     dataset: SampleList | None = None if args.dataset is None else dataset_from(args)
-    paths = find_images(args.inputs) if dataset is None else [sample.path for sample in dataset]
+    paths, missing = searched(args.inputs) if dataset is None else ([sample.path for sample in dataset], {})
     files = {path: (args.out / name).with_suffix(".npz") for path, name in drawn_names(paths).items()}
     drawn = {path: args.out / "images" / f"{file.stem}.jpg" for path, file in files.items() if args.draw}
     protect_inputs(args, [*files.values(), *drawn.values(), args.out / "recall.json"], paths)
     check_replaced(drawn.values())
-    found, failed = [], 0
+    found, failed = [], len(missing)
     for path in track(paths, "proposals", quiet=args.quiet):
         boxes = np.zeros((0, 4), np.float32)
         try:
@@ -87,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             if args.draw:
                 write_image(drawn[path], draw_ranked(image, boxes[:DRAWN]), comment=DRAWING)
         found.append(boxes)
-    log(f"{sum(map(len, found))} boxes in {len(paths) - failed} images: {args.out}", args.quiet)
+    log(f"{sum(map(len, found))} boxes in {len(paths) + len(missing) - failed} images: {args.out}", args.quiet)
     if dataset is not None:
         samples = list(dataset)
         coverage = recall_and_mabo(

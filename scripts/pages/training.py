@@ -20,6 +20,7 @@ from ...eval.page import write_page
 from ...eval.plots import precision_recall_chart
 from ...eval.reliability import reliability_chart, verdicts
 from ...eval.shown import shown_above
+from ..info import choice_rows, scored_on, spread_lines
 from ..summary import FEWEST, contents_table, summary
 from .mistakes import View, accuracy
 
@@ -86,18 +87,19 @@ def write_training_page(
         values["steps"] = next_steps(view, detector.bundle.detection.proposals == "dense")
         values["charts"] = [(_address_of(figure, path), text) for text, figure in charts.items()]
         gallery = view.gallery(lambda _, image: _address(image))
-    choices = [
-        (f"--{one['name'].replace('_', '-')}", _value(one["value"]), one["why"]) for one in card.get("choices", [])
-    ]
+    lines = [summary(card, width=10_000)]
+    if scores := card.get("held_out"):
+        mean = "-" if scores["map"] is None else f"{scores['map']:.3f}"
+        lines.append("; ".join([f"Mean AP (VOC07) {mean} on {scored_on(scores)}", *spread_lines(scores)]) + ".")
     write_page(
         path,
         "training.html",
         f"Training of {path.stem}",
-        [summary(card, width=10_000)],
+        lines,
         gallery,
         contents={"header": header, "rows": rows},
         findings=_findings(dataset),
-        choices=choices,
+        choices=choice_rows(card),
         command=command,
         times=[(name, f"{time:.0f}") for name, time in course.seconds.items()],
         total=f"{sum(course.seconds.values()):.0f}",
@@ -190,10 +192,6 @@ def _sizes(found: Any, objects: Any, dense: bool) -> list[str]:
         f"Of the objects below 96 x 96 pixels {small:.0%} are found, of the larger ones {large:.0%}: take photographs "
         f"from nearer or with more pixels, label more of the small ones{more}."
     ]
-
-
-def _value(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _address(image: NDArray[np.uint8]) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sppnet.data.errors import InputError
-from sppnet.data.folder import FolderDataset, find_images
+from sppnet.data.folder import FolderDataset, find_images, search_images
 from sppnet.data.image import DRAWING, write_image
 
 
@@ -96,3 +96,39 @@ def test_a_file_outside_a_folder_of_drawings_is_not_opened(tree, monkeypatch):
 
     monkeypatch.setattr("sppnet.data.folder.is_drawing", opened)
     assert names("photos") == ALL
+
+
+def test_links_are_followed_and_loops_are_not(tree):
+    (tree.parent / "other").mkdir()
+    (tree / "elsewhere").symlink_to(tree.parent / "other")
+    Image.new("RGB", (6, 4)).save(tree.parent / "other/z.jpg")
+    (tree / "sub/up").symlink_to(tree)
+    assert names("photos") == [*ALL[:2], "photos/elsewhere/z.jpg", *ALL[2:]]
+
+
+def test_what_is_missing_does_not_cost_the_others(tree):
+    (tree / "link.jpg").symlink_to("nowhere.jpg")
+    found = search_images(["photos/*.png", "empty", "photos", "photos/link.jpg"])
+    assert [path.as_posix() for path in found.paths] == [*ALL[:2], "photos/link.jpg", *ALL[2:]]
+    assert list(found.missing) == ["photos/*.png", "empty"]
+    assert found.missing["empty"].startswith("empty: no image in this folder")
+    with pytest.raises(InputError, match="empty"):
+        search_images(["empty", "absent.jpg"])
+
+
+def test_formats_that_are_not_read_are_counted(tree):
+    for name in ("a.HEIC", "sub/b.heic", "c.nef", "notes.pdf"):
+        (tree / name).write_bytes(b"x")
+    found = search_images(["photos"])
+    assert found.left_out.counts == {
+        ".heic file, a format that is not read, left out": 2,
+        ".nef file, a format that is not read, left out": 1,
+    }
+    assert [path.as_posix() for path in found.paths] == ALL
+
+
+def test_a_gif_and_other_names_of_jpeg(tree):
+    for name in ("d.gif", "e.jfif", "f.JPE"):
+        Image.new("RGB", (6, 4)).save(tree / name, "GIF" if name == "d.gif" else "JPEG")
+    assert names("photos/*.gif", "photos/*.jfif", "photos/*.JPE") == ["photos/d.gif", "photos/e.jfif", "photos/f.JPE"]
+    assert all(sample.image.shape == (4, 6, 3) for sample in FolderDataset("photos"))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sppnet.data.errors import ImageError, InputError
-from sppnet.data.image import IMAGE_SUFFIXES, as_image, image_size, read_image, write_image
+from sppnet.data.image import JPEG_SUFFIXES, WRITTEN_SUFFIXES, as_image, image_size, read_image, write_image
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ TURNS = {
 }
 
 
-@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
 def test_every_format_is_written_and_read(tmp_path, picture, suffix):
     path = tmp_path / f"a{suffix}"
     write_image(path, picture)
     image = read_image(path)
-    lossy = suffix in (".jpg", ".jpeg", ".webp")
+    lossy = suffix in (*JPEG_SUFFIXES, ".webp")
     assert image.dtype == np.uint8
     assert image.flags.writeable
     np.testing.assert_allclose(image.astype(int), picture, atol=12 if lossy else 0)

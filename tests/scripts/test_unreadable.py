@@ -139,3 +139,24 @@ def test_evaluate(folder, tmp_path, capsys):
     assert main(["evaluate", str(scenes), "--set", "val", "--model", str(model), "-o", str(tmp_path)]) == 1
     check(folder, tmp_path, capsys.readouterr().err)
     assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 6
+
+
+def test_arguments_for_nothing_do_not_cost_the_others(folder, tmp_path, capsys):
+    good = str(pictures(folder)[0])
+    (tmp_path / "link.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    shutil.copy(good, tmp_path / "photos")
+    (tmp_path / "photos/a.heic").write_bytes(b"x")
+    bad = [str(tmp_path / name) for name in ("empty", "*.png", "link.jpg")]
+    arguments = [bad[0], bad[1], str(tmp_path / "photos"), bad[2], "--quiet", "-o", str(tmp_path / "out")]
+    assert main(["detect", *arguments, "--model", str(folder / "model.safetensors")]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in errors] == [bad[0], bad[1], "warning", bad[2]]
+    assert "1 x .heic file, a format that is not read, left out" in errors[2]
+    results = read_detections_json(tmp_path / "out/detections.json")
+    assert sorted(results.failed) == sorted(bad)
+    assert len(results.images) == 1
+    assert main(["propose", *arguments]) == 1
+    assert len(list((tmp_path / "out").glob("*.npz"))) == 1
+    assert main(["detect", *bad[:2], "-o", str(tmp_path / "out"), "--quiet"]) == 2
