@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
-from collections.abc import MutableMapping, Sequence
+import threading
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from .. import __version__
@@ -50,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``sppnet`` with ``argv`` (default: the process's own arguments) and return its exit status."""
     share_cores(os.environ)
     try:
-        status = _run(sys.argv[1:] if argv is None else list(argv))
+        with _stopped_as_interrupted():
+            status = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
         return status
     except InputError as error:
@@ -64,6 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # an unwritable folder, a full disk, a failed download: not a bug
         return _complain(str(error))
+
+
+@contextmanager
+def _stopped_as_interrupted() -> Iterator[None]:
+    """In this block SIGTERM does what Ctrl-C does, so that nothing done is lost at the limit of a batch system."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot say what signals do
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def share_cores(environment: MutableMapping[str, str]) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 from ..data.embedded import DEFAULT_MODEL
 from ..data.errors import InputError
 
+#: Exit status of a command that was interrupted.
+INTERRUPTED = 130
+
 #: What the first bytes of our pages hold (``eval/pages/base.html``).
 PAGE_MARK = b'name="generator" content="sppnet'
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import add_folder_output, add_images_argument, add_model_arguments, some_of
 from .common import (
+    INTERRUPTED,
     compile_kernels,
     loading,
     model_name,
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect in every image; return 1 if some could not be read or drawn."""
     from ..data.errors import InputError
     from ..data.outputs import make_writable
-    from ..data.progress import log
+    from ..data.progress import log, warn
 
     paths, missing = photographs(args)
     names = drawn_names(paths)
@@ -132,7 +133,14 @@ def run(args: argparse.Namespace) -> int:
         if draw is not None:
             draw(path, image, found)
 
-    found, failed = detect_all(detector, paths, args.threshold if page is None else page.least, args.quiet, finish)
+    found: list[ImageDetections] = []
+    failed: dict[str, str] = {}
+    stopped = False
+    try:
+        detect_all(detector, paths, args.threshold if page is None else page.least, args.quiet, finish, found, failed)
+    except KeyboardInterrupt:
+        # What was found is worth the minutes that it took.
+        stopped = True
     failed |= {**undrawn, **missing}
     if page is not None:
         report = page.write(model_name(args), found, failed)
@@ -142,6 +150,9 @@ def run(args: argparse.Namespace) -> int:
     log(f"{total} objects in {len(found)} images: {args.out / 'detections.json'}", args.quiet)
     if page is not None:
         log(f"look at them in a browser: {report}", args.quiet)
+    if stopped:
+        warn(f"sppnet: interrupted after {len(found) + len(failed)} of {len(paths)} images; what was found is written")
+        return INTERRUPTED
     return 1 if failed else 0
 
 
@@ -257,16 +268,22 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
 
 
 def detect_all(
-    detector: ImageDetector, paths: list[Path], threshold: float | None, quiet: bool, finish: Finish | None = None
+    detector: ImageDetector,
+    paths: list[Path],
+    threshold: float | None,
+    quiet: bool,
+    finish: Finish | None = None,
+    found: list[ImageDetections] | None = None,
+    failed: dict[str, str] | None = None,
 ) -> tuple[list[ImageDetections], dict[str, str]]:
     """Detections in the files, in order, and the errors of unreadable files, which are also named on stderr.
 
-    The arguments are those of :func:`.stream.detect_files`.
+    The first arguments are those of :func:`.stream.detect_files`, the last ones those of :func:`gathered`.
     """
     from ..detector.detection.stream import detect_files
 
     with closing(detect_files(detector, paths, threshold, finish)) as results:
-        return gathered(paths, results, "detecting", quiet)
+        return gathered(paths, results, "detecting", quiet, found=found, failed=failed)
 
 
 def gathered(
@@ -275,13 +292,17 @@ def gathered(
     label: str,
     quiet: bool,
     named: Collection[str] = (),
+    found: list[ImageDetections] | None = None,
+    failed: dict[str, str] | None = None,
 ) -> tuple[list[ImageDetections], dict[str, str]]:
-    """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``."""
+    """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``.
+
+    They are added to ``found`` and ``failed``, if given, as they come: an interruption leaves what is there.
+    """
     from ..data.errors import ImageError
     from ..data.progress import track, warn
 
-    found: list[ImageDetections] = []
-    failed: dict[str, str] = {}
+    found, failed = ([] if found is None else found), ({} if failed is None else failed)
     for path, result in track(zip(paths, results, strict=True), label, len(paths), quiet):
         if isinstance(result, ImageError):
             failed[str(path)] = str(result)
