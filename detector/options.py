@@ -53,6 +53,10 @@ HELD_OUT = 0.1
 #: channels, 0.615; 160 + 320 channels 0.607, 96 + 192 0.598, 64 + 128 0.570.
 ONE_LAYER, LAST_LAYER, EARLIER_LAYER = 512, 320, 160
 
+#: The same of several layers, for trainings on up to :data:`FEW_IMAGES`: a third of the length of rows and the time of
+#: all stages but the maps, for the same AP (docs/reproduction.md, "How many channels").
+FEW_LAST_LAYER, FEW_EARLIER_LAYER = 106, 54
+
 #: Lengths of the shorter side of the paper's five scales (section 4.1).
 FIVE_SCALES = (480, 576, 688, 864, 1200)
 

@@ -12,6 +12,9 @@ from ..data.errors import InputError
 from ..detector.options import (
     EARLIER_LAYER,
     FEATURE_KINDS,
+    FEW_EARLIER_LAYER,
+    FEW_IMAGES,
+    FEW_LAST_LAYER,
     LAST_LAYER,
     ONE_LAYER,
     PRECISIONS,
@@ -286,7 +289,8 @@ def add_channels_argument(parser: CommandParser) -> None:
         type=counts,
         metavar="N,N",
         help="channels that principal components leave of each layer's map, 0 for all; by themselves they leave "
-        f"{ONE_LAYER} of a single layer, or {LAST_LAYER} of the last and {EARLIER_LAYER} of each other",
+        f"{ONE_LAYER} of a single layer, or {LAST_LAYER} of the last and {EARLIER_LAYER} of each other; of up to "
+        f"{FEW_IMAGES} images {FEW_LAST_LAYER} and {FEW_EARLIER_LAYER}",
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...data.arrays import Array
 from ...data.errors import InputError
-from ..options import EARLIER_LAYER, LAST_LAYER, ONE_LAYER
+from ..options import EARLIER_LAYER, FEW_EARLIER_LAYER, FEW_IMAGES, FEW_LAST_LAYER, LAST_LAYER, ONE_LAYER
 from .backbone import Backbone
 
 
@@ -63,7 +63,7 @@ def learn_reduction(
     return tuple(moments.reduction(wanted, both_signs) for moments, wanted in zip(sums, channels, strict=True))
 
 
-def reduced_channels(backbone: Backbone, channels: Sequence[int] | None) -> list[int | None]:
+def reduced_channels(backbone: Backbone, channels: Sequence[int] | None, images: int | None = None) -> list[int | None]:
     """Channels of each layer after a reduction; None for a layer that keeps its own.
 
     Parameters
@@ -71,6 +71,8 @@ def reduced_channels(backbone: Backbone, channels: Sequence[int] | None) -> list
     backbone : Backbone
     channels : sequence of int, optional
         For each layer, as in :class:`.training.plan.TrainPlan`.
+    images : int, optional
+        Photographs to learn from, if they are known.
 
     Raises
     ------
@@ -79,7 +81,9 @@ def reduced_channels(backbone: Backbone, channels: Sequence[int] | None) -> list
     """
     widths = backbone.layer_channels
     if channels is None:
-        channels = [ONE_LAYER] if len(widths) == 1 else [*[EARLIER_LAYER] * (len(widths) - 1), LAST_LAYER]
+        few = images is not None and images <= FEW_IMAGES
+        last, earlier = (FEW_LAST_LAYER, FEW_EARLIER_LAYER) if few else (LAST_LAYER, EARLIER_LAYER)
+        channels = [ONE_LAYER] if len(widths) == 1 else [*[earlier] * (len(widths) - 1), last]
     elif len(channels) == 1:
         channels = list(channels) * len(widths)
     if len(channels) != len(widths):

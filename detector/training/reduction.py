@@ -54,7 +54,7 @@ def reduce_maps(
     quiet : bool
         No progress bar.
     """
-    wanted = reduced_channels(backbone, channels)
+    wanted = reduced_channels(backbone, channels, len(samples))
     if len(wanted) == 1 and wanted[0] is None:
         return
     stored = Checkpoint(folder, "reduction", content_key(VERSION, fingerprint(backbone), wanted, scale))

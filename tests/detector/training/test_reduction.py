@@ -65,6 +65,13 @@ def test_channels_of_each_layer(channels, expected):
     assert reduced_channels(backbone, channels) == expected
 
 
+def test_few_photographs_have_fewer_channels():
+    backbone = Backbone("mobilenet_v2", layer="features.14.conv.0,features.18")
+    assert reduced_channels(backbone, None, 1001) == reduced_channels(backbone, None) == [160, 320]
+    assert reduced_channels(backbone, None, 1000) == [54, 106]
+    assert reduced_channels(backbone, (20,), 10) == [20, 20]
+
+
 def test_one_small_map_is_left_as_it_is(scenes, tmp_path):
     backbone = Backbone("squeezenet1_1")
     before = set(backbone.state())
