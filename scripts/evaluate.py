@@ -60,18 +60,22 @@ def run(args: argparse.Namespace) -> int:
     from ..data.store import write_json
     from .detect import check_replaced, detect_all, drawn_names, load_detector, results_files, write_results
 
+    outputs = [
+        *results_files(args.out),
+        *(args.out / name for name in FILES),
+        *[args.out / "report.html"] * args.report,
+    ]
+    protect_inputs(args, outputs)
     detector = load_detector(args)
     thresholds = default_thresholds(detector)
     if args.report and thresholds is None:
         raise InputError("--report is for one model: a combination has no thresholds of its own")
     dataset = dataset_from(args, detector.class_names)
-    outputs = [*results_files(args.out), *(args.out / name for name in FILES)]
     if args.report:
         previews = [args.out / "previews" / name for name in drawn_names([one.path for one in dataset]).values()]
+        protect_inputs(args, previews)
         check_replaced(previews)
         refuse_other_page(args.out / "report.html")
-        outputs += [args.out / "report.html", *previews]
-    protect_inputs(args, outputs)
     if not any(len(sample.boxes) for sample in dataset):
         raise InputError(f"{args.dataset}: no object of {', '.join(detector.class_names)} in the set {args.set}")
     compile_kernels(args.quiet)

@@ -132,9 +132,9 @@ def add_arguments(parser: CommandParser) -> None:
     parser.groups["output"].add_argument(
         "--report",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a page for a browser beside the model, with suffix .html: what was learnt from, what was chosen, "
-        "how good it is on photographs that it had not learnt from, its mistakes, and what to do next",
+        help="write a page for a browser beside the model, with suffix .html, as happens by itself: what was learnt "
+        "from, what was chosen, how good it is on photographs that it had not learnt from, its mistakes, and what to "
+        "do next",
     )
 
 
@@ -218,9 +218,9 @@ def run(args: argparse.Namespace) -> int:
         from ..data.download import download_voc
 
         args.dataset = download_voc(args.dataset, args.set, args.quiet)
-    page = args.out.with_suffix(".html")
-    protect_inputs(args, [args.out, *[page] * args.report])
-    if args.report:
+    page, reports = args.out.with_suffix(".html"), args.report is not False
+    protect_inputs(args, [args.out, *[page] * reports])
+    if reports:
         refuse_other_page(page)
     if args.method == "warp" and args.scales is not None:
         raise InputError("--scales belongs to --method spp: windows that are warped have one size, the network's")
@@ -269,7 +269,7 @@ def run(args: argparse.Namespace) -> int:
         lines += ["to repeat this training without a search:", f"  {command}"]
     print("\n".join(lines))
     work = args.work or Path(f"{args.out}.work")
-    if args.report:
+    if reports:
         from .pages.training import write_training_page
 
         write_training_page(page, detector, dataset, work / HELD_OUT_FOUND, course, command)

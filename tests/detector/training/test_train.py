@@ -172,9 +172,9 @@ def test_each_fold_is_scored_by_a_detector_that_has_not_seen_it(scenes, request,
     trained_folds, options = request.getfixturevalue(which), OPTIONS[which]
     seen, original = [], training.score_parts
 
-    def look(stages, partial):
+    def look(stages, partial, *rest):
         seen.append((stages, partial))
-        return original(stages, partial)
+        return original(stages, partial, *rest)
 
     monkeypatch.setattr(training, "score_parts", look)
     shutil.copytree(trained_folds / "work", tmp_path / "work")
@@ -209,9 +209,9 @@ def test_fc_layers_of_each_fold_have_not_seen_it(scenes, trained_fc_folds, tmp_p
         tuned.append((tuple(fit), tuple(held_out)))
         return tuner(images, fit, held_out, *rest)
 
-    def look(of_run, partial):
+    def look(of_run, partial, *rest):
         seen.append((of_run, partial))
-        return score(of_run, partial)
+        return score(of_run, partial, *rest)
 
     monkeypatch.setattr(stages, "FineTuner", tune)
     monkeypatch.setattr(
@@ -277,7 +277,7 @@ def test_models_of_one_work_folder_share_what_they_can(scenes, trained_fc, tmp_p
     six = train(scenes, out=tmp_path / "six.safetensors", work=work, **(SMALL_FC | {"features": fc6}))
     softmax = train(scenes, out=tmp_path / "softmax.safetensors", work=work, scorer="softmax", **SMALL_FC)
     new = {path.name.split("-")[0] for path in work.rglob("*") if path.name not in before}
-    assert new == {"svm", "held"}
+    assert new == {"svm", "held", "found"}
     assert sorted({name.split(".")[0] for name in six.bundle.head}) == ["fc6", "scale"]
     assert softmax.bundle.score_weights.shape == (len(scenes.class_names) + 1, 32)
     whole = Bundle.load(trained_fc / "model.safetensors")
