@@ -147,8 +147,7 @@ def test_a_large_picture_by_keyboard(opened):
     assert page.evaluate("document.activeElement.className") == "card"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_everybody_can_read_it(chromium, folder, scheme, width):
     one = Page(chromium, folder / "page.html", width=width, scheme=scheme)
     assert one.axe() == {}
