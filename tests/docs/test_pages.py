@@ -17,7 +17,7 @@ from sppnet.scripts.cli import COMMANDS, build_parser, main
 QUICK = {
     "detect": ["--max-windows", "50", "--scales", "128"],
     "evaluate": ["--max-windows", "50", "--scales", "128"],
-    "train": ["--max-windows", "50", "--scales", "128"],
+    "train": ["--max-windows", "50", "--scales", "128", "--no-report"],
     "check": [],
     "convert": [],
     "scenes": ["--train", "6", "--val", "3"],
