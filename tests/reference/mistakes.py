@@ -1,5 +1,7 @@
 """Kinds of mistakes and their costs, one detection after the other, from TIDE's definitions."""
 
+from fractions import Fraction
+
 import numpy as np
 
 from reference.voc_ap import best_precision, overlap
@@ -30,17 +32,18 @@ def explain(images, classes):
             own = [(overlap(box, b), -i) for i, (c, b, _) in enumerate(objects) if c == label]
             others = [(overlap(box, b), -i) for i, (c, b, _) in enumerate(objects) if c != label]
             best, other = max(own, default=(0, 0)), max(others, default=(0, 0))
-            if best[0] >= 0.5:
+            # Fractions, as the overlaps are: the number 0.1 is a little more than a tenth.
+            if best[0] >= Fraction(1, 2):
                 about = (image, -best[1])
                 if objects[about[1]][2]:
                     continue
                 kind = "duplicate" if about in taken else "right"
                 taken.add(about)
-            elif best[0] >= 0.1:
+            elif best[0] >= Fraction(1, 10):
                 kind, about = "wrong place", (image, -best[1])
-            elif other[0] >= 0.5:
+            elif other[0] >= Fraction(1, 2):
                 kind, about = "other class", (image, -other[1])
-            elif other[0] >= 0.1:
+            elif other[0] >= Fraction(1, 10):
                 kind, about = "other class, wrong place", (image, -other[1])
             else:
                 kind, about = "background", None
