@@ -130,14 +130,10 @@ def check(sets: Mapping[str, SampleList], quiet: bool = False) -> list[Finding]:
     list of Finding
         What needs a look comes first. All photographs are read whole.
     """
-    found: dict[str, dict[str, int]] = {}
-    for of_set in sets.values():
-        for kind, places in of_set.problems.items():
-            # A file that is in several sets is counted once.
-            found.setdefault(kind, {}).update(places)
+    found = _tolerated(sets)
     samples = list({sample.path: sample for of_set in sets.values() for sample in of_set}.values())
     copies = np.zeros((len(samples), SIDE * SIDE), np.float32)
-    known = {name for places in found.values() for name in places}
+    known = set(found.get(UNREADABLE, {}))
     for i, sample in enumerate(track(samples, "photographs read", quiet=quiet)):
         try:
             copies[i] = small_copy(sample.path)
@@ -150,6 +146,24 @@ def check(sets: Mapping[str, SampleList], quiet: bool = False) -> list[Finding]:
     found |= _between_sets(sets, samples, alike(copies))
     findings = [Finding(kind, places) for kind, places in found.items()]
     return sorted(findings, key=lambda one: not one.needs_a_look)
+
+
+def _tolerated(sets: Mapping[str, SampleList]) -> dict[str, dict[str, int]]:
+    """What reading the labels has counted, by kind and file.
+
+    A file of two sets that have photographs in common is the same file and counts once. In sets that have none, such as
+    folders for training and test, files of one name are different ones.
+    """
+    found: dict[str, dict[str, int]] = {}
+    first: dict[tuple[str, str], str] = {}
+    paths = {name: {sample.path for sample in of_set} for name, of_set in sets.items()}
+    for name, of_set in sets.items():
+        for kind, places in of_set.problems.items():
+            for place, count in places.items():
+                earlier = first.setdefault((kind, place), name)
+                other = earlier != name and not paths[earlier] & paths[name]
+                found.setdefault(kind, {})[f"{place} ({name})" if other else place] = count
+    return found
 
 
 def _told(kind: str, places: Iterable[str]) -> dict[str, dict[str, int]]:

@@ -45,14 +45,16 @@ def write_check_page(
         As :func:`.check.tables` makes them.
     """
     names = drawn_names([sample.path for sample in samples])
-    by_stem = {sample.path.stem: sample for sample in samples}
-    pictures, kinds = [], []
+    by_stem: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_stem.setdefault(sample.path.stem, []).append(sample)
+    pictures: list[Picture] = []
+    kinds: list[str] = []
     sizes: dict[Path, tuple[int, int]] = {}
     for finding in findings:
-        shown = [by_stem[stem] for place in finding.places for stem in _stems(place) if stem in by_stem][:SHOWN]
-        if shown:
-            kinds.append(finding.kind)
-        for sample in shown:
+        # Folders of several sets may have files of one name: then all of them are shown.
+        shown = [sample for place in finding.places for stem in _stems(place) for sample in by_stem.get(stem, [])]
+        for sample in shown[:SHOWN]:
             if sample.path not in sizes:
                 try:
                     image = sample.image
@@ -60,10 +62,13 @@ def write_check_page(
                     continue
                 write_preview(path.parent / PREVIEWS / names[sample.path], image)
                 sizes[sample.path] = image.shape[1], image.shape[0]
-            source = f"{PREVIEWS}/{quote(names[sample.path])}"
-            size, group = sizes[sample.path], len(kinds) - 1
+            if finding.kind not in kinds:
+                kinds.append(finding.kind)
+            source, group = f"{PREVIEWS}/{quote(names[sample.path])}", kinds.index(finding.kind)
+            width, height = sizes[sample.path]
+            truth = truth_boxes(sample)
             pictures.append(
-                Picture(sample.path.name, source, *size, truth=truth_boxes(sample), group=group, note=finding.kind)
+                Picture(sample.path.name, source, width, height, truth=truth, group=group, note=finding.kind)
             )
     gallery = None
     if pictures:

@@ -135,6 +135,29 @@ def test_yolo_labels(tmp_path):
     }
 
 
+def test_files_of_one_name_in_two_folders_are_two(tmp_path):
+    (tmp_path / "data.yaml").write_text("train: train\nval: val\nnames: [cat]")
+    for number, name in enumerate(("train", "val")):
+        (tmp_path / name).mkdir()
+        Image.fromarray(photograph(np.random.default_rng(number))).save(tmp_path / name / "1.jpg", quality=95)
+        (tmp_path / name / "1.txt").write_text("0 0.5 0.5 0.2 0.4\n" * (2 + number))
+    report = found(tmp_path)
+    assert report == {"object labelled twice with the same box, taken once": {"1.txt": 1, "1.txt (val)": 2}}
+
+
+def test_a_photograph_with_another_problem_may_be_unreadable_too(tmp_path):
+    (tmp_path / "classes.txt").write_text("cat")
+    exif = Image.Exif()
+    exif[274] = 8
+    yolo(tmp_path, "both", "0 0.5 0.5 0.2 0.4", exif=exif)
+    whole = (tmp_path / "images/both.jpg").read_bytes()
+    (tmp_path / "images/both.jpg").write_bytes(whole[: len(whole) // 2])
+    assert found(tmp_path) == {
+        "image turned by its EXIF data, its labels taken for those of the turned one": {"both.jpg": 1},
+        "image that cannot be read": {"both.jpg": 1},
+    }
+
+
 def test_coco_labels(tmp_path):
     for number in range(3):
         Image.fromarray(photograph(np.random.default_rng(number))).save(tmp_path / f"{number}.jpg", quality=95)
