@@ -84,7 +84,11 @@ def run(args: argparse.Namespace) -> int:
             with atomic_path(files[path]) as temporary:
                 np.savez(temporary, boxes=boxes)
             if args.draw:
-                write_image(drawn[path], draw_ranked(image, boxes[:DRAWN]), comment=DRAWING)
+                try:
+                    write_image(drawn[path], draw_ranked(image, boxes[:DRAWN]), comment=DRAWING)
+                except (InputError, OSError) as error:
+                    failed += 1
+                    warn(f"sppnet: {path}: cannot be drawn ({error}); its boxes are kept")
         found.append(boxes)
     log(f"{sum(map(len, found))} boxes in {len(paths) + len(missing) - failed} images: {args.out}", args.quiet)
     if dataset is not None:

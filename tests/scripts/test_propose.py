@@ -106,3 +106,21 @@ def test_the_first_boxes_are_drawn(tmp_path):
     # Drawings are no photographs.
     assert main(["propose", str(tmp_path), "-o", str(tmp_path / "again"), "--quiet"]) == 0
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["a.npz"]
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_others(tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"in/{name}.png", draw_scene(np.random.default_rng(0), (60, 80)).image)
+
+    def refuse(path, *rest, **options):
+        if path.stem == "a":
+            raise OSError("no space left")
+        write_image(path, *rest, **options)
+
+    monkeypatch.setattr("sppnet.data.image.write_image", refuse)
+    arguments = [str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--draw", "--quiet"]
+    assert main(["propose", *arguments]) == 1
+    assert capsys.readouterr().err == (
+        f"sppnet: {tmp_path}/in/a.png: cannot be drawn (no space left); its boxes are kept\n"
+    )
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.npz", "b.jpg", "b.npz"]
