@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike
 
 from .arrays import Array
 
+#: Areas in square pixels below which COCO calls objects small, and medium.
+SMALL, MEDIUM = 32**2, 96**2
+
 
 def as_boxes(boxes: ArrayLike, dtype: Any = np.float32) -> Array:
     """Convert boxes to a contiguous (N, 4) array; an empty list becomes (0, 4).

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..data.arrays import Array
-from ..data.boxes import area, iou
+from ..data.boxes import MEDIUM, SMALL, area, iou
 from ..data.detections import Detections
 from ..data.sample import Sample
 from .voc_ap import Judged, judge_voc
@@ -28,9 +28,6 @@ MISSED = "missed"
 
 #: IoU with an object from which a wrong detection is about that object.
 NEAR = 0.1
-
-#: Areas in pixels up to which COCO calls objects small and medium.
-SMALL, MEDIUM = 32**2, 96**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +157,14 @@ class _Mended:
 
     scores: list[float]
     right: list[bool]
-    found: dict[int, float]
+    found: set[int]
 
     def put_right(self, score: float, about: int) -> None:
         """Add a right detection, unless its object is found already."""
-        if about in self.found:
-            return
-        self.found[about] = score
-        self.scores.append(score)
-        self.right.append(True)
+        if about not in self.found:
+            self.found.add(about)
+            self.scores.append(score)
+            self.right.append(True)
 
     def ap(self, positives: int) -> float:
         order = np.argsort(-np.array(self.scores), kind="stable")
@@ -177,8 +173,7 @@ class _Mended:
 
 def _without(one: Explained, kind: int) -> _Mended:
     stays = one.kinds != kind
-    found = {int(about): float(score) for about, score, right in zip(
-        one.objects, one.judged.scores, one.judged.right, strict=True) if right}  # fmt: skip
+    found = set(one.objects[one.judged.right].tolist())
     return _Mended(one.judged.scores[stays].tolist(), one.judged.right[stays].tolist(), found)
 
 

@@ -113,8 +113,7 @@ def class_figures(samples: Sequence[Sample], label: int) -> dict[str, Any]:
     """Photographs with objects of a class, the objects, and their sizes."""
     import numpy as np
 
-    from ..data.boxes import area
-    from ..eval.mistakes import MEDIUM, SMALL
+    from ..data.boxes import MEDIUM, SMALL, area
 
     counted = [one.boxes[(one.labels == label) & ~one.difficult] for one in samples]
     boxes = np.concatenate([np.zeros((0, 4)), *counted])
