@@ -35,6 +35,12 @@ def class_colour(label: int | np.integer[Any]) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def ink_on(colour: tuple[int, int, int]) -> str:
+    """The colour of text on an RGB colour: black on light ones, otherwise white."""
+    red, green, blue = colour
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
+
+
 def draw_boxes(
     image: Any, boxes: Array, labels: Array, tags: Sequence[str], dashed: Array | None = None
 ) -> NDArray[np.uint8]:
@@ -173,6 +179,4 @@ def _draw_tag(draw: ImageDraw.ImageDraw, text: str, strip: Strip, colour: tuple[
     """Draw text on a filled strip."""
     x1, y1, x2, y2 = strip
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=colour)
-    red, green, blue = colour
-    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
-    draw.text((x1 + _margin(font), y1 + _margin(font) // 2), text, fill=ink, font=font)
+    draw.text((x1 + _margin(font), y1 + _margin(font) // 2), text, fill=ink_on(colour), font=font)

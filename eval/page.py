@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..data.detections import Detections
-from ..data.draw import class_colour
+from ..data.draw import class_colour, ink_on
 from ..data.image import DRAWING, write_image
 from ..data.store import write_text
 
@@ -119,17 +119,16 @@ def found_boxes(found: Detections) -> list[list[float]]:
 
 
 def _colours(label: int) -> dict[str, str]:
-    red, green, blue = class_colour(label)
-    ink = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
-    return {"colour": f"#{red:02x}{green:02x}{blue:02x}", "ink": ink}
+    colour = class_colour(label)
+    return {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "ink": ink_on(colour)}
 
 
-def preview(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy of an RGB image (H, W, 3) whose longest side is at most :data:`PREVIEW` pixels."""
+def preview(image: NDArray[np.uint8], longest: int = PREVIEW) -> NDArray[np.uint8]:
+    """A copy of an RGB uint8 image (H, W, 3) whose longest side is at most ``longest`` pixels."""
     from PIL import Image
 
     small = Image.fromarray(image)
-    small.thumbnail((PREVIEW, PREVIEW), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    small.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.array(small)
 
 

@@ -92,15 +92,16 @@ def run(args: argparse.Namespace) -> int:
         metrics["calibration"], reliability = calibration(found, dataset, thresholds, args.out)
         text += f"\n\n{reliability}"
     if args.report:
+        from ..eval.mistakes import to_dict
         from .pages.evaluation import write_evaluation_page
+        from .pages.mistakes import View
 
         assert thresholds is not None
         charts = [("curves.svg", "Precision-recall curve of each class")]
         charts += [("reliability.svg", "Share of right detections at each probability")] * detector.calibrated
-        samples, names = list(dataset), dataset.class_names
-        metrics["mistakes"] = write_evaluation_page(
-            args.out, model_name(args), found, samples, names, thresholds, metrics["shown"], charts
-        )
+        view = View(found, list(dataset), dataset.class_names, thresholds)
+        write_evaluation_page(args.out, model_name(args), view, metrics["shown"], charts)
+        metrics["mistakes"] = to_dict(view.visible, view.gains)
         log(f"look at the mistakes in a browser: {args.out / 'report.html'}", args.quiet)
     write_json(args.out / "metrics.json", metrics)
     print(text)

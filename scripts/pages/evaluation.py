@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ...eval.mistakes import to_dict
 from ...eval.page import write_page, write_preview
 from ...eval.voc_ap import METRICS, VOCResult
 from ..detect import drawn_names
@@ -19,20 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ...data.detections import Detections
     from ...data.sample import Sample
 
 
 def write_evaluation_page(
-    folder: Path,
-    model: str,
-    found: Sequence[Detections],
-    samples: Sequence[Sample],
-    class_names: tuple[str, ...],
-    thresholds: dict[str, float],
-    shown: dict[str, dict[str, Any]],
-    charts: Sequence[tuple[str, str]],
-) -> dict[str, Any]:
+    folder: Path, model: str, view: View, shown: Mapping[str, Mapping[str, Any]], charts: Sequence[tuple[str, str]]
+) -> None:
     """Write ``report.html`` and the small copies of the photographs that it shows.
 
     Parameters
@@ -40,25 +31,13 @@ def write_evaluation_page(
     folder : Path
     model : str
         Name of the model.
-    found : sequence of Detections
-        All of one per sample, at any threshold.
-    samples : sequence of Sample
-    class_names : tuple of str
-        The names that labels of both index.
-    thresholds : dict of str to float
-        Above which level each class is shown.
-    shown : dict of str to dict
+    view : View
+    shown : mapping of str to mapping
         Figures of what is shown of each class (:meth:`.shown.Shown.to_dict`).
     charts : sequence of (file, text)
         Charts in the folder and what they show.
-
-    Returns
-    -------
-    dict
-        Number and cost of each kind of mistake, for ``metrics.json``.
     """
-    view = View(found, samples, class_names, thresholds)
-    names = drawn_names([sample.path for sample in samples])
+    names = drawn_names([sample.path for sample in view.samples])
 
     def copy_of(sample: Sample, image: NDArray[np.uint8]) -> str:
         write_preview(folder / PREVIEWS / names[sample.path], image)
@@ -68,13 +47,12 @@ def write_evaluation_page(
         folder / "report.html",
         "evaluation.html",
         f"How good is {Path(model).name}?",
-        [*_summary(view.result, shown, len(samples)), f"Model: {model}."],
+        [*_summary(view.result, shown, len(view.samples)), f"Model: {model}."],
         view.gallery(copy_of),
         accuracy=accuracy(view.result, shown),
         charts=charts,
         **view.tables(),
     )
-    return to_dict(view.visible, view.gains)
 
 
 def _summary(result: VOCResult, shown: Mapping[str, Mapping[str, Any]], images: int) -> list[str]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.boxes import area
 from ...data.detections import Detections
 from ...data.errors import ImageError
 from ...eval.mistakes import (
-    BACKGROUND,
     KINDS,
     MISSED,
     Explained,
@@ -188,10 +188,9 @@ def _pictures(
             )
         ]
         for _, image, place in sorted(of_kind, reverse=True)[:SHOWN]:
-            truth = [] if kind == BACKGROUND else truth_boxes(samples[image])
-            add(image, found_boxes(found[image][place]), truth, kind, name)
+            add(image, found_boxes(found[image][place]), truth_boxes(samples[image]), kind, name)
     missed = missed_objects(visible, samples)
-    missed.sort(key=lambda one: -_area(samples[one[0]].boxes[one[1]]))
+    missed.sort(key=lambda one: -area(samples[one[0]].boxes)[one[1]])
     for image, place in missed[:SHOWN]:
         truth = [truth_boxes(samples[image])[place]]
         add(image, [], truth, len(KINDS), f"missed {class_names[samples[image].labels[place]]}")
@@ -204,10 +203,6 @@ def truth_boxes(sample: Sample) -> list[list[float]]:
         [int(label), *(round(float(side)) for side in box)]
         for label, box in zip(sample.labels, sample.boxes, strict=True)
     ]
-
-
-def _area(box: Any) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def _three(value: float | None) -> str:

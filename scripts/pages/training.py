@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ...data.progress import Course
 from ...detector.options import MANY_WINDOWS
 from ...eval.figures import save_figure
 from ...eval.mistakes import BACKGROUND, CLASS, KINDS, PLACE
-from ...eval.page import write_page
+from ...eval.page import preview, write_page
 from ...eval.plots import precision_recall_chart
 from ...eval.reliability import reliability_chart, verdicts
 from ...eval.shown import shown_above
@@ -85,7 +86,7 @@ def write_training_page(
         }
         values |= {"accuracy": accuracy(view.result, shown), **view.tables()}
         values["steps"] = next_steps(view, detector.bundle.detection.proposals == "dense")
-        values["charts"] = [(_address_of(figure, path), text) for text, figure in charts.items()]
+        values["charts"] = [(_address_of(figure), text) for text, figure in charts.items()]
         gallery = view.gallery(lambda _, image: _address(image))
     lines = [summary(card, width=10_000)]
     if scores := card.get("held_out"):
@@ -198,17 +199,14 @@ def _address(image: NDArray[np.uint8]) -> str:
     """A small copy of a photograph as an address that holds its content."""
     from PIL import Image
 
-    small, file = Image.fromarray(image), io.BytesIO()
-    small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    small.save(file, "JPEG", quality=75)
+    file = io.BytesIO()
+    Image.fromarray(preview(image, SIDE)).save(file, "JPEG", quality=75)
     return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
 
 
-def _address_of(figure: Any, beside: Path) -> str:
+def _address_of(figure: Any) -> str:
     """A chart as an address that holds its content."""
-    file = beside.with_name(f".{beside.name}.svg")
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "chart.svg"
         save_figure(file, figure)
         return f"data:image/svg+xml;base64,{b64encode(file.read_bytes()).decode()}"
-    finally:
-        file.unlink(missing_ok=True)
