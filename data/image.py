@@ -30,23 +30,8 @@ WRITTEN_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".webp", ".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = (*WRITTEN_SUFFIXES, ".gif")
 
 #: Suffixes of pictures that are not read: those of telephones, cameras and painting programs.
-UNREAD_SUFFIXES = (
-    *(
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jxl",
-        ".jp2",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".raw",
-        ".psd",
-        ".xcf",
-        ".svg",
-    ),
+UNREAD_SUFFIXES = frozenset(
+    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd", ".xcf", ".svg"]
 )
 
 # EXIF and TIFF tags.

@@ -60,8 +60,7 @@ class TrainPlan:
     channels : tuple of int or None
         Channels to which principal components reduce the map of each layer, one number for each or one for all; half of
         them are components, the others their negatives. 0 keeps all channels. None means 512 for one layer, and for
-        several 320 for the last and 160 for each other; of few
-        images (:data:`.options.FEW_IMAGES`) 106 and 54.
+        several 320 for the last and 160 for each other; of up to :data:`.options.FEW_IMAGES` images 106 and 54.
     features : FeatureOptions
         Scales, pyramid, features to score (pool5 or the output of an fc layer), and the method: SPP-net's or R-CNN's.
     scorer : {"svm", "softmax"}

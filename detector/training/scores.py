@@ -52,7 +52,7 @@ def score_parts(
     """
     key = stages.key(VERSION, [_key(model) for model in models])
     path, found_path = (stages.folder / f"{name}-{key}.json" for name in ("held-out", "found"))
-    if path.is_file() and found_path.is_file():
+    if path.is_file() and (keep is None or found_path.is_file()):
         kept = json.loads(path.read_text())
         if keep is not None:
             shutil.copyfile(found_path, keep)
@@ -77,9 +77,9 @@ def score_parts(
         "calibration": None if measured is None or wrong_weight > 1 else Verdicts.joined(measured).to_dict(),
         "wrong_weight": wrong_weight,
     }
-    results = Results("held out", names, _with_probabilities(found, calibration, stages, split), failed={})
-    for file in (found_path, keep):
-        if file is not None:
+    if keep is not None:
+        results = Results("held out", names, _with_probabilities(found, calibration, stages, split), failed={})
+        for file in (found_path, keep):
             write_detections_json(file, results)
     write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
     return scores, calibration
