@@ -54,6 +54,18 @@ def _add(row: Array, factor: Any, weights: Array) -> None:
         weights[j] += factor * _half(row[j])
 
 
+@compiled(nogil=True, fastmath=True)
+def _store(values: Array, numbers: Array, rows: Array, squares: Array) -> None:
+    """Copy half-precision rows to the places ``numbers``, with their squared lengths."""
+    for i in range(numbers.size):
+        total = np.float32(0)
+        for j in range(values.shape[1]):
+            rows[numbers[i], j] = values[i, j]
+            value = _half(values[i, j])
+            total += value * value
+        squares[numbers[i]] = total
+
+
 @compiled(nogil=True)
 def _margins(rows: Array, members: Array, scale: Any, weights: Array, bias_term: Any) -> Array:
     """Scores of the rows with the numbers ``members``."""
@@ -160,19 +172,29 @@ class RowStore:
         MemoryError
             When fewer than N rows fit; nothing is stored then.
         """
-        if len(rows) > self._left:
-            raise MemoryError(f"{len(rows)} rows do not fit: room for {self._left}")
-        numbers = self._free[self._left - len(rows) : self._left][::-1].copy()
-        self._left -= len(rows)
+        numbers = self.reserve(len(rows))
         self.replace(numbers, rows)
         return numbers
 
+    def reserve(self, count: int) -> Array:
+        """Numbers, int64 (count,), of rows that :meth:`replace` is to fill; their memory is not touched.
+
+        Raises
+        ------
+        MemoryError
+            When fewer than ``count`` rows fit; nothing is reserved then.
+        """
+        if count > self._left:
+            raise MemoryError(f"{count} rows do not fit: room for {self._left}")
+        numbers = self._free[self._left - count : self._left][::-1].copy()
+        self._left -= count
+        return numbers
+
     def replace(self, numbers: Array, rows: Array) -> None:
-        """Overwrite the rows ``numbers`` with ``rows`` (N, width)."""
-        # torch converts to and from half precision several times faster than numpy.
+        """Overwrite the rows ``numbers`` with ``rows`` (N, width), float32 or float16."""
+        # torch converts to half precision several times faster than numpy.
         half = torch.from_numpy(rows).half()
-        self.rows[numbers] = half.numpy().view(np.uint16)
-        self.squares[numbers] = half.float().square().sum(dim=1).numpy()
+        _store(half.numpy().view(np.uint16), numbers, self.rows, self.squares)
 
     def keep(self, used: Array) -> None:
         """Free every row whose number is not in ``used``."""

@@ -217,7 +217,7 @@ class Miner:
         if self._short_rows:
             numbers = self.store.add(arrays["rows"].view(np.float16))
         else:
-            numbers = self.store.add(np.zeros((len(origin), self.store.rows.shape[1]), np.float16))
+            numbers = self.store.reserve(len(origin))
             self._pool_again(numbers, origin)
         self.origin[numbers] = origin
         for label, machine in enumerate(self.machines):

@@ -139,6 +139,22 @@ def test_row_store_reuses_what_is_given_back_and_refuses_more():
         store.add(np.zeros((1, 8), np.float32))
 
 
+def test_rows_are_stored_as_halves_with_their_squares():
+    rows = (
+        np.random.default_rng(0).normal(size=(70, 33)).astype(np.float32)
+        * np.logspace(-6, 3, 70, dtype=np.float32)[:, None]
+    )
+    store = RowStore(33, 100)
+    numbers = store.reserve(70)
+    store.replace(numbers[::-1], rows)
+    half = rows[::-1].astype(np.float16)
+    np.testing.assert_array_equal(store.rows[numbers].view(np.float16), half)
+    np.testing.assert_allclose(store.squares[numbers], (half.astype(np.float64) ** 2).sum(axis=1), rtol=1e-5)
+    assert store.room == 30
+    with pytest.raises(MemoryError, match="31 rows do not fit: room for 30"):
+        store.reserve(31)
+
+
 def test_class_without_negatives_or_rows_is_solved_too():
     store = RowStore(5, 10)
     empty = LinearSVM(store, EXACT, 1.0).fit()

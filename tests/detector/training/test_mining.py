@@ -9,7 +9,7 @@ from detector_options import SMALL
 from reference.mining import hard_negatives
 from sppnet.data.boxes import flip, iou
 from sppnet.data.errors import InputError
-from sppnet.detector.learners.svm import LinearSVM
+from sppnet.detector.learners.svm import LinearSVM, RowStore
 from sppnet.detector.options import SVMOptions
 from sppnet.detector.training import mining
 from sppnet.detector.training.mining import Miner
@@ -139,6 +139,21 @@ def test_state_restores_to_the_same_rows_and_solution(images):
     for machine in (miner, again):
         machine.mine([3, 4, 5])
     np.testing.assert_array_equal(again.hyperplanes()[0], miner.hyperplanes()[0])
+
+
+def test_restoring_needs_no_more_memory_than_the_rows_of_a_photograph(images, monkeypatch):
+    miner = miner_on(images)
+    miner.start(range(len(images)))
+    miner.mine(range(len(images)))
+    state = miner.state()
+    written = []
+    replace_rows = RowStore.replace
+    monkeypatch.setattr(
+        RowStore, "replace", lambda self, numbers, rows: written.append(len(rows)) or replace_rows(self, numbers, rows)
+    )
+    miner_on(images).restore(state)
+    assert sum(written) == len(state["origin"])
+    assert max(written) == np.bincount(state["origin"][:, 0]).max()
 
 
 def test_svms_without_some_images_are_those_that_have_never_seen_them(images):
