@@ -1,10 +1,13 @@
+import struct
+import warnings
 from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from sppnet.data.errors import ImageError, InputError
+from reference.image_files import plain_tiff
+from sppnet.data.errors import ImageError, InputError, MisuseWarning
 from sppnet.data.image import JPEG_SUFFIXES, WRITTEN_SUFFIXES, as_image, image_size, read_image, write_image
 
 
@@ -108,35 +111,84 @@ def test_sixteen_bit_becomes_eight(tmp_path, picture, suffix, widen):
     np.testing.assert_array_equal(read_image(path)[:, :, 1], picture[:, :, 0])
 
 
-def planar_tiff(pixels):
-    """A 16-bit RGB TIFF in separate planes, byte by byte: Pillow reads it wrongly."""
-    height, width, _ = pixels.shape
-    planes = [pixels[:, :, channel].astype("<u2").tobytes() for channel in range(3)]
-    entries = [
-        (256, 3, [width]), (257, 3, [height]), (258, 3, [16, 16, 16]), (259, 3, [1]), (262, 3, [2]),
-        (273, 4, [0, 0, 0]), (277, 3, [3]), (278, 3, [height]), (279, 4, [2 * height * width] * 3), (284, 3, [2]),
-    ]  # fmt: skip
-    sizes = {3: 2, 4: 4}
-    extra_at = 8 + 2 + 12 * len(entries) + 4
-    data_at = extra_at + sum(sizes[kind] * len(values) for _, kind, values in entries if sizes[kind] * len(values) > 4)
-    starts = [data_at + sum(map(len, planes[:channel])) for channel in range(3)]
-    directory, extra = len(entries).to_bytes(2, "little"), b""
-    for tag, kind, values in entries:
-        packed = b"".join(value.to_bytes(sizes[kind], "little") for value in (starts if tag == 273 else values))
-        directory += tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + len(values).to_bytes(4, "little")
-        if len(packed) > 4:
-            directory += (extra_at + len(extra)).to_bytes(4, "little")
-            extra += packed
-        else:
-            directory += packed.ljust(4, b"\0")
-    return b"II*\0" + (8).to_bytes(4, "little") + directory + bytes(4) + extra + b"".join(planes)
-
-
 def test_a_tiff_that_pillow_misreads_is_read_all_the_same(tmp_path, picture):
     path = tmp_path / "planar.tif"
-    path.write_bytes(planar_tiff(picture.astype(np.uint16) * 257))
+    planes = [plane.astype("<u2").tobytes() for plane in picture.transpose(2, 0, 1).astype(int) * 257]
+    path.write_bytes(plain_tiff(planes, 40, 24, bits=(16, 16, 16), photometric=2, planes=3))
     np.testing.assert_array_equal(read_image(path), picture)
     assert image_size(path) == (24, 40)
+
+
+def test_sixteen_bits_in_which_zero_is_white(tmp_path, picture):
+    grey = picture[:, :, 0]
+    path = tmp_path / "negative.tif"
+    path.write_bytes(plain_tiff((65535 - grey.astype("<u2") * 257).tobytes(), 40, 24, bits=(16,), photometric=0))
+    np.testing.assert_array_equal(read_image(path)[:, :, 1], grey)
+
+
+def test_a_tiff_of_twelve_bits_is_not_dark(tmp_path):
+    values = [4095, 2048, 1024, 0]
+    packed = int("".join(f"{value:012b}" for value in values), 2).to_bytes(6, "big")
+    (tmp_path / "a.tif").write_bytes(plain_tiff(packed, 4, 1, bits=(12,)))
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [255, 128, 64, 0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 3)])
+@pytest.mark.parametrize(("most", "dark"), [(255, True), (1023, True), (4095, True), (16383, True), (16384, False)])
+def test_fewer_bits_in_a_file_of_sixteen_are_said(tmp_path, suffix, shape, most, dark):
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), np.full(shape, most, np.uint16))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        np.testing.assert_array_equal(read_image(path), np.full((5, 6, 3), most >> 8))
+        read_image(path)
+    # Once for a file, though it is read again and again.
+    assert [str(one.message).startswith(f"{path}: nearly black") for one in said] == [True] * dark
+    assert all(one.category is MisuseWarning for one in said)
+
+
+def bmp_with_alpha(pixels):
+    """A BMP of 32 bits that declares its alpha channel, from RGBA pixels (H, W, 4)."""
+    height, width, _ = pixels.shape
+    masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")
+    header = struct.pack("<IiiHHIIiiII", 108, width, -height, 1, 32, 3, pixels.size, 0, 0, 0, 0) + masks + bytes(48)
+    start = 14 + len(header)
+    data = pixels[:, :, [2, 1, 0, 3]].tobytes()
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + header + data
+
+
+def test_an_alpha_channel_that_a_bmp_leaves_empty_is_none(tmp_path, picture):
+    rgba = np.concatenate([picture, np.zeros((24, 40, 1), np.uint8)], axis=2)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(bmp_with_alpha(rgba))
+    np.testing.assert_array_equal(read_image(path), picture)
+    rgba[3, 4, 3] = 255
+    path.write_bytes(bmp_with_alpha(rgba))
+    image = read_image(path)
+    np.testing.assert_array_equal(image[3, 4], picture[3, 4])
+    assert (image != 255).any(axis=2).sum() == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16"])
+def test_large_images_are_converted_in_bands(monkeypatch, picture, orientation, mode):
+    def read():
+        image = Image.fromarray(picture[:, :, 0].astype(np.uint16) * 257) if "I" in mode else shown.convert(mode)
+        image.getexif()[274] = orientation
+        return as_image(image)
+
+    shown = Image.fromarray(picture)
+    shown.putalpha(Image.fromarray(picture[:, :, 1]))
+    whole = read()
+    monkeypatch.setattr("sppnet.data.image._AT_ONCE", 5 * 40)
+    np.testing.assert_array_equal(read(), whole)
+
+
+def test_no_program_is_run_for_an_image(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    with pytest.raises(ImageError, match=r"a\.jpg: not an image"):
+        read_image(tmp_path / "a.jpg")
 
 
 def test_of_an_animation_the_first_frame_is_read(tmp_path):
