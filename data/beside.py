@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from .cleaning import Tally
 from .folder import images_below
 from .image import IMAGE_SUFFIXES
+from .label_files import LabelledFiles
 from .labelme import is_labelme, read_labelme
 from .sample import SampleList
 from .splits import TRAINVAL, choose_set, split_folders
@@ -73,14 +75,14 @@ class AnnotatedFolder(SampleList):
     ) -> None:
         folder, tally = Path(folder), tally or Tally()
         sets = {name: list(images_below(place)) for name, place in _places(folder).items()}
-        found = choose_set(sets, image_set, folder)
-        labelled = []
-        for image in found:
-            files = [file for suffix in _SUFFIXES if (file := image.with_suffix(suffix)).is_file()]
-            if not files:
+        files, labelled = LabelledFiles(), []
+        for image in choose_set(sets, image_set, folder):
+            beside = [files.find(image.with_suffix(suffix)) for suffix in _SUFFIXES]
+            file = next((path for path in beside if os.path.isfile(path)), None)
+            if file is None:
                 tally.add("photograph without an annotation, left out", image.name)
                 continue
-            file, id = files[0], image.relative_to(folder).as_posix()
+            id = image.relative_to(folder).as_posix()
             with tally.leaving_out():
                 read = read_annotation if file.suffix == ".xml" else read_labelme
                 labelled.append(Labelled(id, image, read(file, tally), file.name))
@@ -99,7 +101,8 @@ def _places(folder: Path) -> dict[str, Path]:
 def is_annotated(folder: Path) -> bool:
     """Whether a photograph of the folder has an annotation beside it."""
     return any(
-        any(path.with_suffix(other).is_file() for other in IMAGE_SUFFIXES) and (suffix == ".xml" or is_labelme(path))
+        any(os.path.isfile(path.with_suffix(other)) for other in IMAGE_SUFFIXES)
+        and (suffix == ".xml" or is_labelme(path))
         for suffix in _SUFFIXES
         for path in folder.rglob(f"*{suffix}")
     )

@@ -14,6 +14,7 @@ from .boxes import iou
 from .cleaning import (
     CUT,
     EDGE,
+    GROUP,
     NO_AREA,
     OTHER_SIZE,
     OUTSIDE,
@@ -46,6 +47,7 @@ ADVICE = {
     OUTSIDE: "drawn on another photograph, or before it was cut or scaled: draw it again",
     CUT: "look at the box: it may belong to another photograph",
     REVERSED: "nothing to do here; other programs may drop such boxes",
+    GROUP: "nothing to do: no object has it",
     REPEATED: "nothing to do here; delete the copies before other programs count them",
     UNREADABLE: "damaged or no photograph: replace it, or remove it and its labels",
     UNUSABLE: "mend the file, or remove the photograph from its list",
@@ -63,6 +65,7 @@ ADVICE = {
 HARMLESS = frozenset(
     (
         EDGE,
+        GROUP,
         TURNED_UNKNOWN,
         DOUBLE,
         ALIKE_IN_ONE_SET,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,9 @@ from .arrays import Array
 from .boxes import clip
 from .errors import ImageError, InputError
 from .image import TRANSPOSING, displayed_boxes, image_size, orientation_of
+
+#: Characters that no name of a photograph has.
+CONTROL = re.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
 
 #: Kinds of tolerated problems of boxes, for people.
 NO_AREA = "box without area, dropped"
@@ -28,6 +32,10 @@ OTHER_SIZE = "annotated size that is not the image's"
 TURNED = "image turned by its EXIF data and labelled unturned, its boxes turned with it"
 TURNED_UNKNOWN = "image turned by its EXIF data, its labels taken for those of the turned one"
 UNUSABLE = "image whose labels or file cannot be used, left out"
+
+#: Kinds of tolerated problems of lists of classes.
+GROUP = "category without objects that only groups others, left out"
+LACKING = "class without a category in the file, taken to have no object"
 
 
 class Tally:
@@ -55,7 +63,7 @@ class Tally:
         """Count ``number`` more of ``kind``, found at ``place`` (a file name)."""
         if number:
             self.counts[kind] = self.counts.get(kind, 0) + number
-            places = self.places.setdefault(kind, {})
+            place, places = CONTROL.sub(" ", place), self.places.setdefault(kind, {})
             places[place] = places.get(place, 0) + number
 
     @contextmanager
@@ -189,14 +197,18 @@ def readable_size(image: Path, tally: Tally) -> tuple[int, int] | None:
 
 
 def inside_folder(folder: Path, name: str, source: Path) -> Path:
-    """Return ``folder / name`` for a name read from a file.
+    """Return ``folder / name`` for a name read from a file; Windows' back-slashes count as slashes.
 
     Raises
     ------
     InputError
-        When the name points outside the folder; the message names ``source``.
+        When the name points outside the folder or has control characters; the message names ``source``.
     """
-    pure = PurePosixPath(name)
-    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or re.match("[A-Za-z]:", name):
-        raise InputError(f"{source}: {name!r} leaves the folder {folder}; expected the name of an image in it")
-    return folder / pure
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if not pure.name or pure.is_absolute() or ".." in pure.parts or re.match("[A-Za-z]:", name):
+        problem = f"leaves the folder {folder}"
+    elif CONTROL.search(name):
+        problem = "has control characters"
+    else:
+        return folder / pure
+    raise InputError(f"{source}: {reprlib.repr(name)} {problem}; expected the name of an image in {folder}")

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from .cleaning import Tally
+from .cleaning import CONTROL, Tally
 from .errors import InputError
 from .folder import images_below
 from .image import IMAGE_SUFFIXES
-from .label_files import read_label_json, read_label_xml
+from .label_files import (
+    LARGEST,
+    MALFORMED,
+    declared_size,
+    item_place,
+    label_name,
+    read_label_json,
+    read_label_xml,
+    refused,
+)
 from .sample import SampleList
 from .splits import TRAINVAL, choose_set
 from .voc import Annotation, Labelled, samples_of
 
 #: Name of CVAT's file in its export.
 CVAT = "annotations.xml"
+
+_EXPECTED = "an export of CVAT or Label Studio"
 
 
 @dataclass
@@ -47,11 +60,15 @@ class _Labels:
     names: list[str] = field(default_factory=list)
     boxes: list[list[float]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if CONTROL.search(self.name):
+            raise ValueError(f"a photograph is called {reprlib.repr(self.name)}")
+
     def add(self, name: str, points: Any) -> None:
         """Add the box around points (P, 2) of x and y in pixels, two or more."""
         points = np.array(points, np.float64).reshape(-1, 2)
-        if len(points) < 2 or not np.isfinite(points).all():
-            raise ValueError(f"an object of {self.name} has the points {points.tolist()}")
+        if len(points) < 2 or not (np.abs(points) < LARGEST).all():
+            raise ValueError(f"an object of {self.name} has the points {reprlib.repr(points.tolist())}")
         if not name:
             raise ValueError(f"an object of {self.name} has no label")
         self.names.append(name)
@@ -126,10 +143,11 @@ class ExportedDataset(SampleList):
         from_cvat = path.suffix.lower() == ".xml"
         self.layout = "CVAT labels" if from_cvat else "Label Studio labels"
         try:
-            found = list(_cvat(path, tally) if from_cvat else _label_studio(path, tally))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            problem = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{path}: not an export of CVAT or Label Studio ({problem})") from None
+            # What is too large is found in the end, in the corners.
+            with np.errstate(all="ignore"):
+                found = list(_cvat(path, tally) if from_cvat else _label_studio(path, tally))
+        except MALFORMED as error:
+            raise refused(path, _EXPECTED, error) from None
         files, labelled = _Photographs(folder, path), []
         for one in choose_set({TRAINVAL: found}, image_set, path):
             with tally.leaving_out():
@@ -163,15 +181,24 @@ def _cvat(path: Path, tally: Tally) -> Iterator[_Labels]:
         raise ValueError(f"its root element is <{root.tag}>, not <annotations>")
     if root.find("track") is not None:
         raise ValueError("it has the tracks of a video; export it as 'CVAT for images'")
-    for image in root.findall("image"):
-        labels = _Labels(image.attrib["name"], (int(image.attrib["height"]), int(image.attrib["width"])))
-        for shape in image:
-            points = _cvat_points(shape)
-            if points is not None:
-                labels.add(shape.attrib["label"].strip(), points)
-            elif shape.tag in ("points", "polyline", "skeleton", "cuboid"):
-                tally.add(f"{shape.tag} without an inside, left out", labels.name)
-        yield labels
+    for number, image in enumerate(root.findall("image")):
+        with tally.leaving_out():
+            try:
+                labels = _cvat_image(image, tally)
+            except MALFORMED as error:
+                raise refused(item_place(path, "image", number, dict(image.attrib)), _EXPECTED, error) from None
+            yield labels
+
+
+def _cvat_image(image: Element, tally: Tally) -> _Labels:
+    labels = _Labels(image.attrib["name"], declared_size(image.attrib["height"], image.attrib["width"]))
+    for shape in image:
+        points = _cvat_points(shape)
+        if points is not None:
+            labels.add(shape.attrib["label"].strip(), points)
+        elif shape.tag in ("points", "polyline", "skeleton", "cuboid"):
+            tally.add(f"{shape.tag} without an inside, left out", labels.name)
+    return labels
 
 
 def _cvat_points(shape: Element) -> Any:
@@ -200,26 +227,35 @@ def _label_studio(path: Path, tally: Tally) -> Iterator[_Labels]:
     tasks = read_label_json(path, "an export of Label Studio")
     if not isinstance(tasks, list):
         raise ValueError("it is no list of tasks")
-    for task in tasks:
-        data = task.get("data", task)
-        names = [value for value in data.values() if isinstance(value, str) and _suffix(value) in IMAGE_SUFFIXES]
-        if not names:
-            raise ValueError(f"a task has no photograph: {json.dumps(data)[:60]}")
-        if "data" in task:
-            done = [
-                one for one in task.get("annotations") or task.get("completions") or [] if not one.get("was_cancelled")
-            ]
-            if not done:
-                tally.add("photograph that nobody has labelled, left out", names[0])
-                continue
-            results = [(one["value"], one) for one in done[-1]["result"] if "value" in one]
-        else:
-            lists = [value for value in data.values() if isinstance(value, list)]
-            results = [(one, one) for value in lists for one in value if isinstance(one, dict)]
-        labels = _Labels(names[0], None)
-        for value, outer in results:
-            _add_result(labels, value, outer, tally)
-        yield labels
+    for number, task in enumerate(tasks):
+        with tally.leaving_out():
+            try:
+                labels = _task(task, tally)
+            except MALFORMED as error:
+                raise refused(item_place(path, "tasks", number, task), _EXPECTED, error) from None
+            if labels is not None:
+                yield labels
+
+
+def _task(task: dict[str, Any], tally: Tally) -> _Labels | None:
+    """The photograph of a task of Label Studio; None, counted, if nobody has labelled it."""
+    data = task.get("data", task)
+    names = [value for value in data.values() if isinstance(value, str) and _suffix(value) in IMAGE_SUFFIXES]
+    if not names:
+        raise ValueError(f"a task has no photograph: {json.dumps(data)[:60]}")
+    if "data" in task:
+        done = [one for one in task.get("annotations") or task.get("completions") or [] if not one.get("was_cancelled")]
+        if not done:
+            tally.add("photograph that nobody has labelled, left out", names[0])
+            return None
+        results = [(one["value"], one) for one in done[-1]["result"] if "value" in one]
+    else:
+        lists = [value for value in data.values() if isinstance(value, list)]
+        results = [(one, one) for value in lists for one in value if isinstance(one, dict)]
+    labels = _Labels(names[0], None)
+    for value, outer in results:
+        _add_result(labels, value, outer, tally)
+    return labels
 
 
 def _add_result(labels: _Labels, value: dict[str, Any], outer: dict[str, Any], tally: Tally) -> None:
@@ -227,9 +263,11 @@ def _add_result(labels: _Labels, value: dict[str, Any], outer: dict[str, Any], t
     kind = next((key for key in value if key.endswith("labels") and value[key]), None)
     if kind is None:
         return
-    width, height = int(outer["original_width"]), int(outer["original_height"])
-    labels.size = (height, width)
-    scale = np.array([width, height]) / 100
+    width, height = outer["original_width"], outer["original_height"]
+    labels.size = declared_size(height, width)
+    if labels.size is None:
+        raise ValueError(f"an object of {labels.name} has no size of the photograph")
+    scale = np.array(labels.size[::-1]) / 100
     turned = float(value.get("rotation") or 0)
     if kind == "rectanglelabels":
         corner = np.array([value["x"], value["y"]]) * scale
@@ -247,7 +285,7 @@ def _add_result(labels: _Labels, value: dict[str, Any], outer: dict[str, Any], t
         tally.add(f"{kind} without an inside, left out", labels.name)
         return
     tally.add("object with several labels, of which the first counts", labels.name, int(len(value[kind]) > 1))
-    labels.add(str(value[kind][0]).strip(), points)
+    labels.add(label_name(value[kind][0]).strip(), points)
 
 
 def _turned(points: Any, centre: Any, degrees: float) -> Any:
@@ -281,18 +319,22 @@ class _Photographs:
         self._folder, self._source = folder, source
         self._by_name: dict[str, list[Path]] = {}
         for image in images_below(folder):
-            self._by_name.setdefault(image.name, []).append(image)
+            self._by_name.setdefault(normalize("NFC", image.name), []).append(image)
 
     def find(self, name: str) -> Path:
         """The photograph whose path ends like a name, or like its file name."""
-        path = PurePosixPath(_clean(name))
+        path = PurePosixPath(normalize("NFC", _clean(name)))
         others = self._by_name.get(path.name) or self._by_name.get(re.sub(r"^[0-9a-f]{8}-", "", path.name)) or []
-        best = max(others, key=lambda image: _common(image.parts, path.parts), default=None)
+        best = max(others, key=lambda image: _common(_parts(image), path.parts), default=None)
         if best is None:
             raise InputError(
                 f"{self._source}: names the photograph {path.name}, which is not in {self._folder} (--images)"
             )
         return best
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    return tuple(normalize("NFC", part) for part in path.parts)
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ def open_labelled(
     if not found:
         raise InputError(f"no dataset given; {_EXPECTED}, or labelled objects in VOC, YOLO or COCO layout")
     for path in found:
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(f"{path}: no such dataset; {_EXPECTED}, or labelled objects in VOC, YOLO or COCO layout")
     if images is not None and all(path.is_dir() for path in found):
         raise InputError(f"{_listed(found)}: an image folder ({images}) goes with a COCO annotation file, not a folder")

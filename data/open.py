@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def open_dataset(
     if not isinstance(dataset, str | Path):
         return from_supervision(dataset, classes)
     path = Path(dataset)
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such dataset; {_EXPECTED}")
     suffix = path.suffix.lower()
     if not path.is_dir() and (suffix == ".xml" or (suffix == ".json" and is_label_studio(path))):

@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,14 +189,22 @@ class SampleList:
 
 
 def classes_of(names: Iterable[str], classes: Sequence[str] | None) -> tuple[str, ...]:
-    """The classes that a user requests (:func:`checked_classes`), or all names of objects, sorted."""
-    return tuple(sorted(set(names))) if classes is None else checked_classes(classes)
+    """The classes that a user requests (:func:`checked_classes`), or all names of objects, sorted.
+
+    Names that differ in Unicode's normal form alone are one.
+    """
+    if classes is not None:
+        return checked_classes(classes)
+    return tuple(sorted({normalize("NFC", name) for name in set(names)}))
 
 
 def label_map(names: Sequence[str], class_names: Sequence[str]) -> NDArray[np.int64]:
-    """For each of some names its index among other names, -1 if it is not there; int64 (len(names),)."""
-    position = {name: label for label, name in enumerate(class_names)}
-    return np.array([position.get(name, -1) for name in names], np.int64)
+    """For each of some names its index among other names, -1 if it is not there; int64 (len(names),).
+
+    The normal form of Unicode does not count, as :func:`classes_of` has it.
+    """
+    position = {normalize("NFC", name): label for label, name in enumerate(class_names)}
+    return np.array([position.get(normalize("NFC", name), -1) for name in names], np.int64)
 
 
 def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:

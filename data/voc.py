@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from .boxes import from_voc, to_voc
 from .cleaning import Tally, in_order, inside_folder, on_displayed, usable_boxes
 from .errors import InputError
 from .image import IMAGE_SUFFIXES
-from .label_files import read_label_xml
+from .label_files import LARGEST, LabelledFiles, declared_size, read_label_text, read_label_xml
 from .sample import Sample, SampleList, classes_of, label_map
 from .store import atomic_path
 
@@ -134,11 +136,12 @@ class VOCDataset(SampleList):
         self.root = find_voc_root(root)
         self.image_set = image_set
         tally = tally or Tally()
-        files, labelled = _ImageFiles(self.root / "JPEGImages"), []
+        files = LabelledFiles()
+        images, labelled = _ImageFiles(self.root / "JPEGImages", files), []
         for id in _read_image_set(self.root, image_set, tally):
             with tally.leaving_out():
-                annotation = read_annotation(self.root / "Annotations" / f"{id}.xml", tally)
-                labelled.append(Labelled(id, files.find(id, annotation.filename), annotation, f"{id}.xml"))
+                annotation = read_annotation(files.find(self.root / "Annotations" / f"{id}.xml"), tally)
+                labelled.append(Labelled(id, images.find(id, annotation.filename), annotation, f"{id}.xml"))
         super().__init__(*samples_of(labelled, classes, tally), tally)
 
 
@@ -245,7 +248,7 @@ def write_annotation(
         for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
             _add(box_element, tag, str(int(value)) if value.is_integer() else repr(value))
     ElementTree.indent(root, "\t")
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=False) as temporary:
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8")
 
 
@@ -262,13 +265,10 @@ def _has_voc_layout(folder: Path) -> bool:
 def _read_image_set(root: Path, image_set: str, tally: Tally) -> list[str]:
     """The ids of an image set, in the file's order."""
     path = root / "ImageSets/Main" / f"{image_set}.txt"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = ", ".join(image_sets(root)) or "none"
         raise InputError(f"{root}: no image set {image_set!r}; its ImageSets/Main has: {known}")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except ValueError:
-        raise InputError(f"{path}: not UTF-8 text; expected one image id a line") from None
+    lines = [line.strip() for line in read_label_text(path, "one image id a line").splitlines()]
     ids = [_id_of_line(line, root, path) for line in lines if line]
     unique = list(dict.fromkeys(ids))
     tally.add("image listed more than once, taken once", str(path), len(ids) - len(unique))
@@ -276,44 +276,54 @@ def _read_image_set(root: Path, image_set: str, tally: Tally) -> list[str]:
 
 
 def _id_of_line(line: str, root: Path, path: Path) -> str:
-    """The id in a line; sets of one class append ``1``, ``-1`` or ``0``."""
+    """The id in a line; sets of one class append ``1``, ``-1`` or ``0``, and some tools write the image's suffix."""
+    annotations = root / "Annotations"
     flagged = re.fullmatch(r"(.*\S)\s+(?:-1|0|\+?1)", line)
     # "cup 1" may be a flagged "cup" or a name with a space: the annotation decides.
-    if flagged and not (root / "Annotations" / f"{line}.xml").is_file():
+    if flagged and not os.path.isfile(annotations / f"{line}.xml"):
         line = flagged[1]
+    stem, suffix = os.path.splitext(line)
+    if suffix.lower() in (".xml", *IMAGE_SUFFIXES) and not os.path.isfile(annotations / f"{line}.xml"):
+        line = stem
     inside_folder(root / "JPEGImages", line, path)
-    return line
+    return line.replace("\\", "/")
 
 
 class _ImageFiles:
     """Finds the image of an id; lists each folder once instead of testing every suffix of every image."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, files: LabelledFiles) -> None:
+        self._folder, self._files = folder, files
         self._listings: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, id: str, filename: str) -> Path:
         """The id's ``.jpg``, else the file named in the annotation, else the id with any image suffix."""
-        folder = (self._folder / id).parent
+        folder = self._files.find((self._folder / id).parent)
         stem = PurePosixPath(id).name
-        by_stem = self._listing(folder)
-        candidates = sorted(by_stem.get(stem, []), key=_suffix_rank)
+        candidates = sorted(self._of_stem(folder, stem), key=_suffix_rank)
         named = re.split(r"[/\\]", filename)[-1]
         if candidates and _suffix_rank(candidates[0]) == 0:
             return folder / candidates[0]
-        if named in by_stem.get(Path(named).stem, []):
+        if named in self._of_stem(folder, os.path.splitext(named)[0]):
             return folder / named
         if candidates:
             return folder / candidates[0]
         raise InputError(f"{folder / stem}.jpg: image not found, nor with another suffix ({', '.join(IMAGE_SUFFIXES)})")
 
+    def _of_stem(self, folder: Path, stem: str) -> list[str]:
+        """Images with a stem, or else with the only one that differs in its normal form alone."""
+        alike = self._listing(folder).get(normalize("NFC", stem), [])
+        stems = {os.path.splitext(name)[0] for name in alike}
+        wanted = stem if stem in stems or len(stems) > 1 else next(iter(stems), stem)
+        return [name for name in alike if os.path.splitext(name)[0] == wanted]
+
     def _listing(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._listings:
             by_stem: dict[str, list[str]] = {}
-            for name in os.listdir(folder) if folder.is_dir() else []:
+            for name in os.listdir(folder) if os.path.isdir(folder) else []:
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() in IMAGE_SUFFIXES:
-                    by_stem.setdefault(stem, []).append(name)
+                    by_stem.setdefault(normalize("NFC", stem), []).append(name)
             self._listings[folder] = by_stem
         return self._listings[folder]
 
@@ -352,10 +362,9 @@ def _sample(one: Labelled, class_names: tuple[str, ...], tally: Tally) -> Sample
 
 def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:
     try:
-        height, width = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))
+        return declared_size(*(float(root.findtext(f"size/{side}") or 0) for side in ("height", "width")))
     except (ValueError, OverflowError):
         return None
-    return (height, width) if height > 0 and width > 0 else None
 
 
 def _is_true(text: str | None) -> bool:
@@ -381,7 +390,7 @@ def _corners(element: ElementTree.Element, path: str | Path) -> list[float]:
             value = float(text or "")
         except ValueError:
             value = np.nan
-        if not np.isfinite(value):
-            raise InputError(f"{path}: <{tag}> is {text!r}; expected a number")
+        if not abs(value) < LARGEST:
+            raise InputError(f"{path}: <{tag}> is {reprlib.repr(text)}; expected a number")
         corners.append(value)
     return corners

@@ -6,6 +6,8 @@ labelImg (photographs, text files and ``classes.txt`` in one folder) and of Dark
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from .arrays import Array
 from .cleaning import Tally, readable_size, usable_boxes
 from .errors import InputError
 from .folder import images_below
-from .label_files import read_label_text
+from .label_files import MALFORMED, LabelledFiles, label_name, read_label_text, refused
 from .sample import Sample, SampleList, checked_classes, label_map
 from .splits import SPLITS, TRAINVAL, choose_set, split_folders
 
@@ -36,6 +38,8 @@ LARGEST = 2.0
 MOST_CLASSES = 100_000
 
 _TEXT = "YOLO labels or names of classes"
+
+_DATA = "a YOLO data set"
 
 _EXPECTED = "expected a class number and x y width height, or a polygon, as fractions of the photograph"
 
@@ -73,6 +77,9 @@ class YOLODataset(SampleList):
     corners of turned boxes become the boxes around them; keypoints (``kpt_shape`` in ``data.yaml``) are left out. The
     id of a sample is its path below the folder.
 
+    ``data.yaml`` says where the photographs are: its ``path`` and its sets may lie anywhere. The lists of photographs
+    name only some in its folder, in ``path`` or in the folder of the list.
+
     Examples
     --------
     >>> import tempfile
@@ -97,10 +104,15 @@ class YOLODataset(SampleList):
     ) -> None:
         path, tally = Path(path), tally or Tally()
         folder, config, sets = _contents(path)
-        names, labelled = _names(config, folder), []
+        try:
+            names = _names(config, folder)
+        except MALFORMED as error:
+            raise refused(path, _DATA, error) from None
+        files, labelled = LabelledFiles(), []
         for image in dict.fromkeys(choose_set(sets, image_set, path)):
             with tally.leaving_out():
-                labelled.append((image, _read_labels(label_file(image), "kpt_shape" in config, names, tally)))
+                labels = files.find(label_file(image))
+                labelled.append((image, _read_labels(labels, "kpt_shape" in config, names, tally)))
         numbers = (int(rows[:, 0].max()) for _, rows in labelled if len(rows))
         names = names or [str(number) for number in range(1 + max(numbers, default=-1))]
         class_names = tuple(names) if classes is None else checked_classes(classes)
@@ -123,7 +135,10 @@ def _contents(path: Path) -> tuple[Path, dict[str, Any], dict[str, list[Path]]]:
     if config is None:
         return folder, {}, _sets_of_folder(folder)
     content = _read_config(config)
-    return folder, content, _sets_of_config(content, folder, config) or _sets_of_folder(folder)
+    try:
+        return folder, content, _sets_of_config(content, folder, config) or _sets_of_folder(folder)
+    except MALFORMED as error:
+        raise refused(config, _DATA, error) from None
 
 
 def is_yolo(folder: Path) -> bool:
@@ -137,7 +152,7 @@ def is_yolo(folder: Path) -> bool:
 def label_file(image: Path) -> Path:
     """The file with a photograph's labels, which need not exist."""
     parts, beside = image.parts, image.with_suffix(".txt")
-    if "images" in parts[:-1] and not beside.is_file():
+    if "images" in parts[:-1] and not os.path.isfile(beside):
         place = len(parts) - 2 - parts[-2::-1].index("images")
         if Path(*parts[:place], "labels").is_dir():
             return Path(*parts[:place], "labels", *parts[place + 1 :]).with_suffix(".txt")
@@ -152,11 +167,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(read_label_text(path, "a YOLO data set"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); expected a YOLO data set") from None
+        content = yaml.safe_load(read_label_text(path, _DATA))
+    except InputError:
+        raise
+    except Exception as error:  # on odd values PyYAML raises anything: ValueError, IndexError, AttributeError
+        problem = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not YAML ({problem}); expected {_DATA}") from None
     if not isinstance(content, dict) or "names" not in content:
-        raise InputError(f"{path}: has no names of classes ('names:'); expected a YOLO data set")
+        raise InputError(f"{path}: has no names of classes ('names:'); expected {_DATA}")
     return content
 
 
@@ -165,21 +183,31 @@ def _names(config: Mapping[str, Any], folder: Path) -> list[str]:
     named = config.get("names")
     if isinstance(named, dict):
         try:
-            numbers = {int(number): str(name) for number, name in named.items()}
-        except (TypeError, ValueError):
+            numbers = {int(number): name for number, name in named.items()}
+        except (OverflowError, TypeError, ValueError):
             numbers = {-1: ""}
         if not all(0 <= number < MOST_CLASSES for number in numbers):
-            raise InputError(f"{folder}: the names of its classes have the keys {list(named)}; expected numbers from 0")
+            keys = reprlib.repr(list(named))
+            raise InputError(f"{folder}: the names of its classes have the keys {keys}; expected numbers from 0")
         # Numbers that are left out have a name all the same, so that the others keep their places.
-        return [numbers.get(number, str(number)) for number in range(1 + max(numbers, default=-1))]
+        named = [numbers.get(number, number) for number in range(1 + max(numbers, default=-1))]
     if isinstance(named, list):
-        return [str(name) for name in named]
+        return [_name(name, folder) for name in named]
     for place in (folder, folder / "labels"):
         for name in NAMES:
             if (place / name).is_file():
                 lines = [line.strip() for line in read_label_text(place / name, _TEXT).splitlines()]
                 return [line for line in lines if line]
     return []
+
+
+def _name(value: Any, folder: Path) -> str:
+    """A class's name; a list cannot be one, and may be short as YAML and gigabytes long as text."""
+    name = "" if isinstance(value, list | dict) else str(value)
+    if not name:
+        raise InputError(f"{folder}: a class is called {reprlib.repr(value)}; expected its name")
+    name.encode()  # raises on half a sign
+    return name
 
 
 def _sets_of_config(config: Mapping[str, Any], folder: Path, source: Path) -> dict[str, list[Path]]:
@@ -189,37 +217,52 @@ def _sets_of_config(config: Mapping[str, Any], folder: Path, source: Path) -> di
         entries = [config[key] for key in others if config.get(key)]
         places = [place for entry in entries for place in (entry if isinstance(entry, list) else [entry])]
         if places:
-            sets[name] = [image for place in places for image in _images_of(str(place), config, folder, source)]
+            sets[name] = [image for place in places for image in _images_of(place, config, folder, source)]
     return sets
 
 
-def _images_of(entry: str, config: Mapping[str, Any], folder: Path, source: Path) -> Iterator[Path]:
+def _images_of(entry: Any, config: Mapping[str, Any], folder: Path, source: Path) -> Iterator[Path]:
     """Photographs of a folder or a list of photographs, by its path in ``data.yaml``."""
-    bases = [folder / str(config.get("path") or ""), folder]
-    place = _found(entry, bases)
+    bases, files = [folder / label_name(config.get("path")), folder], LabelledFiles()
+    name = label_name(entry)
+    place = _found(name, bases, files) if name else None
     if place is None:
-        raise InputError(f"{source}: names the photographs {entry}, which are not there; expected a folder in {folder}")
+        named = reprlib.repr(entry)
+        raise InputError(f"{source}: names the photographs {named}, which are not there; expected a folder in {folder}")
     if place.is_dir():
         yield from images_below(place)
         return
     for line in read_label_text(place, _TEXT).splitlines():
         name = line.strip()
         if name:
-            image = _found(name, [place.parent, *bases])
-            if image is None:
-                raise InputError(f"{place}: lists the photograph {name}, which is not there")
+            image = _found(name, [place.parent, *bases], files, inside=True)
+            if image is None or not os.path.isfile(image):
+                raise InputError(f"{place}: lists the photograph {reprlib.repr(name)}, which is not there")
             yield image
 
 
-def _found(name: str, bases: Sequence[Path]) -> Path | None:
-    """The file or folder that a dataset names, below one of its folders.
+def _found(name: str, bases: Sequence[Path], files: LabelledFiles, inside: bool = False) -> Path | None:
+    """The file or folder that a dataset names; one below its folders ``bases``, if it must lie ``inside`` them.
 
     Roboflow's ``../train/images`` lies beside ``data.yaml``, and the paths of another machine end like those of this
     one: so the first folders of the path are left out until there is something.
     """
-    parts = Path(name).parts
-    shorter = [Path(*parts[start:]) for start in range(max(1, len(parts)))]
-    return next((base / part for part in shorter for base in bases if (base / part).exists()), None)
+    # No path is so deep; each of its ends is tried.
+    parts = Path(name.replace("\\", "/")).parts[-100:]
+    for start in range(max(1, len(parts))):
+        part = Path(*parts[start:])
+        leads_out = part.is_absolute() or ".." in part.parts
+        for base in bases:
+            path = base / part
+            if inside and leads_out and not any(_is_below(path, one) for one in bases):
+                continue
+            if os.path.exists(path := files.find(path)):
+                return path
+    return None
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _sets_of_folder(folder: Path) -> dict[str, list[Path]]:
@@ -252,7 +295,7 @@ def _read_labels(path: Path, keypoints: bool, names: Sequence[str], tally: Tally
             values = values[:4]
         whole = np.isfinite(values).all() and 0 <= label < MOST_CLASSES and label == np.floor(label)
         if not whole or len(values) < 4 or len(values) % 2:
-            raise InputError(f"{path}: line {number} is {line.strip()!r}; {_EXPECTED}")
+            raise InputError(f"{path}: line {number} is {reprlib.repr(line.strip())}; {_EXPECTED}")
         if np.abs(values).max() > LARGEST:
             raise InputError(
                 f"{path}: line {number} has the number {np.abs(values).max():g}; {_EXPECTED}, not in pixels"

@@ -108,6 +108,11 @@ def test_labelme(tmp_path):
         ({"shapes": [{"label": " ", "points": [[1, 2], [3, 4]]}]}, "a shape has no label"),
         ({"shapes": [7]}, "not one of LabelMe's files"),
         ({"imageHeight": "high"}, "not one of LabelMe's files"),
+        ({"imageHeight": float("inf")}, "not one of LabelMe's files"),
+        ({"shapes": [{"label": None, "points": [[1, 2], [3, 4]]}]}, r"shapes\[0\]: .*a shape has no label"),
+        ({"shapes": [{"label": "a", "points": [[1, 2], [10**400, 4]]}]}, r"shapes\[0\]: .*too large"),
+        ({"shapes": [{"label": "a", "points": [[1, 2], [1e308, 4]], "shape_type": "circle"}]}, "has the points"),
+        ({"shapes": [{"label": "a", "points": [[1, 2], [float("nan"), 4]]}]}, "has the points"),
     ],
 )
 def test_a_wrong_file_of_labelme_is_named(tmp_path, change, message):
@@ -115,6 +120,29 @@ def test_a_wrong_file_of_labelme_is_named(tmp_path, change, message):
     labelme(tmp_path / "b.jpg", [], change)
     with pytest.raises(InputError, match=rf"b\.json: .*{message}"):
         open_dataset(tmp_path)
+
+
+def test_json_of_great_depth_is_no_label_or_named(tmp_path):
+    write_image(tmp_path / "a.jpg", np.zeros((30, 40, 3), np.uint8))
+    (tmp_path / "a.json").write_text('{"shapes": ' + 100_000 * "[")
+    assert layout_of(tmp_path) is None
+    labelme(tmp_path / "b.jpg", [])
+    with pytest.raises(InputError, match=r"a\.json: not JSON"):
+        open_dataset(tmp_path)
+
+
+def test_annotations_are_found_in_another_normal_form(tmp_path):
+    annotated(tmp_path / "né.jpg")
+    (tmp_path / "né.xml").rename(tmp_path / "ne\u0301.xml")
+    annotated(tmp_path / "a.jpg")
+    data = open_dataset(tmp_path)
+    assert ([len(sample.boxes) for sample in data], data.warnings) == ([1, 1], {})
+
+
+def test_names_as_long_as_they_can_be(tmp_path):
+    annotated(tmp_path / "a.jpg")
+    write_image(tmp_path / f"{251 * 'b'}.jpg", np.zeros((30, 40, 3), np.uint8))
+    assert len(open_dataset(tmp_path)) == 1
 
 
 def test_json_files_of_others_are_no_labels(tmp_path):

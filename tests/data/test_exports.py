@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from sppnet.data.cleaning import Tally
 from sppnet.data.errors import InputError
 from sppnet.data.exports import ExportedDataset
 from sppnet.data.image import write_image
@@ -72,6 +73,11 @@ RESULTS = [
     {"type": "choices", "value": {"choices": ["indoors"]}},
 ]
 
+
+def task(results):
+    return {"id": 5, "data": {"image": "b.jpg"}, "annotations": [{"result": results}]}
+
+
 EXPECTED = [[10, 5.5, 30.25, 45], [30, 10, 50, 20], [1, 2, 11.5, 20], [30, 15, 70, 35]]
 
 
@@ -120,10 +126,27 @@ def test_label_studio_in_its_short_form(folder):
         ("a.xml", CVAT.replace('xtl="10.00"', ""), "not an export of CVAT or Label Studio .no 'xtl'"),
         ("a.xml", CVAT.replace('xtl="10.00"', 'xtl="nan"'), "an object of deep/a.jpg has the points"),
         ("a.xml", "<annotations><track/></annotations>", "tracks of a video; export it as 'CVAT for images'"),
+        ("a.xml", CVAT.replace('xtl="10.00"', 'xtl="1e308"'), "an object of deep/a.jpg has the points"),
+        ("a.xml", CVAT.replace('width="100"', 'width="wide"'), r"image\[0\] \(id '0'\): not an export"),
+        ("a.xml", CVAT.replace('name="b.jpg"', 'name="b&#10;.jpg"'), r"image\[1\] .*a photograph is called"),
+        ("a.xml", CVAT.replace("deep/a.jpg", "../../etc/passwd"), "names the photograph passwd, which is not in"),
         ("a.xml", "<annotation/>", "its root element is <annotation>"),
         ("a.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotations/>", "declares XML entities"),
         ("a.json", '[{"data": {"text": "a"}}]', "a task has no photograph"),
         ("a.json", "[3]", "not an export"),
+        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.json", json.dumps([task([{**RESULTS[0], "original_width": 10**400}])]), r"tasks\[0\] \(id 5\): .*no size"),
+        (
+            "a.json",
+            json.dumps([task([result("rectanglelabels", "a", x=10**400, y=1, width=1, height=1)])]),
+            "too large",
+        ),
+        (
+            "a.json",
+            json.dumps([task([result("rectanglelabels", "a", x=1e308, y=1, width=9e307, height=1)])]),
+            "the points",
+        ),
+        ("a.json", json.dumps([task([result("rectanglelabels", None, x=1, y=1, width=1, height=1)])]), "has no label"),
         ("a.json", '[{"image": "b.jpg", "label": [{"rectanglelabels": ["a"], "x": 1}]}]', "no 'original_width'"),
     ],
 )
@@ -131,3 +154,16 @@ def test_what_cannot_be_used_is_named(folder, name, content, message):
     (folder / name).write_text(content)
     with pytest.raises(InputError, match=rf"{name}: .*{message}"):
         open_dataset(folder / name)
+
+
+def test_photographs_are_found_in_another_normal_form(folder):
+    (folder / "images/b.jpg").rename(folder / "images/ne\u0301.jpg")
+    (folder / "annotations.xml").write_text(CVAT.replace("b.jpg", "né.jpg"), encoding="utf-8")
+    assert [sample.path.is_file() for sample in open_dataset(folder, "trainval")] == [True, True]
+
+
+def test_a_lenient_tally_names_what_cannot_be_used(folder):
+    (folder / "annotations.xml").write_text(CVAT.replace('xtl="10.00"', ""))
+    tally = Tally(lenient=True)
+    assert len(open_dataset(folder, "trainval", tally=tally)) == 1
+    assert sum(tally.counts.values()) == 1

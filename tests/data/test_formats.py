@@ -193,3 +193,26 @@ def test_coco_results_take_the_dataset_s_numbers(tmp_path, results):
 def test_classes_must_be_the_same_throughout():
     with pytest.raises(ValueError, match=r"a\.jpg: its classes must be"):
         Results("m", NAMES, [ImageDetections("a.jpg", 1, 1, Detections.empty(["cow"]))], {})
+
+
+def test_names_that_are_no_text_are_written_with_escapes(tmp_path):
+    """A file name may hold any bytes; Python has those that are no UTF-8 as lone surrogates."""
+    found = Detections([[0, 0, 10, 20]], [0.5], [1], NAMES)
+    results = Results("animals", NAMES, [ImageDetections("a\udcb0.jpg", 50, 40, found)], {})
+    for write, name in ((write_csv, "a.csv"), (write_coco, "coco.json"), (write_detections_json, "a.json")):
+        write(tmp_path / name, results)
+    write_voc(tmp_path, results)
+    assert "a\\udcb0.jpg,dog" in (tmp_path / "a.csv").read_text(encoding="utf-8")
+    assert (tmp_path / "comp4_det_test_dog.txt").read_text(encoding="utf-8").startswith("a\\udcb0 0.5 ")
+    assert read_detections_json(tmp_path / "a.json").images[0].file == "a\udcb0.jpg"
+
+
+def test_names_that_voc_readers_cannot_tell_apart_are_reported(tmp_path, results, messages, capsys):
+    found = Detections.empty(NAMES)
+    names = ["a/one.jpg", "b/one.jpg", "a b.jpg", "c\td.jpg"]
+    write_voc(tmp_path, replace(results, images=[ImageDetections(name, 50, 40, found) for name in names]))
+    said = capsys.readouterr().err
+    assert "stand for several images: 1, such as 'one'" in said
+    assert "contain blanks: 2, such as 'a b'" in said
+    write_voc(tmp_path, results)
+    assert capsys.readouterr().err == ""

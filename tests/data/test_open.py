@@ -66,5 +66,6 @@ def test_anything_else_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(InputError, match=r"a\.txt: expected a folder in VOC or YOLO layout, .* COCO"):
         open_dataset(tmp_path / "a.txt", "train")
-    with pytest.raises(InputError, match="nowhere: no such dataset"):
-        open_dataset(tmp_path / "nowhere", "train")
+    for name in ("nowhere", 300 * "a"):
+        with pytest.raises(InputError, match=f"{name}: no such dataset"):
+            open_dataset(tmp_path / name, "train")

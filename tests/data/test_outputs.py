@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from sppnet.data.errors import InputError
-from sppnet.data.outputs import files_named, refuse_inputs
+from sppnet.data.outputs import check_writable, files_named, make_writable, refuse_inputs, writable_text
 from sppnet.data.scenes import make_scenes
 
 
@@ -82,3 +82,62 @@ def test_what_arguments_stand_for(photo, tmp_path, monkeypatch):
     assert list(files_named("photos/*.jpg")) == ["photos/a.jpg"]
     assert [path.name for path in files_named("animals")] == ["animals.safetensors"]
     assert list(files_named("imagenet")) == []
+
+
+def unwritable(*places, files=()):
+    with pytest.raises(InputError) as error:
+        check_writable(files, places)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_places_that_can_be_written_to_and_nothing_is_made(photo, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    check_writable([photo, tmp_path / "new.json", tmp_path / "a" / "b" / "new.json"], [tmp_path, tmp_path / "c" / "d"])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_place_of_the_wrong_kind(photo, tmp_path):
+    folder = photo.parent
+    assert unwritable(files=[folder]) == f"{folder}: is a folder; expected a file to write"
+    (folder / "dangling").symlink_to(folder / "absent")
+    for place in (photo, photo / "deep" / "deeper", folder / "dangling" / "deep"):
+        named = photo if photo in (place, *place.parents) else folder / "dangling"
+        for message in (unwritable(place), unwritable(files=[place / "new.json"])):
+            assert message.startswith(f"{named}: cannot be written (")
+            assert message.endswith("; expected a folder")
+        with pytest.raises(InputError, match="; expected a folder"):
+            make_writable(place)
+    long = tmp_path / ("n" * 300)
+    assert unwritable(files=[long]).startswith(f"{long}: cannot be written (")
+    assert unwritable(long).startswith(f"{long}: cannot be written (")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_file_that_is_no_ordinary_one_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert (
+        unwritable(files=[tmp_path / "pipe"]) == f"{tmp_path / 'pipe'}: is no ordinary file; expected a file to write"
+    )
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    message = f"{tmp_path}: cannot be written (Permission denied); expected a folder"
+    assert unwritable(files=[tmp_path / "new" / "a.json"]) == unwritable(tmp_path / "new") == message
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("k\xf6ln \U0001f431.jpg", "k\xf6ln \U0001f431.jpg"),
+        ("\udcb0\udca1.jpg", "\\xb0\\xa1.jpg"),
+        ("k\udcc3\udcb6ln.jpg", "k\xf6ln.jpg"),
+        ("half \ud83d", "half \\xed\\xa0\\xbd"),
+    ],
+)
+def test_names_that_utf8_cannot_say(name, written):
+    assert writable_text(name) == written

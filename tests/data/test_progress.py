@@ -1,5 +1,7 @@
+import errno
 import io
 import logging
+import os
 import sys
 import time
 import warnings
@@ -136,6 +138,17 @@ def test_quiet_lets_what_failed_through(capsys):
     assert capsys.readouterr().err == "a.jpg: 100 % broken\n"
 
 
+def test_a_log_on_a_full_disk_stops_nothing(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    with messages_on_stderr():
+        log("going on")
+        warn("a.jpg: broken")
+
+
 def test_messages_are_on_stderr_once_and_inside_the_block_alone(capsys, caplog):
     logger = logging.getLogger("sppnet")
     before = list(logger.handlers), logger.level, logger.propagate
@@ -151,11 +164,14 @@ def test_messages_are_on_stderr_once_and_inside_the_block_alone(capsys, caplog):
     assert capsys.readouterr().err == "inside\n"
 
 
-def test_a_misuse_is_one_line_there_and_other_warnings_stay_as_they_are(capsys):
-    with messages_on_stderr():
+@pytest.mark.parametrize("quiet", [False, True])
+def test_warnings_are_one_line_there_and_say_nothing_of_the_code(capsys, quiet):
+    with messages_on_stderr(quiet):
         for _ in range(2):
             warnings.warn("odd scores", MisuseWarning, stacklevel=1)
         assert capsys.readouterr().err == "warning: odd scores\n" * 2
+        warnings.warn("overflow\n  in a sum", RuntimeWarning, stacklevel=1)
+        assert capsys.readouterr().err == "sppnet: warning: overflow in a sum\n"
         with pytest.warns(DeprecationWarning, match="old"):
             warnings.warn("old", DeprecationWarning, stacklevel=1)
     with pytest.warns(MisuseWarning):

@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -248,6 +250,35 @@ def test_lists_as_found_in_the_wild(devkit):
     assert data.warnings == {"image listed more than once, taken once": 1}
 
 
+def test_ids_with_the_suffix_of_their_image(devkit):
+    for id in ("a", "b", "c.jpg", "part/d"):
+        devkit.add(id)
+    devkit.list("a.jpg\nb.JPG  1\nc.jpg\npart\\d.xml\na\n")
+    data = devkit.open()
+    assert [sample.id for sample in data] == ["a", "b", "c.jpg", "part/d"]
+    assert data.warnings == {"image listed more than once, taken once": 1}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_another_normal_form_are_the_same(devkit, form):
+    devkit.add(normalize(form, "né"), thing("cafe\u0301", 1, 1, 9, 9), thing("café", 3, 3, 9, 9))
+    for other in ("NFC", "NFD"):
+        devkit.list(normalize(other, "né"))
+        data = devkit.open()
+        assert (data.class_names, data[0].labels.tolist()) == (("café",), [0, 0])
+        assert data[0].path.is_file()
+        assert devkit.open(["cafe\u0301"])[0].labels.tolist() == [0, 0]
+
+
+def test_annotations_in_other_encodings(devkit):
+    for id, encoding in (("a", "gb2312"), ("b", "utf-16")):
+        devkit.add(id)
+        text = f'<?xml version="1.0" encoding="{encoding}"?>{annotation(thing("猫", 1, 1, 9, 9))}'
+        (devkit.root / f"Annotations/{id}.xml").write_bytes(text.encode(encoding))
+    devkit.list("a\nb")
+    assert (devkit.open().class_names, [len(sample.boxes) for sample in devkit.open()]) == (("猫",), [1, 1])
+
+
 def test_an_empty_list_is_an_empty_set(devkit):
     devkit.list("")
     assert (len(devkit.open()), devkit.open().class_names) == (0, ())
@@ -261,6 +292,24 @@ def test_ids_that_leave_the_folder_are_refused(devkit, id):
 
 
 @pytest.mark.parametrize(
+    ("id", "message"),
+    [
+        ("a\0", r"train\.txt: 'a.x00' has control characters"),
+        (300 * "a", r"a\.xml: annotation cannot be read"),
+        (f"{300 * 'a'} 1", r"a\.xml: annotation cannot be read"),
+        (f"{3000 * 'a/'}b.jpg", r"b\.xml: annotation cannot be read"),
+        ("\xff", r"train\.txt: not UTF-8 text; expected one image id a line"),
+    ],
+)
+def test_ids_that_no_file_can_have_are_named(devkit, id, message):
+    (devkit.root / "ImageSets/Main/train.txt").write_bytes(id.encode("latin1"))
+    with pytest.raises(InputError, match=message):
+        devkit.open()
+    with pytest.raises(InputError, match="no image set"):
+        devkit.open(name=300 * "a")
+
+
+@pytest.mark.parametrize(
     ("xml", "message"),
     [
         ("no xml at all", "not XML"),
@@ -271,6 +320,7 @@ def test_ids_that_leave_the_folder_are_refused(devkit, id):
         (annotation(f"<object>{BOX.format(1, 1, 2, 2)}</object>"), "an <object> has no <name>"),
         (annotation(thing("cat", 1, "two", 3, 4)), "<ymin> is 'two'; expected a number"),
         (annotation(thing("cat", 1, 1, "nan", 4)), "<xmax> is 'nan'; expected a number"),
+        (annotation(thing("cat", 1, 1, "9" * 5000, 4)), "<xmax> is '999.*999'; expected a number"),
         (annotation(thing("cat", 1, 1, 5, "")), "<ymax> is ''; expected a number"),
         ("<!DOCTYPE a [<!ENTITY e 'x'>]><annotation>&e;</annotation>", "declares XML entities"),
     ],

@@ -1,6 +1,7 @@
 """YOLO labels in the dialects of their exporters, and what is wrong with them."""
 
 from argparse import Namespace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -158,17 +159,64 @@ def test_a_malformed_line_is_named(tmp_path, line, message):
         YOLODataset(tmp_path)
 
 
+def test_lists_of_another_machine_and_of_windows(tmp_path):
+    labelled(tmp_path, "images/a.jpg", "0 0.5 0.5 0.2 0.4")
+    photograph(tmp_path / "images" / "né.jpg")
+    (tmp_path / "labels" / "ne\u0301.txt").write_text("0 0.5 0.5 0.2 0.4")
+    (tmp_path / "sets").mkdir()
+    names = [
+        "..\\images\\a.jpg",
+        "D:\\work\\images\\a.jpg",
+        "/datasets/pets/images/a.jpg",
+        str(tmp_path / "images/ne\u0301.jpg"),
+    ]
+    (tmp_path / "sets/list.txt").write_text("\n".join(names))
+    (tmp_path / "data.yaml").write_text("train: sets\\list.txt\nnames: [cat]")
+    data = YOLODataset(tmp_path, "train")
+    assert (len({sample.path.resolve() for sample in data}), data.warnings) == (2, {})
+    assert [len(sample.boxes) for sample in data] == [1] * len(data)
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "{}/secret.jpg", "..\\secret.jpg", "images/../../secret.jpg"])
+def test_lists_name_no_photographs_elsewhere(tmp_path, name):
+    photograph(tmp_path / "secret.jpg")
+    folder = tmp_path / "set"
+    labelled(folder, "images/a.jpg", "0 0.5 0.5 0.2 0.4")
+    (folder / "list.txt").write_text(name.format(tmp_path))
+    (folder / "data.yaml").write_text("train: list.txt\nnames: [cat]")
+    with pytest.raises(InputError, match=r"list\.txt: lists the photograph .*secret\.jpg', which is not there"):
+        YOLODataset(folder, "train")
+    (folder / "data.yaml").write_text(f"path: {tmp_path}\ntrain: set/list.txt\nnames: [cat]")
+    assert [sample.path.name for sample in YOLODataset(folder, "train")] == ["secret.jpg"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("names: [", "not YAML"),
+        ("names: " + "[" * 1000, "not YAML"),
+        ("names: [!!int '']", "not YAML"),
+        ("names: [!!timestamp x]", "not YAML"),
+        (
+            "a: &a [x, x]\n"
+            + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmo"))
+            + "names: [*o]",
+            "a class is called",
+        ),
+        ("names: [{}]", "a class is called"),
+        ('names: ["\\ud800"]\ntrain: images', "surrogates not allowed"),
+        ("names: {.inf: a}\ntrain: images", "expected numbers from 0"),
+        (f"names: [0x{5000 * 'f'}]\ntrain: images", "not a YOLO data set"),
+        (f"names: [a]\ntrain: {300 * 'a'}", "names the photographs 'aaa.*aaa', which are not there"),
+        ('names: [a]\ntrain: "a\\0b"', "which are not there"),
+        ("names: [a]\ntrain: {a: b}", "which are not there"),
         ("train: images", "has no names of classes"),
         ("- a", "has no names of classes"),
         ("names: {a: b}\ntrain: images", "expected numbers from 0"),
         ("names: {-1: b}\ntrain: images", "expected numbers from 0"),
         ("names: {9999999999: b}\ntrain: images", "expected numbers from 0"),
-        ("names: [a]\ntrain: nowhere", "names the photographs nowhere, which are not there"),
-        ("names: [a]\ntrain: list.txt", "lists the photograph gone.jpg, which is not there"),
+        ("names: [a]\ntrain: nowhere", "names the photographs 'nowhere', which are not there"),
+        ("names: [a]\ntrain: list.txt", "lists the photograph 'gone.jpg', which is not there"),
         ("!!python/object/apply:os.system [ls]", "not YAML"),
     ],
 )
