@@ -14,7 +14,7 @@ from .. import __version__
 from ..data.errors import InputError
 from ..data.labelled import LabelledImage, LabelledImages, described, no_labels
 from ..data.progress import log
-from ..data.store import Checkpoint, content_key
+from ..data.store import Checkpoint, content_key, locked
 from .convolutions.backbone import Backbone
 from .convolutions.reduction import learn_reduction, reduced_channels
 from .convolutions.truncation import MapGrid, cut, default_layers, to_learn
@@ -32,6 +32,7 @@ from .descent.options import (
 )
 from .descent.photographs import Batch, Photographs
 from .modelfile import write_model
+from .training.reduction import stored_shapes
 
 #: Increased when this version would misread earlier checkpoints.
 _VERSION = 3
@@ -85,7 +86,8 @@ def distil(
     Raises
     ------
     InputError
-        When the two maps differ in shape, there are too few photographs, or the training diverges.
+        When the two maps differ in shape, there are too few photographs, the training diverges, or another run has
+        the folder ``work``.
     """
     part, example = cut(backbone), Backbone(teacher, teacher_weights, teacher_layer or default_layers(teacher))
     wanted = reduced_channels(example, channels)
@@ -99,18 +101,19 @@ def distil(
         [backbone, teacher, example.layer, wanted, weights_key(teacher_weights)],
         [learn.to_dict(), augmentation.to_dict()],
     )
-    kept = Photographs(fit, learn.sizes[0], "reading photographs", quiet)
-    unseen = Photographs(held_out, learn.sizes[0], "reading held-out photographs", quiet)
-    example.to(device)
-    _reduce(example, wanted, part.channels, kept, learn, augmentation, Checkpoint(work, "reduction", key))
-    student = to_learn(part, seed=learn.seed).to(device)
-    training = Distillation(student, example, kept, unseen, learn, augmentation, lambda line: log(line, quiet))
+    with locked(work):
+        kept = Photographs(fit, learn.sizes[0], "reading photographs", quiet)
+        unseen = Photographs(held_out, learn.sizes[0], "reading held-out photographs", quiet)
+        example.to(device)
+        _reduce(example, wanted, part.channels, kept, learn, augmentation, Checkpoint(work, "reduction", key))
+        student = to_learn(part, seed=learn.seed).to(device)
+        training = Distillation(student, example, kept, unseen, learn, augmentation, lambda line: log(line, quiet))
 
-    def draw() -> None:
-        score, done = "explained variance", len(training.history) == learn.epochs
-        write_curves(work, training.history, "squared difference of the maps", score, score, done)
+        def draw() -> None:
+            score, done = "explained variance", len(training.history) == learn.epochs
+            write_curves(work, training.history, "squared difference of the maps", score, score, done)
 
-    training.run_resumably(work, "distillation", key, draw, quiet)
+        training.run_resumably(work, "distillation", key, draw, quiet)
     last = training.history[-1]
     card = {
         "version": __version__,
@@ -161,7 +164,7 @@ def _reduce(
     """
     if len(wanted) == 1 and wanted[0] is None:
         return
-    arrays = stored.load()
+    arrays = stored.load(stored_shapes(teacher, wanted))
     if arrays is None:
         with closing(photographs.training(learn.sizes[0], augmentation, 1, [learn.seed])) as batches:
             crops = (batch.images[0].numpy() for batch in islice(batches, _MEASURED))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from ..data.arrays import Array
 from ..data.boxes import as_boxes
 from ..data.image import read_image
-from ..data.store import atomic_path, content_key, file_key
+from ..data.store import atomic_path, content_key, file_key, is_entry
 from .backends import Proposer
 
 
@@ -52,7 +51,7 @@ class ProposalCache:
         boxes = _load(entry)
         if boxes is None:
             boxes = self.proposer(read_image(path) if image is None else image, path.stem)
-            with atomic_path(entry) as temporary:
+            with atomic_path(entry, durable=False) as temporary:
                 np.savez(temporary, boxes=boxes)
         return boxes
 
@@ -66,9 +65,12 @@ class ProposalCache:
 
 
 def _load(entry: Path) -> Array | None:
-    """The boxes of an entry; None if it is missing or cannot be read."""
+    """The boxes of an entry; None if it is missing, damaged or holds NaN. A zip archive has checksums of its own."""
+    if not is_entry(entry):
+        return None
     try:
         with np.load(entry, allow_pickle=False) as archive:
-            return as_boxes(archive["boxes"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            boxes = as_boxes(archive["boxes"])
+    except Exception:  # damaged bytes can raise anything, such as NotImplementedError for a version of zip
         return None
+    return None if np.isnan(boxes).any() else boxes

@@ -17,7 +17,7 @@ from ... import __version__
 from ...data.errors import InputError
 from ...data.labelled import LabelledImages, described
 from ...data.progress import log
-from ...data.store import content_key
+from ...data.store import content_key, locked
 from ...eval.classification import classification_ap, top_k_accuracy
 from ..convolutions.weights import weights_key
 from ..descent.curves import write_curves
@@ -74,7 +74,8 @@ def train_classifier(
     Raises
     ------
     InputError
-        When options do not fit each other or the photographs, or training diverges.
+        When options do not fit each other or the photographs, training diverges, or another run has the folder
+        ``work``.
     """
     learn = learn or LearnOptions()
     augmentation = augmentation or Augmentation()
@@ -100,15 +101,16 @@ def train_classifier(
         [network.to_dict(), learn.to_dict(), augmentation.to_dict()],
     )
     classifier = SPPClassifier(images.class_names, backbone, weights, layer, network, learn.seed, stride).to(device)
-    kept = Photographs(images, learn.sizes[0], "reading photographs", quiet)
-    held_out = Photographs(validation, learn.sizes[0], "reading held-out photographs", quiet)
-    training = Training(classifier, kept, held_out, learn, augmentation, lambda line: log(line, quiet))
-    score, axis = ("mAP", "mean average precision") if images.multi_label else ("top-1", "accuracy")
+    with locked(work):
+        kept = Photographs(images, learn.sizes[0], "reading photographs", quiet)
+        held_out = Photographs(validation, learn.sizes[0], "reading held-out photographs", quiet)
+        training = Training(classifier, kept, held_out, learn, augmentation, lambda line: log(line, quiet))
+        score, axis = ("mAP", "mean average precision") if images.multi_label else ("top-1", "accuracy")
 
-    def draw() -> None:
-        write_curves(work, training.history, "cross-entropy", score, axis, len(training.history) == learn.epochs)
+        def draw() -> None:
+            write_curves(work, training.history, "cross-entropy", score, axis, len(training.history) == learn.epochs)
 
-    training.run_resumably(work, "classifier", key, draw, quiet)
+        training.run_resumably(work, "classifier", key, draw, quiet)
     classifier.card = {
         "version": __version__,
         "images": len(kept),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,7 @@ class EpochRunner(ABC):
         quiet : bool
         """
         checkpoint = Checkpoint(work, stage, key)
-        kept = checkpoint.load()
+        kept = self._loaded(checkpoint)
         if kept is not None:
             self.restore(kept)
             log(f"{stage}: resuming after epoch {len(self.history)}", quiet)
@@ -135,6 +135,21 @@ class EpochRunner(ABC):
             after_epoch()
 
         self.run(keep)
+
+    def _loaded(self, checkpoint: Checkpoint) -> dict[str, Array] | None:
+        """The arrays of a checkpoint if they can be a :meth:`state` of this network."""
+        own = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
+        wanted = {f"network.{name}": shape for name, shape in own.items()}
+        wanted |= {name: tuple(value.shape) for name, value in self._more().items()}
+        arrays = checkpoint.load(wanted)
+        if arrays is None or arrays.get("history", np.zeros(0)).shape[1:] != (len(fields(Epoch)),):
+            return None
+        for name, value in arrays.items():
+            # Optimizers keep values in the shape of each parameter, and single numbers; means have its name, too.
+            part = name.split(".", 2)[-1] if name.startswith("optimizer.") else name.partition(".")[2]
+            if part in own and (value.shape not in (own[part], (), (1,)) or np.isnan(value).any()):
+                return None
+        return arrays
 
     @abstractmethod
     def _more(self) -> dict[str, Tensor]:

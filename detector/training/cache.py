@@ -3,7 +3,8 @@
 Maps are stored in half precision, channels last, one file for each image and scale,
 and read through the page cache: about 2.5 MB, while the pooled windows would take
 100 MB (paper, section 4.1: "we extract the feature maps only once"). Warped windows
-share no map, so their pooled rows are stored.
+share no map, so their pooled rows are stored. An entry that is damaged counts as
+missing: each is checked once, when it is first asked for.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 
 from ...data.arrays import Array
 from ...data.memory import after_image
-from ...data.store import atomic_path, content_key
+from ...data.store import content_key, load_array, save_array
 from ..convolutions.backbone import Backbone
+from ..convolutions.truncation import MapGrid
 from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures
 from ..windows.warping import WarpedWindows, WarpFeatures, frames
 
@@ -77,6 +79,7 @@ class MapCache:
     def __init__(self, folder: str | Path, features: WindowFeatures):
         self.folder, self.features = Path(folder), features
         self.backbone_key = fingerprint(features.backbone)
+        self._checked: set[Path] = set()
 
     def _entries(self, image_key: str, scale: int) -> list[Path]:
         """Files of the maps at a scale."""
@@ -85,8 +88,18 @@ class MapCache:
         return [self.folder / f"{content_key(VERSION, *keys, *([grid] if grid else []))}.npy" for grid in grids]
 
     def _missing(self, image_key: str) -> list[int]:
-        scales = self.features.options.scales
-        return [scale for scale in scales if not all(path.is_file() for path in self._entries(image_key, scale))]
+        scales, grids = self.features.options.scales, self.features.backbone.grids
+        return [scale for scale in scales if not all(map(self._sound, self._entries(image_key, scale), grids))]
+
+    def _sound(self, path: Path, grid: MapGrid) -> bool:
+        """Whether a map is there and undamaged."""
+        if path in self._checked:
+            return path.is_file()
+        found = load_array(path)
+        sound = found is not None and found.dtype == np.float16 and found.ndim == 3 and found.shape[2] == grid.channels
+        if sound:
+            self._checked.add(path)
+        return sound
 
     def has(self, image_key: str, windows: Array) -> bool:
         """Whether the maps of all scales are cached (see :class:`FeatureCache`)."""
@@ -97,8 +110,8 @@ class MapCache:
         for scale in self._missing(image_key):
             maps = self.features.maps_at(image, scale)
             for path, found in zip(self._entries(image_key, scale), maps, strict=True):
-                with atomic_path(path) as temporary:
-                    np.save(temporary, found.permute(1, 2, 0).to("cpu", torch.float16).contiguous().numpy())
+                save_array(path, found.permute(1, 2, 0).to("cpu", torch.float16).contiguous().numpy())
+                self._checked.add(path)
 
     def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> FeatureMaps:
         """Load the maps of an image (see :class:`FeatureCache`)."""
@@ -126,6 +139,7 @@ class RowCache:
     def __init__(self, folder: str | Path, features: WarpFeatures):
         self.folder, self.features = Path(folder), features
         self.backbone_key = fingerprint(features.backbone)
+        self._checked: set[Path] = set()
 
     def _entry(self, image_key: str) -> tuple[Path, Path]:
         options = self.features.options
@@ -141,6 +155,13 @@ class RowCache:
         of_frames, of_rows = self._entry(image_key)
         if not (of_frames.is_file() and of_rows.is_file()):
             return set()
+        if of_frames not in self._checked:
+            known, rows = load_array(of_frames), load_array(of_rows)
+            if known is None or rows is None or len(known) > len(rows):
+                return set()
+            if known.shape[1:] != (4,) or rows.shape[1:] != (self.features.pooled_width,):
+                return set()
+            self._checked.add(of_frames)
         return {tuple(frame) for frame in np.load(of_frames, allow_pickle=False).tolist()}
 
     def has(self, image_key: str, windows: Array) -> bool:
@@ -160,10 +181,12 @@ class RowCache:
         if known:
             new = np.concatenate([np.load(of_frames, allow_pickle=False), new])
             rows = np.concatenate([np.load(of_rows, allow_pickle=False)[: len(known)], rows])
+        else:
+            of_frames.unlink(missing_ok=True)  # those of damaged rows
         # Rows first: if the run stops between the two, rows without frames do no harm.
-        for path, values in ((of_rows, rows), (of_frames, new)):
-            with atomic_path(path) as temporary:
-                np.save(temporary, values)
+        save_array(of_rows, rows)
+        save_array(of_frames, new)
+        self._checked.add(of_frames)
 
     def load(self, image_key: str, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> WarpedWindows:
         """Load the rows of an image's windows (see :class:`FeatureCache`)."""

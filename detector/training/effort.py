@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil
@@ -15,7 +14,7 @@ from ...data.boxes import area
 from ...data.image import image_size
 from ...data.progress import track
 from ...data.sample import Sample
-from ...data.store import write_json
+from ...data.store import read_json, write_json
 from ...eval.recall import recall_and_mabo
 from ...eval.voc_ap import Judged
 from ...proposals.backends import make_proposer
@@ -243,9 +242,11 @@ def choose_by_scores(
     split = stages.split.limited(searched(stages.images.samples))
     key = stages.key(VERSION, split.parts, plan.to_dict(), rounds)
     path = stages.folder / f"search-{key}.json"
-    if path.is_file():
-        choices = [Choice(**one) for one in json.loads(path.read_text())["choices"]]
-        return plan.changed(**{one.name: one.value for one in choices}), choices
+    try:
+        choices = [Choice(**one) for one in read_json(path)["choices"]]
+        return _with(plan, choices), choices
+    except (KeyError, TypeError, ValueError):  # there is none, or a damaged one
+        pass
     plan, trials = search(plan, rounds, lambda plans: judge(split, plans), plan.options.seed)
     how = "by cross-validation" if len(split.parts) > 1 else "on held-out photographs"
     choices = [choice for tried in trials for choice in _reasons(plan, tried, how)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def reduce_maps(
     if len(wanted) == 1 and wanted[0] is None:
         return
     stored = Checkpoint(folder, "reduction", content_key(VERSION, fingerprint(backbone), wanted, scale))
-    arrays = stored.load()
+    arrays = stored.load({"images": (None,), **stored_shapes(backbone, wanted)})
     if arrays is None or not set(arrays["images"].tolist()) <= set(image_keys):
         # A larger scale has more cells to learn from in each photograph.
         most = min(MOST_IMAGES, max(LEAST_IMAGES, round(MOST_IMAGES * (SCALE / scale) ** 2)))
@@ -69,3 +69,9 @@ def reduce_maps(
         arrays["images"] = np.array([image_keys[i] for i in chosen])
         stored.save(arrays)
     backbone.reduce([torch.from_numpy(arrays[f"layer{number}"]) for number in range(len(wanted))])
+
+
+def stored_shapes(backbone: Backbone, wanted: Sequence[int | None]) -> Mapping[str, Sequence[int]]:
+    """Shapes of a stored reduction to so many channels of each layer, by the names of its arrays."""
+    pairs = zip(backbone.layer_channels, wanted, strict=True)
+    return {f"layer{number}": () if most is None else (width, most) for number, (width, most) in enumerate(pairs)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...data.detections import Detections
-from ...data.formats import ImageDetections, Results, write_detections_json
+from ...data.errors import InputError
+from ...data.formats import ImageDetections, Results, read_detections_json, write_detections_json
 from ...data.progress import track
-from ...data.store import content_key, write_json
+from ...data.store import atomic_path, content_key, is_entry, read_json, write_json
 from ...eval.reliability import Verdicts
 from ...eval.voc_ap import Judged, VOCResult, judge_voc
 from ..detection.bundle import Bundle
@@ -52,12 +52,13 @@ def score_parts(
     """
     key = stages.key(VERSION, [_key(model) for model in models])
     path, found_path = (stages.folder / f"{name}-{key}.json" for name in ("held-out", "found"))
-    if path.is_file() and (keep is None or found_path.is_file()):
-        kept = json.loads(path.read_text())
-        if keep is not None:
-            shutil.copyfile(found_path, keep)
-        return kept["scores"], Calibration.from_dict(kept["calibration"])
     split, names = stages.split, models[0].class_names
+    kept, whole = _kept(path, names), keep is None or _is_whole(found_path)
+    if kept is not None and whole:
+        if keep is not None:
+            with atomic_path(keep) as temporary:
+                shutil.copyfile(found_path, temporary)
+        return kept
     (found,) = _found_in_parts(stages, split, [models], "held-out images")
     samples = [stages.images.samples[i] for i in split.scored]
     judged = judge_voc(found, samples, names)
@@ -83,6 +84,25 @@ def score_parts(
             write_detections_json(file, results)
     write_json(path, {"scores": scores, "calibration": calibration.to_dict()})
     return scores, calibration
+
+
+def _kept(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], Calibration] | None:
+    """Scores and calibration for these classes that an earlier run has stored; None if there are none."""
+    try:
+        kept = read_json(path)
+        scores, calibration = kept["scores"], Calibration.from_dict(kept["calibration"])
+        whole = set(scores["thresholds"]) == set(names) and len(calibration.slopes) == len(names)
+        return (scores, calibration) if whole else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a stored ``detections.json`` is there and undamaged."""
+    try:
+        return is_entry(path) and bool(read_detections_json(path))
+    except InputError:
+        return False
 
 
 def _with_probabilities(

@@ -9,12 +9,14 @@ from typing import Any
 
 from ...data.errors import InputError
 from ...data.sample import Dataset, Sample
+from ...data.store import locked
 from ...proposals.backends import Proposer, make_proposer
 from ..convolutions.backbone import Backbone
 from ..convolutions.truncation import default_layers
 from ..convolutions.weights import best_backbone
 from ..detection.detector import Detector, detector_of
 from ..options import AUTO, STRIDE
+from ..values import check_value
 from .effort import Choice, fit_to_objects
 from .plan import TrainPlan
 from .run import Run
@@ -70,7 +72,8 @@ def train(
     Raises
     ------
     InputError
-        When the dataset has no images, a class has no positive, or weights or options do not fit.
+        When the dataset has no images, a class has no positive, weights or options do not fit, or another run has the
+        folder ``work``.
 
     Examples
     --------
@@ -87,22 +90,23 @@ def train(
     network = Backbone(plan.backbone, weights=plan.weights, layer=layer, seed=plan.options.seed, stride=stride)
     network.to(device)
     chosen: list[Choice] = []
-    if plan.effort is not None:
-        given = {"proposals", "max_windows"} if proposer is not None else set()
-        plan, chosen = fit_to_objects(replace(plan, fixed=plan.fixed | given), list(dataset), work, quiet)
-    if plan.features.method == "warp" and plan.features.crop is None:
-        plan = replace(plan, features=replace(plan.features, crop=network.input_size))
-    run = Run(
-        dataset=dataset,
-        plan=plan,
-        backbone=network,
-        proposer=proposer or make_proposer(plan.detection.proposals, plan.detection.max_windows, seed=0),
-        work=work,
-        quiet=quiet,
-        choices=tuple(chosen),
-    )
-    bundle = run.bundle()
-    bundle.save(out)
+    with locked(work):
+        if plan.effort is not None:
+            given = {"proposals", "max_windows"} if proposer is not None else set()
+            plan, chosen = fit_to_objects(replace(plan, fixed=plan.fixed | given), list(dataset), work, quiet)
+        if plan.features.method == "warp" and plan.features.crop is None:
+            plan = replace(plan, features=replace(plan.features, crop=network.input_size))
+        run = Run(
+            dataset=dataset,
+            plan=plan,
+            backbone=network,
+            proposer=proposer or make_proposer(plan.detection.proposals, plan.detection.max_windows, seed=0),
+            work=work,
+            quiet=quiet,
+            choices=tuple(chosen),
+        )
+        bundle = run.bundle()
+        bundle.save(out)
     return detector_of(bundle, device)
 
 
@@ -118,6 +122,8 @@ def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None
         raise InputError("the training set has no images")
     if not class_names:
         raise InputError("the training set has no labelled object")
+    for name in class_names:
+        check_value("the name of a class", name, str)
     seen = {int(label) for sample in samples for label in sample.labels[~sample.difficult]}
     absent = [name for label, name in enumerate(class_names) if label not in seen]
     if absent:

@@ -71,7 +71,10 @@ def test_an_image_at_hand_is_not_read_again(tmp_path):
     assert boxes.tolist() == [[0, 0, 4, 3]]
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"something else", "half", "other array", "other shape"])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"PK\x03\x04", b"something else", "half", "other array", "other shape", "nan", "page of zeros", "folder"],
+)
 def test_a_damaged_entry_is_made_again(tmp_path, damage):
     proposer = Counting()
     cache = ProposalCache(tmp_path / "cache", proposer)
@@ -84,6 +87,14 @@ def test_a_damaged_entry_is_made_again(tmp_path, damage):
         np.savez(entry, windows=np.zeros((1, 4)))
     elif damage == "other shape":
         np.savez(entry, boxes=np.zeros((1, 5)))
+    elif damage == "nan":
+        np.savez(entry, boxes=np.full((1, 4), np.nan))
+    elif damage == "page of zeros":
+        content = entry.read_bytes()
+        entry.write_bytes(content[:80] + bytes(100) + content[180:])
+    elif damage == "folder":
+        entry.unlink()
+        (entry / "sub").mkdir(parents=True)
     else:
         entry.write_bytes(damage)
     assert cache.get(path).tolist() == [[0, 0, 9, 6]]

@@ -12,6 +12,7 @@ from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.detection.detector import detector_of
 from sppnet.detector.options import FeatureOptions
 from sppnet.detector.pooling.spp import spp_pool
+from sppnet.detector.training import cache as module
 from sppnet.detector.training.cache import RowCache
 from sppnet.detector.windows.features import WindowFeatures
 from sppnet.detector.windows.warping import WarpFeatures, _warp_on_device, frames, placements, warp
@@ -172,6 +173,27 @@ def test_the_cache_gives_back_what_it_was_filled_with_and_grows(warped, image, t
         warped.pool(kept, warped.locate(kept, np.array([[1, 2, 30, 31]])))
     other = RowCache(tmp_path, WarpFeatures(warped.backbone, FeatureOptions(method="warp", crop=80, levels=(1, 2))))
     assert not other.has("key", first)
+
+
+def test_damaged_rows_are_computed_again(warped, image, tmp_path, monkeypatch):
+    """Even when the process ends between the new rows and the frames that belong to them."""
+    first, second = windows_of(5), windows_of(9, seed=4)
+    RowCache(tmp_path, warped).fill("key", image, first)
+    RowCache(tmp_path, warped).fill("key", image, second)
+    (rows,) = tmp_path.glob("*-rows.npy")
+    rows.write_bytes(rows.read_bytes()[:-1000])
+    assert not RowCache(tmp_path, warped).has("key", first)
+    save = module.save_array
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_array", lambda path, array: save(path, array) if path == rows else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            RowCache(tmp_path, warped).fill("key", image, second)
+    cache = RowCache(tmp_path, warped)
+    assert not cache.has("key", first)
+    cache.fill("key", image, np.concatenate([first, second]))
+    kept, maps = cache.load("key", (60, 90), torch.float16), warped.maps(image)
+    cells = warped.locate(maps, np.concatenate([first, second]))
+    np.testing.assert_array_equal(warped.pool(kept, cells), warped.pool(maps, cells).half())
 
 
 @pytest.fixture(scope="module")
