@@ -52,8 +52,13 @@ def load(
     if header["kind"] == "detector":
         from .detection.bundle import Bundle
         from .detection.detector import detector_of
+        from .device import usable_device
 
-        return detector_of(Bundle.load(model), device, precision)
+        bundle, place = Bundle.load(model), usable_device(device)
+        try:
+            return detector_of(bundle, place, precision)
+        except InputError as error:
+            raise InputError(f"{model}: {error}") from error
     if header["kind"] == "classifier":
         from .classification.network import SPPClassifier
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from ..data.errors import InputError
+from .values import LONGEST_TEXT, Range, check_value, shortened
 
 Options = TypeVar("Options", bound="BaseOptions")
 
@@ -89,15 +90,35 @@ def check_stride(stride: int | None) -> None:
         When it is neither None nor a whole number of pixels from 1 up.
     """
     if stride is not None and (type(stride) is not int or stride < 1):
-        raise InputError(f"the stride of a map must be a whole number of pixels from 1 up, not {stride!r}")
+        raise InputError(f"the stride of a map must be a whole number of pixels from 1 up, not {shortened(stride)}")
+
+
+#: Most scales, and levels of a pyramid.
+MOST_NUMBERS = 100
+
+#: Range of numbers that single precision can hold and multiply.
+_FINITE = (-1e30, 1e30)
 
 
 @dataclass(frozen=True)
 class BaseOptions:
-    """Converts options to and from JSON-like dictionaries; refuses unknown keys."""
+    """Checks the types and ranges of options, and converts them to and from JSON-like dictionaries."""
 
     KEYS: ClassVar[Mapping[str, str]] = {}
     """Keys used in files for fields that have another name there."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {}
+    """Smallest and largest value of fields that have limits, as in :func:`.values.check_value`."""
+
+    def __post_init__(self) -> None:
+        self._check(vars(self))
+
+    @classmethod
+    def _check(cls, values: Mapping[str, Any]) -> None:
+        """Raise an InputError for a value of another type, or out of range."""
+        kinds = get_type_hints(cls)
+        for name in (field.name for field in fields(cls) if field.name in values):
+            check_value(cls.KEYS.get(name, name), values[name], kinds[name], cls.RANGES.get(name, (None, None)))
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON-like values; tuples become lists."""
@@ -111,14 +132,20 @@ class BaseOptions:
         Raises
         ------
         InputError
-            For an unknown key; the message suggests the nearest known one.
+            For an unknown key (the message suggests the nearest known one), one that is missing and has no default, or
+            a value of another type or out of range.
         """
         known = {cls.KEYS.get(field.name, field.name): field.name for field in fields(cls)}
         for key in values:
             if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1) or list(known)
-                raise InputError(f"unknown option {key!r} for {cls.__name__}; did you mean {nearest[0]!r}?")
-        return cls(**{known[key]: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+                nearest = difflib.get_close_matches(key[:LONGEST_TEXT], known, n=1) or list(known)
+                raise InputError(f"unknown option {shortened(key)} for {cls.__name__}; did you mean {nearest[0]!r}?")
+        given = {known[key]: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in given]
+        if missing:
+            raise InputError(f"{missing[0]!r} is missing in {cls.__name__}")
+        cls._check(given)
+        return cls(**given)
 
 
 @dataclass(frozen=True)
@@ -154,6 +181,12 @@ class FeatureOptions(BaseOptions):
     """
 
     KEYS: ClassVar[Mapping[str, str]] = {"kind": "features"}
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "scales": (1, 16_384),
+        "levels": (1, 1_000),
+        "crop": (MIN_SIDE, 4_096),
+        "context": (0, 2_048),
+    }
 
     scales: tuple[int, ...] = (320, 480, 688)
     levels: tuple[int, ...] = (1, 2, 3, 6)
@@ -165,19 +198,16 @@ class FeatureOptions(BaseOptions):
     context: int = 16
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"the method must be one of {', '.join(METHODS)}, not {self.method!r}")
-        if self.context < 0 or (self.crop is not None and self.crop < max(MIN_SIDE, 2 * self.context + 1)):
+        super().__post_init__()
+        if self.crop is not None and self.crop < 2 * self.context + 1:
             raise InputError(
                 f"windows are warped to squares of at least {MIN_SIDE} pixels, more than twice the context, "
                 f"not {self.crop} with a context of {self.context}"
             )
-        if not self.scales or any(scale < 1 for scale in self.scales):
-            raise InputError(f"scales must be positive side lengths in pixels, not {self.scales}")
-        if not self.levels or any(level < 1 for level in self.levels):
-            raise InputError(f"pyramid levels must be positive, not {self.levels}")
-        if self.kind not in FEATURE_KINDS:
-            raise InputError(f"features must be one of {', '.join(FEATURE_KINDS)}, not {self.kind!r}")
+        if not 1 <= len(self.scales) <= MOST_NUMBERS or not 1 <= len(self.levels) <= MOST_NUMBERS:
+            raise InputError(
+                f"features need 1 to {MOST_NUMBERS} scales and levels, not {len(self.scales)} and {len(self.levels)}"
+            )
 
     @property
     def window_scales(self) -> int:
@@ -228,6 +258,17 @@ class DetectOptions(BaseOptions):
     0.4
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "max_windows": (1, 1_000_000_000),
+        "keep_above": _FINITE,
+        "nms": (0, 1),
+        "regressions": (0, 100),
+        "max_per_class": (1, 1_000_000_000),
+        "show_above": _FINITE,
+        "nms_before": (0, 1),
+        "voting": (0, 1),
+    }
+
     proposals: str = "fast"
     max_windows: int = 2000
     keep_above: float = -1.5
@@ -238,13 +279,6 @@ class DetectOptions(BaseOptions):
     nms_before: float = 0.7
     rescored: bool = True
     voting: float = 0.4
-
-    def __post_init__(self) -> None:
-        if self.max_windows < 1 or self.regressions < 0:
-            raise InputError(
-                f"max_windows must be at least 1 and regressions at least 0, not {self.max_windows} and "
-                f"{self.regressions}"
-            )
 
 
 #: As in R-CNN and the paper: windows are suppressed, regressed once, and suppressed again.
@@ -301,6 +335,14 @@ class SVMOptions(BaseOptions):
     0.001
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "max_epochs": (1, None),
+        "extra_positives": (0, None),
+        **dict.fromkeys(("positive_iou", "negative_iou", "duplicate_iou"), (0, 1)),
+        "retrain_after": (1, None),
+        "start_negatives": (0, None),
+    }
+
     C: float = 0.001
     positive_weight: float = 2.0
     bias: float = 10.0
@@ -318,12 +360,11 @@ class SVMOptions(BaseOptions):
     solver: Solver = "coordinate descent"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.C > 0:
             raise InputError(f"C, the weight of the SVMs' hinge loss, must be more than 0, not {self.C}")
         if not self.positive_weight > 0:
             raise InputError(f"the weight of positives must be more than 0, not {self.positive_weight}")
-        if self.solver not in SOLVERS:
-            raise InputError(f"the solver of the SVMs must be one of {', '.join(SOLVERS)}, not {self.solver!r}")
 
 
 @dataclass(frozen=True)
@@ -350,11 +391,14 @@ class BoxOptions(BaseOptions):
     {'min_iou': 0.5, 'ridge': 1000.0, 'max_windows': 4000}
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = {"min_iou": (0, 1), "max_windows": (1, None)}
+
     min_iou: float = 0.6
     ridge: float = 1000.0
     max_windows: int = 4000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.ridge > 0:
             raise InputError(f"the ridge of box regression must be more than 0, not {self.ridge}")
 
@@ -402,6 +446,10 @@ class FineTuneOptions(BaseOptions):
     32
     """
 
+    RANGES: ClassVar[Mapping[str, Range]] = dict.fromkeys(
+        ("momentum", "dropout", "positive_iou", "negative_iou"), (0, 1)
+    )
+
     width: int = 1024
     epochs: int = 8
     patience: int = 5
@@ -420,6 +468,7 @@ class FineTuneOptions(BaseOptions):
     max_gigabytes: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.width < 1 or self.epochs < 0 or self.positives_per_image < 1:
             raise InputError(
                 f"fc layers need a width of at least 1, 0 or more epochs and 1 or more positives of an image, not "
@@ -474,6 +523,7 @@ class TrainOptions(BaseOptions):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.held_out is not None and not 0 <= self.held_out < 1:
             raise InputError(f"the held-out part must be at least 0 and less than 1, not {self.held_out}")
         if self.folds is not None and self.folds < 2:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from shutil import get_terminal_size
 from textwrap import TextWrapper
 from typing import Any
 
+from ..data.errors import InputError
 from .arguments import bundled_help
 from .parser import CommandParser, as_typed
 
@@ -29,34 +30,79 @@ def run(args: argparse.Namespace) -> int:
 
     header = read_header(args.model)
     kinds = {"detector": card_lines, "classifier": classifier_lines, "backbone": backbone_lines}
-    lines = kinds[header["kind"]](header)
-    print("\n".join(lines + about_lines(header["card"])))
+    try:
+        _check_options(header)
+        lines = kinds[header["kind"]](header)
+        lines += _of_card(about_lines, header["card"])
+    except KeyError as error:
+        raise InputError(f"{args.model}: not a complete sppnet model: {error} is missing") from error
+    except InputError as error:
+        raise InputError(f"{args.model}: not a valid sppnet model: {error}") from error
+    # A card may hold characters that a terminal obeys.
+    print("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in "\n".join(lines)))
     return 0
+
+
+def _check_options(header: dict[str, Any]) -> None:
+    """Raise an InputError for options that no model has."""
+    from ..detector.classification.options import ClassifierOptions
+    from ..detector.detection.calibration import Calibration
+    from ..detector.options import DetectOptions, FeatureOptions
+
+    if header["kind"] == "classifier":
+        ClassifierOptions.from_dict(header["options"])
+    if header["kind"] == "detector":
+        FeatureOptions.from_dict(header["features"])
+        DetectOptions.from_dict(header["detection"])
+        if header.get("calibration") is not None:
+            count, expected = len(Calibration.from_dict(header["calibration"]).slopes), len(header["classes"])
+            if count != expected:
+                raise InputError(f"the calibration has {count} classes, the model has {expected}")
+
+
+def _of_card(lines: Callable[..., list[str]], *arguments: Any) -> list[str]:
+    """Lines from a card; a card may hold anything, so instead of lines that cannot be made one that says so."""
+    try:
+        return lines(*arguments)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return [f"a part of the card is not as sppnet writes it, and left out ({type(error).__name__}: {error})"]
 
 
 def classifier_lines(header: dict[str, Any]) -> list[str]:
     """Header of a classification network as text."""
     options, card = header["options"], header["card"]
     levels = ", ".join(f"{n} x {n}" for n in options["levels"])
-    side, learn = options["size"], card.get("training", {})
+    side = options["size"]
     rows = {
         "classes": ", ".join(header["classes"]),
         "backbone": f"{_network(header)}, started from {card.get('weights', 'unknown')}",
         "pyramid": levels if options["fit"] == "any" else f"none: {side} x {side} pixels only ({options['fit']})",
         "labels": "any number for an image" if options["multi_label"] else "one for an image",
+    }
+    lines = [f"{name:<12}{value}" for name, value in rows.items()]
+    return [*lines, *_of_card(_classifier_training, card, side), *_of_card(classifier_scores, card)]
+
+
+def _classifier_training(card: dict[str, Any], side: int) -> list[str]:
+    """Sizes, photographs and version of a classification network's training."""
+    learn = card.get("training", {})
+    rows = {
         "sizes": _sizes(learn.get("sizes", [side]), learn.get("size_rule", "alternate")),
         "trained on": f"{card.get('images', 'unknown')} images, {learn.get('epochs', 'unknown')} epochs",
         "made with": f"sppnet {card.get('version', 'unknown')}",
     }
-    return [f"{name:<12}{value}" for name, value in rows.items()] + classifier_scores(card)
+    return [f"{name:<12}{value}" for name, value in rows.items()]
 
 
 def backbone_lines(header: dict[str, Any]) -> list[str]:
     """Header of a distilled backbone as text."""
-    card = header["card"]
+    return [f"{'backbone':<12}{_network(header)}", *_of_card(_distillation_lines, header["card"])]
+
+
+def _distillation_lines(card: dict[str, Any]) -> list[str]:
+    """Teacher, photographs and scores of a distillation."""
     learn, held_out = card["training"], card["held_out"]
     rows = {
-        "backbone": _network(header),
         "teacher": f"{card['teacher']}, weights {card['teacher_weights']}",
         "sizes": _sizes(learn["sizes"], learn["size_rule"]),
         "trained on": f"{card['images']} images without labels, {learn['epochs']} epochs",
@@ -111,8 +157,9 @@ def card_lines(header: dict[str, Any]) -> list[str]:
     }
     lines = [f"{name:<12}{value}" for name, value in rows.items()]
     names, calibration = header["classes"], header.get("calibration")
-    lines += [*choice_lines(card), *score_lines(card), *compression_lines(card)]
-    return lines + calibration_lines(names, calibration, card)
+    for part in (choice_lines, score_lines, compression_lines):
+        lines += _of_card(part, card)
+    return lines + _of_card(calibration_lines, names, calibration, card)
 
 
 def _proposals(detection: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ FLOORS = {
 }
 # Inside the detector: a room or file may use those before it.
 DETECTOR = (
+    "values",
     "options",
     "device",
     "modelfile",

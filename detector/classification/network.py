@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -274,10 +275,14 @@ class SPPClassifier(nn.Module):
             options = ClassifierOptions.from_dict(header["options"])
             names, backbone, layer = header["classes"], header["backbone"], header["layer"]
             card, stride = header["card"], header.get("stride")  # older files have no stride
-            network = cls(names, backbone, tensors_below(tensors, "backbone."), layer, options, stride=stride)
             parts = tensors_below(tensors, "head.")
             head = Head.from_state(parts).requires_grad_(True)
             found = parts["fc6.weight"].shape[1], len(parts["fc8.weight"])
+            # Before the network is built: a width and levels that only the header claims could fill the memory.
+            if found[0] % bins(options.pooled_levels):
+                raise InputError(f"fc layers take {found[0]} numbers, which do not fit the levels {options.levels}")
+            start = replace(options, width=1)
+            network = cls(names, backbone, tensors_below(tensors, "backbone."), layer, start, stride=stride)
             expected = network.channels * bins(network.levels), len(names)
             if found != expected:
                 raise InputError(
@@ -287,6 +292,6 @@ class SPPClassifier(nn.Module):
             raise InputError(f"{path}: not a complete sppnet model: {error} is missing") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        head.dropout = options.dropout
+        head.dropout, network.options = options.dropout, options
         network.layers, network.card = learning_layers(head, normalised=False), card
         return network.eval().to(place)

@@ -49,6 +49,7 @@ class ClassifierOptions(BaseOptions):
     multi_label: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_levels(self.levels)
         if self.width < 1 or not 0 <= self.dropout < 1:
             raise InputError(

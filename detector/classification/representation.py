@@ -54,6 +54,7 @@ class Representation(BaseOptions):
     scale: int = 224
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_levels(self.levels)
         if self.kind not in KINDS or self.view not in VIEWS:
             raise InputError(

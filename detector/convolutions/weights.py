@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...data.errors import InputError
 from ...data.progress import log
-from ..modelfile import tensors_below
+from ..modelfile import check_finite, first_line, read_tensors, tensors_below, what_is
 from ..options import BACKBONE
 from .efficientnet_lite import NETWORKS as EFFICIENTNET_LITE
 from .efficientnet_lite import convert, is_packaged
@@ -74,16 +72,37 @@ def _package(name: str) -> str:
 
 
 def _read_file(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():  # a pipe would be waited for
+        reason = "it is no file" if path.exists() else "no such file"
+        raise InputError(f"{path}: cannot be read as a state dict ({reason})")
+    if path.suffix == ".safetensors":
+        tensors = read_tensors(path)
+        # Our model files contain tensors of other parts as well.
+        return tensors_below(tensors, "backbone.") or tensors
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as a state dict ({reason})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        state: Any = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = first_line(error)
+        if isinstance(error, pickle.UnpicklingError):  # torch's message is a page, and advises to run the code
+            reason = "it is damaged, or no file of torch.save"
+            if "GLOBAL" in str(error):
+                reason = "it has more than tensors in it, perhaps code, which is not run: save the state dict alone"
+        raise InputError(f"{path}: cannot be read as a state dict ({what_is(path) or reason})") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # a checkpoint of a training
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(_is_plain(*item) for item in state.items()):
         raise InputError(f"{path}: expected a state dict, names with tensors")
-    # Our model files contain tensors of other parts as well.
-    own = tensors_below(state, "backbone.") if path.suffix == ".safetensors" else {}
-    return own or state
+    check_finite(path, state)
+    if state and all(name.startswith("module.") for name in state):  # the names of DataParallel
+        return tensors_below(state, "module.")
+    return state
+
+
+def _is_plain(name: Any, value: Any) -> bool:
+    """Whether it is a tensor with a name that has no more numbers than are stored."""
+    if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _packaged_file(name: str) -> Path:
@@ -137,6 +156,9 @@ def select_state(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     if misshaped:
         raise InputError(f"{origin}: {len(misshaped)} tensors have other shapes: {_first(misshaped)}")
     layers = {path for path, module in network.named_modules() if not list(module.children())}
+    negative = [key for key in wanted if key.endswith("running_var") and key in state and (state[key] < 0).any()]
+    if negative:
+        raise InputError(f"{origin}: {len(negative)} variances are negative: {_first(negative)}")
     foreign = [key for key in state if key not in wanted and key.rpartition(".")[0] in layers]
     if foreign:
         raise InputError(f"{origin}: {len(foreign)} tensors are not the network's: {_first(foreign)}")

@@ -102,6 +102,7 @@ class LearnOptions(BaseOptions):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.epochs < 1 or self.batch < 2:
             raise InputError(
                 f"epochs must be at least 1 and the batch 2 or more photographs, not {self.epochs} and {self.batch}"
@@ -166,6 +167,7 @@ class Augmentation(BaseOptions):
     area: tuple[float, float] = (0.25, 1.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind not in KINDS:
             raise InputError(f"augmentation must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:

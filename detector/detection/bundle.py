@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,15 @@ from torch import Tensor
 
 from ...data.errors import InputError
 from ..head.compression import compress, describe
-from ..head.head import Head
+from ..head.head import Head, factors
 from ..modelfile import read_model, tensors_below, write_model
 from ..options import RCNN_DETECTION, Compression, DetectOptions, FeatureOptions, Scorer, check_stride
+from ..pooling.levels import bins
+from ..values import shortened
 from .calibration import Calibration
+
+#: Names of the tensors in a file.
+_NAMES = re.compile(r"(backbone|head)\..+|score\.(weights|intercepts)|box\.(weights|intercepts)", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +53,8 @@ class Bundle:
     Raises
     ------
     InputError
-        When the calibration has another number of classes, or the stride is no positive number.
+        When parts do not fit together: the shapes of the weights, the classes, the calibration; or the stride is no
+        positive number.
     """
 
     backbone: str
@@ -72,6 +79,40 @@ class Bundle:
             raise InputError(
                 f"the calibration has {len(self.calibration.slopes)} classes, the model has {len(self.class_names)}"
             )
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        """Raise an InputError for weights whose shapes do not fit each other."""
+        head = Head.from_state(self.head) if self.head else None
+        kind, classes = self.features.kind, len(self.class_names)
+        if kind != "pool5" and (head is None or not factors(head.get_submodule(kind))):
+            raise InputError(f"the features are {kind}, and there is no such fc layer")
+        scored = self.pooled_width if head is None or kind == "pool5" else head.width(kind)
+        rows = classes + (self.scorer == "softmax")
+        shapes = {"score.weights": (rows, scored), "score.intercepts": (rows,)}
+        if self.box_weights is not None and self.box_intercepts is not None:
+            shapes |= {"box.weights": (classes, self.pooled_width, 4), "box.intercepts": (classes, 4)}
+        own = self._own_tensors()
+        for name, shape in shapes.items():
+            if own[name].shape != shape or not own[name].is_floating_point():
+                raise InputError(
+                    f"{name} must be floating-point numbers of the shape {shape}, not {own[name].dtype} of "
+                    f"{tuple(own[name].shape)}"
+                )
+        if self.pooled_width % bins(self.features.levels):
+            raise InputError(f"windows of {self.pooled_width} numbers do not fit the levels {self.features.levels}")
+
+    @property
+    def pooled_width(self) -> int:
+        """Length of the row of a pooled window: its channels times the bins of the pyramid."""
+        first = self.head.get("fc6.0.weight", self.head.get("fc6.weight", self.score_weights))
+        return first.shape[-1]
+
+    def check_channels(self, channels: int) -> None:
+        """Raise an InputError if the backbone's maps have other channels than the windows of the model's weights."""
+        width = channels * bins(self.features.levels)
+        if width != self.pooled_width:
+            raise InputError(f"windows have {width} numbers, the weights are for {self.pooled_width}")
 
     def header(self) -> dict[str, Any]:
         """Everything except the tensors, JSON-like."""
@@ -91,11 +132,15 @@ class Bundle:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by their names in the file, contiguous on the CPU."""
         tensors = {f"backbone.{name}": value for name, value in self.convolutions.items()}
-        tensors |= {f"head.{name}": value for name, value in self.head.items()}
-        tensors |= {"score.weights": self.score_weights, "score.intercepts": self.score_intercepts}
+        tensors |= {f"head.{name}": value for name, value in self.head.items()} | self._own_tensors()
+        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+    def _own_tensors(self) -> dict[str, Tensor]:
+        """The weights behind the features, by their names in the file."""
+        tensors = {"score.weights": self.score_weights, "score.intercepts": self.score_intercepts}
         if self.box_weights is not None and self.box_intercepts is not None:
             tensors |= {"box.weights": self.box_weights, "box.intercepts": self.box_intercepts}
-        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        return tensors
 
     def compressed(self, compression: Compression, rows: Tensor | None = None) -> Bundle:
         """Return the model with smaller and faster fc layers; the card records the compression.
@@ -149,12 +194,13 @@ class Bundle:
         Raises
         ------
         InputError
-            When the file is missing or is no sppnet model.
+            When the file is missing, damaged or is no sppnet model, or its parts do not fit together.
         """
         header, tensors = read_model(path, "detector")
         calibration = header.get("calibration")  # older files have no such key, and no "stride"
+        boxes = any(name.startswith("box.") for name in tensors)
         try:
-            return cls(
+            bundle = cls(
                 backbone=header["backbone"],
                 layer=header["layer"],
                 stride=header.get("stride"),
@@ -167,14 +213,18 @@ class Bundle:
                 head=tensors_below(tensors, "head."),
                 score_weights=tensors["score.weights"],
                 score_intercepts=tensors["score.intercepts"],
-                box_weights=tensors.get("box.weights"),
-                box_intercepts=tensors.get("box.intercepts"),
+                box_weights=tensors["box.weights"] if boxes else None,
+                box_intercepts=tensors["box.intercepts"] if boxes else None,
                 calibration=None if calibration is None else Calibration.from_dict(calibration),
             )
         except KeyError as error:
             raise InputError(f"{path}: not a complete sppnet model: {error} is missing") from error
-        except (InputError, TypeError) as error:
+        except InputError as error:
             raise InputError(f"{path}: not a valid sppnet model: {error}") from error
+        unknown = [name for name in tensors if not _NAMES.fullmatch(name)]
+        if unknown:
+            raise InputError(f"{path}: not a valid sppnet model: there is no part for {shortened(unknown[0])}")
+        return bundle
 
 
 def _detection(stored: dict[str, Any]) -> DetectOptions:

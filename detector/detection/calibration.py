@@ -71,6 +71,7 @@ class Calibration(BaseOptions):
     thresholds: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not len(self.slopes) == len(self.intercepts) == len(self.thresholds):
             raise InputError(
                 "a calibration needs a slope, an intercept and a threshold for each class, not "

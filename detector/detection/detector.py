@@ -53,7 +53,8 @@ class Detector(BaseDetector):
     Raises
     ------
     InputError
-        When the model has another method, the device does not exist, or the precision is another one.
+        When the model has another method, its parts do not fit together, the device does not exist, or the precision is
+        another one.
     """
 
     method: ClassVar[Method]
@@ -70,6 +71,7 @@ class Detector(BaseDetector):
         options = bundle.detection
         self._proposer = make_proposer(options.proposals, options.max_windows, seed=0)
         backbone = Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions, bundle.stride)
+        bundle.check_channels(backbone.channels)
         self._place(backbone.in_bfloat16() if precision == "bfloat16" else backbone, usable_device(device))
 
     def _place(self, backbone: Backbone, device: torch.device) -> None:

@@ -188,6 +188,8 @@ class Head(nn.Module):
                 setattr(head, name, layer)
         except KeyError as error:
             raise InputError(f"fc layers are not complete: {error} is missing") from error
+        if not all(value.is_floating_point() for value in state.values()):
+            raise InputError("fc layers have floating-point weights")
         precisions = {part.dtype for layer in (head.fc6, head.fc7) for part in layer.parameters()}
         if len(precisions) > 1:
             raise InputError(f"fc6 and fc7 have one precision, not {' and '.join(sorted(map(str, precisions)))}")

@@ -1,5 +1,7 @@
 """Backbones: measured geometry, exact truncation, weights and their errors."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -328,9 +330,79 @@ def test_a_pickle_is_never_executed(tmp_path):
             return (tmp_path.joinpath("sprung").touch, ())
 
     torch.save({"features.0.weight": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(InputError, match=r"trap\.pth: cannot be read"):
+    with pytest.raises(InputError, match=r"trap\.pth: cannot be read .*more than tensors in it.*which is not run"):
         Backbone("zf5", tmp_path / "trap.pth")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_refuses_what_people_take_for_weights(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    torch.save({"a": torch.zeros(10_000)}, tmp_path / "whole.pth")
+    for content, message in (
+        (b"", "it is empty"),
+        (pointer, "it is a Git LFS pointer .*'git lfs pull'"),
+        (b"<!doctype html><html></html>", "it is a web page"),
+        ((tmp_path / "whole.pth").read_bytes()[:2000], ""),
+        (b"\x80\x02]q\x00(", ""),
+    ):
+        (tmp_path / "m.pth").write_bytes(content)
+        with pytest.raises(InputError, match=rf"m\.pth: cannot be read as a state dict \(.*{message}") as caught:
+            Backbone("zf5", tmp_path / "m.pth")
+        assert "\n" not in str(caught.value)
+    (tmp_path / "folder.pth").mkdir()
+    with pytest.raises(InputError, match=r"folder\.pth: cannot be read as a state dict \(it is no file\)"):
+        Backbone("zf5", tmp_path / "folder.pth")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_does_not_wait_for_a_pipe(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    with pytest.raises(InputError, match="it is no file"):
+        Backbone("zf5", tmp_path / f"pipe.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_refuses_weights_that_no_network_computes_with(tmp_path, suffix):
+    path = tmp_path / f"m.{suffix}"
+    state = Backbone("sppnet_small").state()
+    save = torch.save if suffix == "pth" else save_file
+    for name, value, message in (
+        ("features.0.weight", torch.nan, "'features.0.weight' has numbers that are not finite"),
+        ("features.1.bias", -torch.inf, "'features.1.bias' has numbers that are not finite"),
+        ("features.1.running_var", -1.0, "1 variances are negative: features.1.running_var"),
+    ):
+        save({**state, name: torch.full_like(state[name], value)}, path)
+        with pytest.raises(InputError, match=rf"m\.{suffix}: {message}"):
+            Backbone("sppnet_small", path)
+
+
+def test_a_tensor_with_more_numbers_than_are_stored_is_refused(tmp_path):
+    torch.save({"features.0.bias": torch.zeros(1).expand(10**12)}, tmp_path / "m.pth")
+    with pytest.raises(InputError, match=r"m\.pth: expected a state dict"):
+        Backbone("zf5", tmp_path / "m.pth")
+
+
+def test_reads_the_state_in_a_checkpoint_of_a_parallel_training(tmp_path):
+    state = Backbone("zf5", seed=3).state()
+    parallel = {f"module.{name}": value for name, value in state.items()}
+    for number, saved in enumerate([parallel, {"state_dict": state, "epoch": 3}, {"state_dict": parallel}]):
+        torch.save(saved, tmp_path / f"{number}.pth")
+        found = Backbone("zf5", tmp_path / f"{number}.pth").state()
+        assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
+def test_refuses_reductions_that_do_not_belong_to_the_maps():
+    backbone = Backbone("sppnet_small")
+    width = backbone.channels
+    for reduction, message in (
+        ({"reduction.1": torch.tensor(1.0)}, "not numbered from 0"),
+        ({"reduction.x": torch.tensor(1.0)}, "not numbered from 0"),
+        ({"reduction.0": torch.ones(width)}, "cannot be reduced by matrices of the shapes"),
+        ({"reduction.0": torch.ones(width, 3, 2)}, "cannot be reduced by matrices of the shapes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Backbone.from_state("sppnet_small", backbone.layer, backbone.state() | reduction, 16)
 
 
 @pytest.mark.usefixtures("messages")
