@@ -19,6 +19,7 @@ from ..options import MIN_SIDE, STRIDE
 from .bands import band
 from .channels import Reduced, split_last
 from .normalisation import MEAN, STD
+from .threads import same_bits
 from .truncation import MapGrid, cut
 from .weights import read_weights, select_state
 
@@ -99,7 +100,10 @@ class Backbone(nn.Module):
         reduction = tensors_below(state, _REDUCTION)
         weights = {key: value for key, value in state.items() if not key.startswith(_REDUCTION)}
         backbone = cls(name, weights=weights, layer=layer, stride=stride)
-        return backbone.reduce([reduction[str(number)] for number in range(len(reduction))])
+        numbers = [str(number) for number in range(len(reduction))]
+        if sorted(numbers) != sorted(reduction):
+            raise InputError(f"the reductions of {len(numbers)} maps are not numbered from 0 on: {sorted(reduction)}")
+        return backbone.reduce([reduction[number] for number in numbers])
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and buffers in use, float32 on the CPU, under their names in the whole network, and reductions."""
@@ -123,7 +127,9 @@ class Backbone(nn.Module):
         widths = self.layer_channels
         if reduction:
             shapes = [tuple(values.shape) for values in reduction]
-            if len(shapes) != len(widths) or any(s and s[0] != w for s, w in zip(shapes, widths, strict=True)):
+            if len(shapes) != len(widths) or any(
+                s and (len(s) != 2 or s[0] != w) for s, w in zip(shapes, widths, strict=True)
+            ):
                 raise InputError(f"maps of {widths} channels cannot be reduced by matrices of the shapes {shapes}")
             widths = [shape[1] if shape else width for shape, width in zip(shapes, widths, strict=True)]
         self._reduction = [values.detach().float().cpu() for values in reduction]
@@ -212,9 +218,9 @@ class Backbone(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute a map (B, C, h, w) for each of :attr:`grids` of images (see :meth:`layer_maps`)."""
-        layers = [
-            finish(features).float() for finish, features in zip(self._reduced, self._unfinished(images), strict=True)
-        ]
+        with same_bits():
+            unfinished = self._unfinished(images)
+            layers = [finish(features).float() for finish, features in zip(self._reduced, unfinished, strict=True)]
         groups = ([layers[number] for number in group] for group in self._groups)
         return tuple(torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups)
 
@@ -233,8 +239,9 @@ class Backbone(nn.Module):
         ValueError
             For images of another shape, or when H or W is below ``options.MIN_SIDE``.
         """
-        unfinished = self._unfinished(images)
-        return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
+        with same_bits():
+            unfinished = self._unfinished(images)
+            return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
 
     def _unfinished(self, images: Tensor) -> list[Tensor]:
         """:meth:`layer_maps` without the last 1 x 1 convolutions, in the precision of the network's weights."""

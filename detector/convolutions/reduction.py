@@ -20,6 +20,7 @@ from ...data.arrays import Array
 from ...data.errors import InputError
 from ..options import EARLIER_LAYER, FEW_EARLIER_LAYER, FEW_IMAGES, FEW_LAST_LAYER, LAST_LAYER, ONE_LAYER
 from .backbone import Backbone
+from .threads import one_thread
 
 
 def learn_reduction(
@@ -111,7 +112,8 @@ class _Moments:
         matrix = torch.eye(len(mean), dtype=torch.float64)
         if wanted is not None and wanted < len(mean):
             # Ascending; the last ones vary most.
-            matrix = torch.linalg.eigh(products - torch.outer(mean, mean))[1].flip(1)[:, :wanted]
+            with one_thread():
+                matrix = torch.linalg.eigh(products - torch.outer(mean, mean))[1].flip(1)[:, :wanted]
             if both_signs:
                 half = wanted // 2
                 matrix = torch.cat([matrix[:, : wanted - half], -matrix[:, :half]], dim=1)

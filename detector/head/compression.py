@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..convolutions.threads import one_thread
 from ..options import Compression
 from .head import Head, factors, used_columns
 
@@ -68,7 +69,8 @@ def _truncated(weight: Tensor, wanted: float | int, outputs: Tensor | None = Non
         gram = varying.T @ varying
     else:
         gram = whole @ whole.T if wide else whole.T @ whole
-    energies, vectors = torch.linalg.eigh(gram)
+    with one_thread():
+        energies, vectors = torch.linalg.eigh(gram)
     energies, vectors = energies.flip(0).clamp(min=0), vectors.flip(1)
     if isinstance(wanted, int):
         rank = min(wanted, len(energies))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ...data.arrays import Array
+from ...data.cores import cpu_count
 from ...data.progress import log, track
 from ...data.store import Checkpoint, content_key, write_text
 from ...eval.figures import save_figure
@@ -134,7 +137,11 @@ class Stages:
         scale = self._scale(self.images.seen_through(features))
         miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
         checkpoint = Checkpoint(self.folder, "svm", self._svm_key(features, options, unseen))
-        state = checkpoint.load()
+        shapes: dict[str, tuple[int | None, ...]] = {"origin": (None, miner.origin.shape[1]), "visited": ()}
+        for label, machine in enumerate(miner.machines):
+            shapes |= {f"{name}{label}": (None,) for name in ("members", "signs", "alpha")}
+            shapes |= {f"weights{label}": machine.weights_.shape, f"fresh{label}": ()}
+        state = checkpoint.load(shapes)
         if state is not None:
             miner.restore(state)
         if miner.visited < len(order):
@@ -153,7 +160,11 @@ class Stages:
         """
         key = content_key(self._svm_key(features, options, unseen), left_out)
         checkpoint = Checkpoint(self.folder, "svm-parts", key)
-        arrays = checkpoint.load()
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number in range(1 + len(left_out)):
+            shapes[f"weights{number}"] = (len(self.class_names), features.width)
+            shapes[f"intercepts{number}"] = (len(self.class_names),)
+        arrays = checkpoint.load(shapes)
         if arrays is None:
             miner = self.miner(features, options, unseen)
             groups = track([(), *left_out], "SVMs, without each part", quiet=self.quiet)
@@ -200,7 +211,8 @@ class Stages:
             learn = cache(lambda *windows, label=label: self._regression(label, *windows))
             for number, (options, left_out) in enumerate(wanted):
                 checkpoint = Checkpoint(self.folder, f"box{label}", keys[number])
-                arrays = checkpoint.load()
+                count, width = 1 + len(left_out), self.images.features.pooled_width
+                arrays = checkpoint.load({"weights": (count, width, 4), "intercepts": (count, 4)})
                 if arrays is None:
                     windows = learn(options.min_iou, options.max_windows)
                     arrays = self._regressor(options, left_out, *windows)
@@ -218,12 +230,16 @@ class Stages:
         self, options: BoxOptions, left_out: Groups, rows: Array, deltas: Array, owner: Array, gram: Array
     ) -> dict[str, Array]:
         """Weights (1 + groups, width, 4) and intercepts (1 + groups, 4) for one class."""
-        machines = []
-        for group in ((), *left_out):
+
+        def fit(group: Sequence[int]) -> BoxRegressor:
             used = ~self._learnt.show(owner, group)
             if not used.any():
                 used[:] = True  # a class that only these images show is learnt from them
-            machines.append(BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)]))
+            return BoxRegressor(options, self.scale).fit(rows[used], deltas[used], gram[np.ix_(used, used)])
+
+        # LAPACK's last bits depend on the number of its threads, so several machines learn at a time instead.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as pool:
+            machines = list(pool.map(fit, ((), *left_out)))
         return {
             "weights": np.stack([machine.weights_ for machine in machines]),
             "intercepts": np.stack([machine.intercept_ for machine in machines]),

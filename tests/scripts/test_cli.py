@@ -1,6 +1,10 @@
 """The program: help, exit statuses, one-line errors."""
 
+import errno
+import io
+import os
 import re
+import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -140,23 +144,141 @@ def test_a_bug_keeps_its_traceback(command):
         cli.main(["try"])
 
 
-def test_a_reader_that_leaves_early_is_no_error():
-    """As in ``sppnet ... | head -1``: nothing on stderr, not even from Python's own last flush."""
-    program = """
+PRINTING = """
 import sys, types
 from sppnet.scripts import cli
 planted = types.ModuleType("sppnet.scripts.try")
 planted.HELP, planted.add_arguments = "", lambda parser: None
-planted.run = lambda args: print("line\\n" * 100_000) or 0
+planted.run = lambda args: print("line\\n" * {lines}) or 0
 sys.modules["sppnet.scripts.try"] = planted
 cli.COMMANDS["try"] = ""
 sys.exit(cli.main(["try"]))
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """As in ``sppnet ... | head -1``: nothing on stderr, not even from Python's own last flush."""
+    call = [sys.executable, "-c", PRINTING.format(lines=100_000)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"line\n"
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_to_a_full_disk_is_an_error_of_one_line(lines, unbuffered):
+    call = [sys.executable, "-c", PRINTING.format(lines=lines)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sppnet: error: ")
+    assert os.strerror(errno.ENOSPC) in line
+    assert done.returncode == 2
+
+
+def test_output_to_a_closed_stream_is_an_error_of_one_line(command, monkeypatch, capsys):
+    command(lambda args: 0)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["try"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sppnet: error: standard output is closed")
+
+
+def test_messages_to_a_closed_stream_are_lost_and_nothing_else(command, monkeypatch, capsys):
+    def run(args):
+        print("a message", file=sys.stderr)
+        print("a result")
+        raise InputError("a mistake")
+
+    command(run)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["try"]) == 2
+    assert capsys.readouterr().out == "a result\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", "\\u732b caf\\xe9 \\udcb0"),
+        ("cp1252", "\\u732b caf\xe9 \\udcb0"),
+        ("utf-8", "\u732b caf\xe9 \\udcb0"),
+    ],
+)
+def test_a_console_that_lacks_characters_shows_their_codes(command, monkeypatch, encoding, expected):
+    name = "\u732b caf\xe9 \udcb0"
+
+    def run(args):
+        print(name)
+        print(name, file=sys.stderr)
+        raise InputError(name)
+
+    command(run)
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n", line_buffering=True) for _ in range(2)]
+    for stream, place in zip(streams, ("stdout", "stderr"), strict=True):
+        monkeypatch.setattr(sys, place, stream)
+    assert cli.main(["try"]) == 2
+    out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)
+    assert out == f"{expected}\n"
+    assert err == f"{expected}\nsppnet: error: {expected}\n"
+
+
+def test_ctrl_c_pressed_twice_is_meant_once(call, command):
+    tidied = []
+
+    def run(args):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.raise_signal(number)
+            tidied.append(True)
+
+    command(run)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert call("try") == (130, "", "sppnet: interrupted\n")
+    assert tidied == [True]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_ctrl_c_pressed_again_later_stops_the_tidying_up(call, command, monkeypatch):
+    tidied = []
+
+    def run(args):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            monkeypatch.setattr(cli, "_SAME_STOP", -1)
+            signal.raise_signal(signal.SIGINT)
+            tidied.append(True)
+
+    command(run)
+    assert call("try") == (130, "", "sppnet: interrupted\n")
+    assert tidied == []
+
+
+def test_an_interrupted_import_may_end_with_any_error(call, command):
+    def run(args):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy.core.multiarray failed to import") from None
+
+    command(run)
+    assert call("try") == (130, "", "sppnet: interrupted\n")
+
+
+def test_a_signal_that_is_ignored_stays_so(call, command):
+    """As in a shell's background jobs."""
+    command(lambda args: signal.raise_signal(signal.SIGINT) or 0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert call("try") == (0, "", "")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("module", ["sppnet", "sppnet.scripts.cli"])
@@ -186,8 +308,9 @@ def test_cuda_asked_for_but_absent_is_an_input_error(monkeypatch):
         ({}, {"GOMP_SPINCOUNT": "10000"}),
         ({"GOMP_SPINCOUNT": "5"}, {"GOMP_SPINCOUNT": "5"}),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"MKL_CBWR": "AVX2"}, {"GOMP_SPINCOUNT": "10000", "MKL_CBWR": "AVX2"}),
     ],
 )
-def test_threads_wait_as_the_user_says_or_shortly(given, expected):
-    cli.share_cores(given)
-    assert given == expected
+def test_libraries_compute_as_the_user_says_or_as_we_do(given, expected):
+    cli.prepare(given)
+    assert given == {"MKL_CBWR": "AUTO,STRICT", **expected}
