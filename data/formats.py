@@ -9,15 +9,18 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any
 
 from .. import __version__
 from .boxes import to_voc
 from .detections import Detections, decimal, record_cells, record_columns
 from .errors import InputError
+from .progress import warn
 from .store import atomic_path, write_json
 
 
@@ -45,6 +48,27 @@ class ImageDetections:
     def __post_init__(self) -> None:
         if not self.id:
             object.__setattr__(self, "id", PurePath(self.file).stem)
+
+    def to_record(self) -> dict[str, Any]:
+        """The results as ``detections.json`` has them, JSON-like."""
+        return {
+            "file": self.file,
+            "width": self.width,
+            "height": self.height,
+            "detections": self.detections.to_records(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], class_names: Sequence[str]) -> ImageDetections:
+        """The inverse of :meth:`to_record`, for results of these classes.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            When it is no such record.
+        """
+        found = Detections.from_records(record["detections"], class_names)
+        return cls(record["file"], record["width"], record["height"], found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +111,7 @@ def write_detections_json(path: str | Path, results: Results) -> None:
             "model": results.model,
             "version": results.version,
             "classes": list(results.class_names),
-            "images": [
-                {
-                    "file": image.file,
-                    "width": image.width,
-                    "height": image.height,
-                    "detections": image.detections.to_records(),
-                }
-                for image in results.images
-            ],
+            "images": [image.to_record() for image in results.images],
             "failed": [{"file": file, "error": error} for file, error in results.failed.items()],
         },
     )
@@ -117,24 +133,21 @@ def read_detections_json(path: str | Path) -> Results:
         raise InputError(f"{path}: not JSON ({error})") from None
     try:
         names = tuple(value["classes"])
-        images = [
-            ImageDetections(
-                item["file"], item["width"], item["height"], Detections.from_records(item["detections"], names)
-            )
-            for item in value["images"]
-        ]
-        if any(image.detections.calibrated for image in images):
-            # An empty list does not show whether the model is calibrated; the other lists do.
-            images = [
-                image
-                if len(image.detections)
-                else replace(image, detections=image.detections.replace(probabilities=[]))
-                for image in images
-            ]
+        images = [ImageDetections.from_record(item, names) for item in value["images"]]
         failed = {item["file"]: item["error"] for item in value["failed"]}
-        return Results(value["model"], names, images, failed, value["version"])
+        return Results(value["model"], names, alike(images), failed, value["version"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a detections.json of sppnet ({type(error).__name__}: {error})") from None
+
+
+def alike(images: Sequence[ImageDetections]) -> list[ImageDetections]:
+    """The images that were read, all with probabilities if some have: an empty list does not show it, the others do."""
+    if not any(image.detections.calibrated for image in images):
+        return list(images)
+    return [
+        image if len(image.detections) else replace(image, detections=image.detections.replace(probabilities=[]))
+        for image in images
+    ]
 
 
 def write_csv(path: str | Path, results: Results) -> None:
@@ -144,7 +157,7 @@ def write_csv(path: str | Path, results: Results) -> None:
     """
     with_probabilities = any(image.detections.calibrated for image in results.images)
     columns = record_columns(with_probabilities)
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, _text(temporary) as file:
         writer = csv.writer(file)
         writer.writerow(["file", *columns])
         for image in results.images:
@@ -155,7 +168,8 @@ def write_csv(path: str | Path, results: Results) -> None:
 def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> list[Path]:
     """Write VOC's competition 4 lists, ``comp4_det_SET_CLASS.txt``, one for each class, even if it is empty.
 
-    Each line is ``id score xmin ymin xmax ymax``, with VOC's 1-based inclusive corners.
+    Each line is ``id score xmin ymin xmax ymax``, with VOC's 1-based inclusive corners. Ids that such lines cannot tell
+    apart, equal ones and those with blanks, are reported to the logger ``sppnet``.
 
     Returns
     -------
@@ -167,6 +181,7 @@ def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> 
     InputError
         When a class name cannot be part of a file name.
     """
+    _report_unclear(Counter(image.id for image in results.images))
     paths = []
     for label, name in enumerate(results.class_names):
         if re.search(r"[/\\\0]", name):
@@ -178,10 +193,31 @@ def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> 
             for score, corners in zip(part.scores, to_voc(part.boxes), strict=True)
         ]
         path = Path(folder) / f"comp4_det_{image_set}_{name}.txt"
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+        with atomic_path(path) as temporary, _text(temporary) as file:
+            file.writelines(lines)
         paths.append(path)
     return paths
+
+
+def _report_unclear(ids: Counter[str]) -> None:
+    """Report ids that VOC's readers, which split lines at blanks, cannot tell apart."""
+    unclear = {
+        "stand for several images": [id for id, count in ids.items() if count > 1],
+        "contain blanks": [id for id in ids if re.search(r"\s", id)],
+    }
+    for what, names in unclear.items():
+        if names:
+            warn(
+                f"warning: names in VOC's results that {what}: {len(names)}, such as {names[0]!r}; they have no folder "
+                "and no suffix, unlike those in detections.json and CSV"
+            )
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[IO[str]]:
+    """A text file to write, in UTF-8; what is no text, as in some file names, becomes escapes."""
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        yield file
 
 
 def write_coco(

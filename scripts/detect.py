@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from .arguments import add_folder_output, add_images_argument, add_model_arguments, some_of
 from .common import (
     INTERRUPTED,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..data.detections import Detections
     from ..data.errors import ImageError
     from ..data.formats import ImageDetections, Results
+    from ..data.journal import Journal
     from ..detector.detection.combination import CombinedDetector
     from ..detector.detection.detector import Detector
     from ..detector.detection.stream import Finish, ImageDetector
@@ -39,10 +41,13 @@ HELP = """Find objects in photographs: files, folders (searched through) or glob
 
 Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn; with --report
 also a page to look at all of them in a browser. A file that cannot be read or drawn is named, the others are done, and
-the exit status is 1."""
+the exit status is 1. DIR/detections.jsonl has the results as they come: after a stop of any kind, --resume goes on."""
 
 #: Longest file name on most file systems, bytes.
 _NAME_BYTES = 255
+
+#: Results as they come, for ``--resume``.
+JOURNAL = "detections.jsonl"
 
 FORMATS = ("json", "coco", "voc", "csv")
 
@@ -69,6 +74,9 @@ def add_arguments(parser: CommandParser) -> None:
         default=FORMATS[:1],
         metavar="F,F",
         help=f"any of {','.join(FORMATS)}; json is always written",
+    )
+    output.add_argument(
+        "--resume", action="store_true", help="go on after a stop, with what DIR/detections.jsonl has; the same results"
     )
     output.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
     output.add_argument(
@@ -99,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     paths, missing = photographs(args)
     names = drawn_names(paths)
     drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in names.items()}
-    outputs = [*results_files(args.out, args.format), *drawn.values()]
+    outputs = [*results_files(args.out, args.format), args.out / JOURNAL, *drawn.values()]
     if args.report:
         outputs += [args.out / "report.html", *(args.out / "previews" / name for name in names.values())]
     protect_inputs(args, outputs, paths)
@@ -109,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
     if args.draw_truth is not None and args.no_draw and not args.report:
         raise InputError("--draw-truth draws onto pictures, which --no-draw leaves out")
     with loading():
-        from ..data.formats import Results
+        from ..data.errors import ImageError
+        from ..data.formats import Results, alike
+        from ..data.journal import Journal
 
         detector = load_detector(args)
         check_threshold(args, detector)
@@ -133,14 +143,31 @@ def run(args: argparse.Namespace) -> int:
         if draw is not None:
             draw(path, image, found)
 
+    threshold = args.threshold if page is None else page.least
     found: list[ImageDetections] = []
     failed: dict[str, str] = {}
     stopped = False
-    try:
-        detect_all(detector, paths, args.threshold if page is None else page.least, args.quiet, finish, found, failed)
-    except KeyboardInterrupt:
-        # What was found is worth the minutes that it took.
-        stopped = True
+    with Journal(args.out / JOURNAL, journal_header(args, detector, threshold), args.resume) as journal:
+
+        def keep(path: Path, result: ImageDetections | ImageError) -> None:
+            if isinstance(result, ImageError):
+                journal.fail(str(path), str(result))
+            else:
+                journal.add(result, undrawn.get(str(path)))
+
+        previews = {} if page is None else {path: page.file(path) for path in paths}
+        done = done_before(journal, paths, drawn, previews)
+        if args.resume:
+            log(f"{len(done)} of {len(paths)} images were done before", args.quiet)
+        try:
+            left = [path for path in paths if path not in done]
+            detect_all(detector, left, threshold, args.quiet, finish, found, failed, keep)
+        except KeyboardInterrupt:
+            # What was found is worth the minutes that it took.
+            stopped = True
+    if done:
+        done |= {Path(image.file): image for image in found}
+        found = alike([done[path] for path in paths if path in done])
     failed |= {**undrawn, **missing}
     if page is not None:
         report = page.write(model_name(args), found, failed)
@@ -151,9 +178,42 @@ def run(args: argparse.Namespace) -> int:
     if page is not None:
         log(f"look at them in a browser: {report}", args.quiet)
     if stopped:
-        warn(f"sppnet: interrupted after {len(found) + len(failed)} of {len(paths)} images; what was found is written")
+        warn(
+            f"sppnet: interrupted after {len(found) + len(failed)} of {len(paths)} images; what was found is written, "
+            "and --resume goes on"
+        )
         return INTERRUPTED
     return 1 if failed else 0
+
+
+def done_before(journal: Journal, paths: list[Path], *pictures: Mapping[Path, Path]) -> dict[Path, ImageDetections]:
+    """What an earlier run has found in files, of those whose pictures are there, too."""
+    found = {path: journal.earlier[str(path)] for path in paths if str(path) in journal.earlier}
+    return {
+        path: image
+        for path, image in found.items()
+        if all(path not in files or files[path].exists() for files in pictures)
+    }
+
+
+def journal_header(
+    args: argparse.Namespace, detector: Detector | CombinedDetector, threshold: float | None
+) -> dict[str, Any]:
+    """Whatever the detections depend on but the photographs, JSON-like."""
+    from ..data.embedded import find_model
+    from ..data.store import file_key
+
+    return {
+        "model": model_name(args),
+        "classes": list(detector.class_names),
+        "content of the model": [file_key(find_model(model)) for model in model_names(args)],
+        "threshold": threshold,
+        "scales": None if args.scales is None else list(args.scales),
+        "max_windows": args.max_windows,
+        "compression": None if args.compress is None else str(args.compress),
+        "precision": args.precision,
+        "version": __version__,
+    }
 
 
 def photographs(args: argparse.Namespace) -> tuple[list[Path], dict[str, str]]:
@@ -275,6 +335,7 @@ def detect_all(
     finish: Finish | None = None,
     found: list[ImageDetections] | None = None,
     failed: dict[str, str] | None = None,
+    keep: Callable[[Path, ImageDetections | ImageError], object] | None = None,
 ) -> tuple[list[ImageDetections], dict[str, str]]:
     """Detections in the files, in order, and the errors of unreadable files, which are also named on stderr.
 
@@ -283,7 +344,7 @@ def detect_all(
     from ..detector.detection.stream import detect_files
 
     with closing(detect_files(detector, paths, threshold, finish)) as results:
-        return gathered(paths, results, "detecting", quiet, found=found, failed=failed)
+        return gathered(paths, results, "detecting", quiet, found=found, failed=failed, keep=keep)
 
 
 def gathered(
@@ -294,16 +355,20 @@ def gathered(
     named: Collection[str] = (),
     found: list[ImageDetections] | None = None,
     failed: dict[str, str] | None = None,
+    keep: Callable[[Path, ImageDetections | ImageError], object] | None = None,
 ) -> tuple[list[ImageDetections], dict[str, str]]:
     """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``.
 
-    They are added to ``found`` and ``failed``, if given, as they come: an interruption leaves what is there.
+    They are added to ``found`` and ``failed``, if given, as they come: an interruption leaves what is there. Before
+    that ``keep``, if given, is called with each path and its result.
     """
     from ..data.errors import ImageError
     from ..data.progress import track, warn
 
     found, failed = ([] if found is None else found), ({} if failed is None else failed)
     for path, result in track(zip(paths, results, strict=True), label, len(paths), quiet):
+        if keep is not None:
+            keep(path, result)
         if isinstance(result, ImageError):
             failed[str(path)] = str(result)
             if str(path) not in named:

@@ -4,10 +4,6 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -164,25 +160,3 @@ def test_arguments_for_nothing_do_not_cost_the_others(folder, tmp_path, capsys):
     assert main(["propose", *arguments]) == 1
     assert len(list((tmp_path / "out").glob("*.npz"))) == 1
     assert main(["detect", *bad[:2], "-o", str(tmp_path / "out"), "--quiet"]) == 2
-
-
-def test_what_was_found_before_an_interruption_is_written(folder, tmp_path):
-    """Many photographs; the signal comes when some are drawn. SIGTERM does what Ctrl-C does."""
-    good = pictures(folder)[0]
-    (tmp_path / "many").mkdir()
-    for copy in range(400):
-        (tmp_path / "many" / f"{copy:03d}.jpg").symlink_to(good)
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "sppnet", "detect", str(tmp_path / "many"), "-o", str(out), "--max-windows", "20"]
-    process = subprocess.Popen(
-        [*command, "--model", str(folder / "model.safetensors")], stderr=subprocess.PIPE, text=True
-    )
-    while not any(out.glob("images/005.jpg")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    results = read_detections_json(out / "detections.json")
-    assert 5 <= len(results.images) < 400
-    assert process.returncode == 130
-    assert "of 400 images; what was found is written" in errors
-    assert "Traceback" not in errors
