@@ -1,9 +1,10 @@
-"""Checks that commands never write over their inputs."""
+"""Checks of what commands will write: never over their inputs, and only where it can be written."""
 
 from __future__ import annotations
 
 import glob
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -68,6 +69,38 @@ def files_named(argument: str | Path) -> Iterator[str | Path]:
         yield from [carried] if carried is not None else glob.iglob(argument, recursive=True)
 
 
+def check_writable(files: Iterable[Path], folders: Iterable[Path] = ()) -> None:
+    """Check that results can be written, before long work starts; nothing is made.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        The files to write; their folders may be missing.
+    folders : iterable of Path
+        More folders to write in, which may be missing.
+
+    Raises
+    ------
+    InputError
+        When one of the files is there and is a folder or a device, or a folder cannot be made or written to.
+    """
+    places = dict.fromkeys(folders)
+    for file in files:
+        try:
+            kind = os.stat(file).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise InputError(f"{file}: cannot be written ({error.strerror or error}); expected a file") from None
+        else:
+            if not stat.S_ISREG(kind):  # a device, such as /dev/null, would be replaced by a file
+                found = "a folder" if stat.S_ISDIR(kind) else "no ordinary file"
+                raise InputError(f"{file}: is {found}; expected a file to write")
+        places[file.parent] = None
+    for nearest in dict.fromkeys(_nearest(folder) for folder in places):
+        _write_in(nearest)
+
+
 def make_writable(folder: Path) -> None:
     """Make a folder for results and check that files can be written in it, before long work starts.
 
@@ -76,8 +109,41 @@ def make_writable(folder: Path) -> None:
     InputError
         When it cannot be made or written to.
     """
+    _write_in(_nearest(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def writable_text(text: str) -> str:
+    r"""Replace the parts of a file's name that UTF-8 cannot say by backslash escapes of their bytes.
+
+    Examples
+    --------
+    >>> from sppnet.data.outputs import writable_text
+    >>> print(writable_text("caf\udce9.jpg"))
+    caf\xe9.jpg
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, as Windows allows
+        data = text.encode("utf-8", "surrogatepass")
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    for place in (folder, *folder.parents):
+        try:
+            os.lstat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:  # as writing in it will say
+            pass
+        return place
+    return folder
+
+
+def _write_in(folder: Path) -> None:
+    try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); expected a folder") from None

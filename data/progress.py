@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Timer
 from typing import Any, TypeVar
@@ -150,6 +150,8 @@ def warn(message: str) -> None:
 def messages_on_stderr(quiet: bool = False) -> Iterator[None]:
     """In this block the logger's messages are plain lines on stderr, above a progress bar if one is shown.
 
+    So are Python's warnings, without the places in the code that they come from.
+
     Parameters
     ----------
     quiet : bool
@@ -157,10 +159,8 @@ def messages_on_stderr(quiet: bool = False) -> Iterator[None]:
     """
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, MisuseWarning):
-            warn(f"warning: {message}")
-        else:
-            shown(message, category, *where, **more)
+        start = "" if issubclass(category, MisuseWarning) else "sppnet: "
+        warn(f"{start}warning: {' '.join(str(message).split())}")
 
     before = LOGGER.level, LOGGER.propagate
     handler = _Lines()
@@ -170,7 +170,7 @@ def messages_on_stderr(quiet: bool = False) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", MisuseWarning)
-            shown, warnings.showwarning = warnings.showwarning, show
+            warnings.showwarning = show
             yield
     finally:
         LOGGER.removeHandler(handler)
@@ -187,7 +187,8 @@ class _Lines(logging.Handler):
 
             tqdm.write(message, file=sys.stderr)
         else:
-            print(message, file=sys.stderr, flush=True)
+            with suppress(OSError):  # a log on a full disk is no reason to stop
+                print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager

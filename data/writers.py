@@ -12,6 +12,7 @@ import numpy as np
 
 from .cleaning import Tally, readable_size
 from .errors import InputError
+from .outputs import writable_text
 from .progress import track
 from .sample import Sample, SampleList
 from .splits import SPLITS, TRAINVAL, split_of
@@ -93,13 +94,13 @@ class _Photographs:
         if size is None:
             return False
         self.sizes[path] = size
-        stem, number = path.stem, 1
+        stem, suffix, number = writable_text(path.stem), writable_text(path.suffix), 1
         while stem.lower() in taken:
             number += 1
-            stem = f"{path.stem}-{number}"
+            stem = f"{writable_text(path.stem)}-{number}"
         self.tally.add("photograph renamed, as another has its name", path.name, int(number > 1))
         taken.add(stem.lower())
-        self.names[path] = stem + path.suffix
+        self.names[path] = stem + suffix
         return True
 
     def copy(self, folder: Path, samples: list[Sample], quiet: bool) -> None:
@@ -146,7 +147,8 @@ def _write_yolo(photographs: _Photographs, folder: Path, quiet: bool) -> Written
         for sample in samples:
             place = Path(photographs.names[sample.path]).stem + ".txt"
             photographs.tally.add("difficult object, which YOLO labels cannot mark", place, int(sample.difficult.sum()))
-            write_text(folder / "labels" / name / place, _yolo_lines(sample, photographs.sizes[sample.path]))
+            labels = _yolo_lines(sample, photographs.sizes[sample.path])
+            write_text(folder / "labels" / name / place, labels, durable=False)
         photographs.copy(folder / "images" / name, samples, quiet)
     return sets
 

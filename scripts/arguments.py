@@ -100,6 +100,13 @@ def compression(text: str) -> Compression:
 def add_images_argument(parser: CommandParser, nargs: str, dest: str = "images") -> None:
     """Add IMAGES, photographs without labels."""
     parser.groups["data"].add_argument(dest, nargs=nargs, metavar="IMAGES", help="image files, folders or globs")
+    add_pixels_argument(parser)
+
+
+def add_pixels_argument(parser: CommandParser) -> None:
+    """Add ``--max-pixels``, which the program itself applies."""
+    what = "refuse images of more pixels; without it of more than 250 million, which take 2 GB of memory"
+    add_count(parser.groups["data"], "--max-pixels", None, what)
 
 
 def add_dataset_arguments(
@@ -123,6 +130,8 @@ def add_dataset_arguments(
         "Studio (JSON); or Open Images' boxes (CSV)",
         **options,
     )
+    if not name:
+        add_pixels_argument(parser)
     _add_set_arguments(parser, default_set, set_help, images)
     if split:
         add_split_argument(parser, "commands with the same PART make the same two sets")
@@ -163,6 +172,7 @@ def add_labelled_arguments(parser: CommandParser, default_set: str) -> None:
         help="a folder with one folder of photographs for each class, or labelled objects in VOC, YOLO or COCO "
         "layout; several folders with one label for each photograph become one set",
     )
+    add_pixels_argument(parser)
     _add_set_arguments(parser, default_set)
     add_classes_argument(parser)
     data.add_argument("--crops", action="store_true", help="use labelled objects, cut out, as photographs")

@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
     from ..data.cleaning import Tally
     from ..data.errors import InputError
     from ..data.open import open_dataset, open_sets
-    from ..data.outputs import make_writable
     from ..data.progress import log
     from ..data.store import write_json
     from ..eval.report import text_table
@@ -73,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         check_replaced(previews)
         refuse_other_page(page)
-    make_writable(args.out)
     class_names = next(iter(sets.values())).class_names
     log(f"{next(iter(sets.values())).layout}, {len(class_names)} classes, {len(samples)} images", args.quiet)
     findings = check(sets, args.quiet)

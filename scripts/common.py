@@ -68,18 +68,27 @@ def report_slow_precision(args: argparse.Namespace) -> None:
         log("--precision bfloat16: this device has no instructions for it, so float32 is faster here", args.quiet)
 
 
+def work_folder(args: argparse.Namespace) -> Path:
+    """Folder of ``--work``, or its default, beside the file of ``--out``."""
+    return args.work or Path(f"{args.out}.work")
+
+
 def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """Refuse to overwrite input files of the arguments, or ``inputs``; call this before any computation.
+
+    Outputs that cannot be written are refused as well, and so is such a folder ``--work``.
 
     Raises
     ------
     InputError
-        When an output is the same file as an input; the message names both.
+        When an output is the same file as an input, and the message names both; or when it cannot be written.
     """
-    from ..data.outputs import files_named, refuse_inputs
+    from ..data.outputs import check_writable, files_named, refuse_inputs
 
+    outputs = list(outputs)
     named = (path for name in _READ for one in _flat(getattr(args, name, None)) for path in files_named(one))
     refuse_inputs(outputs, (path for part in (inputs, named) for path in part))
+    check_writable(outputs, [work_folder(args)] if "work" in args else [])
 
 
 def refuse_other_page(path: Path) -> None:

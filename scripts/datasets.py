@@ -24,7 +24,7 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     """
     from ..data.coco import COCODataset
     from ..data.open import open_dataset
-    from ..data.progress import log
+    from ..data.progress import log, warn
     from ..data.voc import VOCDataset
 
     if getattr(args, "split", None) is None:
@@ -38,7 +38,7 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
             f"{dataset.layout}, {count} class{'es' * (count != 1)}, {len(dataset)} images: {set_name(args)}", args.quiet
         )
     for line in dataset.warning_lines():
-        log(f"warning: {line}", args.quiet)
+        warn(f"warning: {line}")
     return dataset
 
 
@@ -128,11 +128,11 @@ def open_and_warn(
 ) -> LabelledImages:
     """Open folders as one set, with ``--crops`` as object crops; problems that were tolerated go to stderr."""
     from ..data.labelled_sources import open_labelled
-    from ..data.progress import log
+    from ..data.progress import warn
 
     found = open_labelled(folders, image_set, images, classes, args.crops)
     for line in found.warning_lines():
-        log(f"warning: {line}", args.quiet)
+        warn(f"warning: {line}")
     return found
 
 
@@ -180,11 +180,11 @@ def listed_folders(args: argparse.Namespace) -> str:
 
 
 def known_only(
-    images: LabelledImages, source: str, class_names: Sequence[str], multi_label: bool, owner: str, quiet: bool
+    images: LabelledImages, source: str, class_names: Sequence[str], multi_label: bool, owner: str
 ) -> LabelledImages:
     """Relabel images with the classes of ``owner``, a model or a training set.
 
-    Other classes are left out; a line on stderr counts them, unless ``quiet``. ``source`` is the name of the images in
+    Other classes are left out; a line on stderr counts them. ``source`` is the name of the images in
     messages.
 
     Raises
@@ -193,7 +193,7 @@ def known_only(
         When the images have another kind of labels, or show none of the classes.
     """
     from ..data.errors import InputError
-    from ..data.progress import log
+    from ..data.progress import warn
 
     if images.multi_label != multi_label:
         kinds = {True: "any number of labels", False: "one label"}
@@ -212,10 +212,9 @@ def known_only(
     unknown = len(images.class_names) - len(shared)
     if unknown:
         lost = "labels" if multi_label else f"{len(images) - len(known)} photographs"
-        log(
+        warn(
             f"warning: {source}: {unknown} of {len(images.class_names)} classes are not in {owner}; their {lost} are "
-            "left out",
-            quiet,
+            "left out"
         )
     return known.renamed(class_names)
 

@@ -11,7 +11,7 @@ from ..detector.descent.options import TEACHER
 from ..detector.options import WEIGHTS
 from ..detector.recipes import ABOUT_TEACHER, RECIPES
 from .arguments import add_file_output
-from .common import compile_kernels, protect_inputs, resolve_device
+from .common import compile_kernels, protect_inputs, resolve_device, work_folder
 from .parser import CommandParser
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.progress import log
     from ..data.store import write_json
 
-    recipe, work = RECIPES[args.name], args.work or Path(f"{args.out}.work")
+    recipe, work = RECIPES[args.name], work_folder(args)
     made = [args.out, *(work / f"{name}.safetensors" for name in ("student", "detector", args.name))]
     if args.results is not None:
         copies = (args.results / f"{args.name}-{name}" for name in curve_files(work))
@@ -127,13 +127,14 @@ def scored(recipe: Recipe, args: argparse.Namespace, bundle: Bundle, work: Path)
     from contextlib import redirect_stdout
     from io import StringIO
 
-    from .cli import main
+    from . import evaluate
+    from .cli import build_parser
 
     model, folder, printed = work / f"{args.name}.safetensors", work / "evaluation", StringIO()
     bundle.save(model)
     command = ["evaluate", str(args.dataset), "--set", recipe.test_set, "--model", str(model), "-o", str(folder)]
     with redirect_stdout(printed):
-        main([*command, "--metric", "voc07,voc", *(["--quiet"] if args.quiet else [])])
+        evaluate.run(build_parser().parse_args([*command, "--metric", "voc07,voc", *["--quiet"] * args.quiet]))
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return {**metrics, "model": args.name}, printed.getvalue().rstrip()
 

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             failed += 1
             warn(f"sppnet: {error}")
         else:
-            with atomic_path(files[path]) as temporary:
+            with atomic_path(files[path], durable=False) as temporary:
                 np.savez(temporary, boxes=boxes)
             if args.draw:
                 try:
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
             [sample.labels for sample in samples],
             [sample.difficult for sample in samples],
         )
-        print(coverage_table(coverage, dataset.class_names))
         write_json(args.out / "recall.json", {"method": args.method, **coverage.to_dict()})
+        print(coverage_table(coverage, dataset.class_names))
     return 1 if failed else 0
 
 

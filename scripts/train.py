@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ from .arguments import (
     add_held_out_argument,
     integers,
 )
-from .common import compile_kernels, protect_inputs, refuse_other_page, resolve_device
+from .common import compile_kernels, protect_inputs, refuse_other_page, resolve_device, work_folder
 from .datasets import dataset_from
 from .parser import CommandParser, as_typed
 from .propose import METHODS as PROPOSALS
@@ -130,6 +129,12 @@ def add_arguments(parser: CommandParser) -> None:
     )
     add_file_output(parser)
     parser.groups["output"].add_argument(
+        "--no-keep",
+        action="store_true",
+        help="at the end, delete the intermediate results: they take about 1 MB an image, and would save time in "
+        "further runs",
+    )
+    parser.groups["output"].add_argument(
         "--report",
         action=argparse.BooleanOptionalAction,
         help="write a page for a browser beside the model, with suffix .html, as happens by itself: what was learnt "
@@ -209,7 +214,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.check import look_alike_names
     from ..data.errors import InputError
     from ..data.progress import log, recording, warn
-    from ..detector.training.run import HELD_OUT_FOUND
+    from ..detector.training.run import HELD_OUT_FOUND, remove_work
     from ..detector.training.train import train
     from .info import calibration_lines, choice_lines, compression_lines, score_lines
     from .summary import contents, next_commands, repeating_command, summary
@@ -267,13 +272,17 @@ def run(args: argparse.Namespace) -> int:
     command = repeating_command(args.command_line, card) if card.get("choices") else None
     if command:
         lines += ["to repeat this training without a search:", f"  {command}"]
-    print("\n".join(lines))
-    work = args.work or Path(f"{args.out}.work")
+    work = work_folder(args)
     if reports:
         from .pages.training import write_training_page
 
         write_training_page(page, detector, dataset, work / HELD_OUT_FOUND, course, command)
+    print("\n".join(lines))
+    if reports:
         log(f"look at it in a browser: {page}", args.quiet)
+    if args.no_keep:
+        remove_work(work)
+        return 0
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)
     return 0

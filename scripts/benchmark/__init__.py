@@ -39,7 +39,7 @@ def _add_shared_arguments(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, write the JSON file if requested; return 1 if some inputs could not be read."""
+    """Measure, write the JSON file if requested, print the table; return 1 if some inputs could not be read."""
     from ...data.store import write_json
     from ...eval.machine import describe_machine
     from .growth import chart_files
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     charts = [] if plot is None else [plot, *chart_files(plot).values()]
     protect_inputs(args, [*([] if args.json is None else [args.json]), *charts])
     result = module.measure(args)
-    print(module.table(result))
     if args.json is not None:
         report = {"benchmark": args.benchmark, "command": args.command_line, "machine": describe_machine()}
         write_json(args.json, {**report, "result": result})
+    print(module.table(result))
     return 1 if result.get("failed") else 0

@@ -72,7 +72,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from ...data.example_photographs import sample_photographs
     from ...data.folder import find_images
     from ...data.image import read_image
-    from ...data.progress import log, track
+    from ...data.progress import track, warn
     from ...detector.classification.views import named_views
     from ...eval.timing import Times, ratios
 
@@ -84,7 +84,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         try:
             image = read_image(path)
         except ImageError as error:
-            log(f"warning: {error}", args.quiet)
+            warn(f"sppnet: {error}")
             failed.append(str(path))
             continue
         batch = batch or best_batch(classifier, image, views)

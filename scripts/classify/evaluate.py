@@ -100,9 +100,7 @@ def run(args: argparse.Namespace) -> int:
     classifier = SPPClassifier.load(args.model, resolve_device(args))
     views = views_from(args, classifier)
     folders, images = listed_folders(args), labelled_from(args)
-    images = known_only(
-        images, folders, classifier.class_names, classifier.multi_label, owner=str(args.model), quiet=args.quiet
-    )
+    images = known_only(images, folders, classifier.class_names, classifier.multi_label, owner=str(args.model))
     found, read = [], []
     start = perf_counter()
     with closing(predict_all(classifier, images, views, args.from_crops)) as predictions:
@@ -120,14 +118,15 @@ def run(args: argparse.Namespace) -> int:
     if images.multi_label:
         result = classification_ap(scores, done.targets, classifier.class_names)
         figures["metric"] = {"voc07": result.to_dict("voc07"), "voc": result.to_dict("voc")}
-        print(classification_table(result))
+        table = classification_table(result)
     else:
         single = evaluate_single(scores, done.labels, classifier.class_names)
         figures["metric"] = single.to_dict()
-        print(classification_table(single))
-    print(f"{1e3 * seconds / len(images):.0f} ms for a photograph, views '{args.views}', reading included")
+        table = classification_table(single)
     write_json(args.out / "metrics.json", figures)
     write_predictions(args.out / "predictions.csv", done, scores)
+    print(table)
+    print(f"{1e3 * seconds / len(images):.0f} ms for a photograph, views '{args.views}', reading included")
     return 1 if len(done) < len(images) else 0
 
 
@@ -135,11 +134,13 @@ def write_predictions(path: Path, images: LabelledImages, scores: NDArray[Any]) 
     """Write ``image,class,probability,shown`` for each image and class: 1 if shown, 0 if not, -1 if ignored."""
     import csv
 
+    from ...data.outputs import writable_text
     from ...data.store import atomic_path
 
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "class", "probability", "shown"])
+        class_names = [writable_text(name) for name in images.class_names]
         for image, row, targets in zip(images, scores, images.targets, strict=True):
-            for name, score, target in zip(images.class_names, row, targets, strict=True):
-                writer.writerow([image.name, name, f"{score:.6g}", int(target)])
+            for name, score, target in zip(class_names, row, targets, strict=True):
+                writer.writerow([writable_text(image.name), name, f"{score:.6g}", int(target)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import add_count, add_images_argument
-from ..common import protect_inputs, resolve_device
+from ..common import INTERRUPTED, protect_inputs, resolve_device
 from ..parser import CommandParser
 from .evaluate import add_classifier_arguments, views_from
 
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from ... import __version__
     from ...data.errors import ImageError
     from ...data.folder import FolderDataset
+    from ...data.outputs import writable_text
     from ...data.progress import log, track, warn
     from ...data.store import write_json
     from ...detector.classification.network import SPPClassifier
@@ -56,30 +57,38 @@ def run(args: argparse.Namespace) -> int:
     protect_inputs(args, [args.out])
     classifier = SPPClassifier.load(args.model, resolve_device(args))
     views = views_from(args, classifier)
+    class_names = [writable_text(name) for name in classifier.class_names]
     rows: list[list[Any]] = []
     labelled: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    with closing(predict_all(classifier, photographs, views)) as predictions:
-        progress = track(predictions, "classifying", len(photographs), args.quiet)
-        for photograph, prediction in zip(photographs, progress, strict=True):
-            if isinstance(prediction, ImageError):
-                failed.append({"file": photograph.id, "error": str(prediction)})
-                warn(f"sppnet: {prediction}")
-                continue
-            order = np.argsort(-prediction.probabilities, kind="stable")
-            labels = [(classifier.class_names[index], float(prediction.probabilities[index])) for index in order]
-            rows += [
-                [photograph.id if rank == 0 else "", name, probability]
-                for rank, (name, probability) in enumerate(labels[: shown(labels, args.top, classifier.multi_label)])
-            ]
-            height, width = prediction.image_size
-            listed = [{"label": name, "probability": probability} for name, probability in labels]
-            labelled.append({"file": photograph.id, "width": width, "height": height, "labels": listed})
+    stopped = False
+    try:
+        with closing(predict_all(classifier, photographs, views)) as predictions:
+            progress = track(predictions, "classifying", len(photographs), args.quiet)
+            for photograph, prediction in zip(photographs, progress, strict=True):
+                file = writable_text(photograph.id)
+                if isinstance(prediction, ImageError):
+                    failed.append({"file": file, "error": writable_text(str(prediction))})
+                    warn(f"sppnet: {prediction}")
+                    continue
+                order = np.argsort(-prediction.probabilities, kind="stable")
+                labels = [(class_names[index], float(prediction.probabilities[index])) for index in order]
+                most = shown(labels, args.top, classifier.multi_label)
+                rows += [[file if rank == 0 else "", *label] for rank, label in enumerate(labels[:most])]
+                height, width = prediction.image_size
+                listed = [{"label": name, "probability": probability} for name, probability in labels]
+                labelled.append({"file": file, "width": width, "height": height, "labels": listed})
+    except KeyboardInterrupt:
+        stopped = True  # what was found is kept
+    result = {"model": writable_text(str(args.model)), "version": __version__, "classes": class_names}
+    write_json(args.out, {**result, "images": labelled, "failed": failed})
     if rows:
         print(text_table(["photograph", "label", "probability"], rows))
-    result = {"model": str(args.model), "version": __version__, "classes": list(classifier.class_names)}
-    write_json(args.out, {**result, "images": labelled, "failed": failed})
     log(f"{len(labelled)} photographs: {args.out}", args.quiet)
+    if stopped:
+        done = len(labelled) + len(failed)
+        warn(f"sppnet: interrupted after {done} of {len(photographs)} photographs; what was found is written")
+        return INTERRUPTED
     return 1 if failed else 0
 
 

@@ -145,8 +145,6 @@ def run(args: argparse.Namespace) -> int:
             warn(f"warning: {view}: {found.inexact} SVMs did not converge")
         row = [view, found.chosen.scale, f"{found.chosen.C:g}", found.chosen.held_out, found.test]
         rows.append([*row, found.mean, found.deviation] if args.splits else row)
-    print(f"{PROTOCOLS[protocol]}, linear SVMs on {args.features} features of {network.name}\n")
-    print(text_table(header, rows))
     if args.json is not None:
         report = {
             "command": args.command_line,
@@ -159,6 +157,8 @@ def run(args: argparse.Namespace) -> int:
             "views": {view: found.to_dict() for view, found in results.items()},
         }
         write_json(args.json, report)
+    print(f"{PROTOCOLS[protocol]}, linear SVMs on {args.features} features of {network.name}\n")
+    print(text_table(header, rows))
     return 1 if transfer.failed else 0
 
 

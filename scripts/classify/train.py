@@ -16,7 +16,7 @@ from ..arguments import (
     add_labelled_arguments,
     integers,
 )
-from ..common import protect_inputs, resolve_device
+from ..common import protect_inputs, resolve_device, work_folder
 from ..datasets import known_only, labelled_from, listed_folders, open_and_warn
 from ..parser import CommandParser
 
@@ -129,13 +129,10 @@ def _add_learning_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; print the path and the held-out scores to stdout. Return 1 if some photographs could not be read."""
-    from ...data.errors import InputError
     from ...data.progress import log
     from ...detector.classification.train import train_classifier
     from ..info import classifier_scores
 
-    if args.out.is_dir():
-        raise InputError(f"{args.out}: is a folder; --out is the model file to write")
     protect_inputs(args, [args.out])
     learn = LearnOptions(
         epochs=args.epochs,
@@ -165,7 +162,6 @@ def run(args: argparse.Namespace) -> int:
             images.class_names,
             images.multi_label,
             owner=listed_folders(args),
-            quiet=args.quiet,
         )
     classifier = train_classifier(
         images,
@@ -183,6 +179,6 @@ def run(args: argparse.Namespace) -> int:
         quiet=args.quiet,
     )
     print("\n".join([*classifier_scores(classifier.card), f"wrote {args.out}"]))
-    work = args.work or Path(f"{args.out}.work")
+    work = work_folder(args)
     log(f"curves: {work / 'loss.svg'}, accuracy.svg, history.csv; {work} can be deleted", args.quiet)
     return 1 if classifier.card["failed"] else 0

@@ -66,3 +66,13 @@ def test_a_mistake_is_told_in_a_line(scenes, capsys, words, message):
     assert main(["convert", *words]) == 2
     assert message in capsys.readouterr().err
     assert not (scenes.parent / "new").exists()
+
+
+def test_quiet_says_what_is_lost(scenes, capsys):
+    annotation = scenes / "Annotations/train_00000.xml"
+    text = annotation.read_text().replace("<difficult>0</difficult>", "<difficult>1</difficult>")
+    annotation.write_text(text)
+    assert main(["convert", "scenes", "--to", "yolo", "-o", "new", "--quiet"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert "difficult object, which YOLO labels cannot mark" in line

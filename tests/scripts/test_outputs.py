@@ -103,3 +103,65 @@ def test_scenes_leave_another_data_set_alone(here, capsys):
 def test_scenes_may_be_made_again(here):
     assert main(["scenes", "scenes", "--train", "3", "--val", "1", "--quiet"]) == 0
     assert (here / LIST).read_text().split() == ["train_00000", "train_00001", "train_00002"]
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        ("detect set/images -o w.pth", "w.pth"),
+        ("propose set/images -o w.pth", "w.pth"),
+        ("propose set/images -o w.pth/deep", "w.pth"),
+        ("propose --dataset scenes --set train -o lists", "lists/recall.json"),
+        ("evaluate scenes --set train --model m.safetensors -o w.pth", "w.pth"),
+        ("evaluate scenes --set train --model m.safetensors -o lists", "lists/metrics.json"),
+        ("train scenes --set train --out set", "set"),
+        ("train scenes --set train --out w.pth/m", "w.pth"),
+        ("train scenes --set train --out lists/new", "lists/new.html"),
+        ("train scenes --set train --out new --work w.pth", "w.pth"),
+        ("check scenes -o w.pth", "w.pth"),
+        ("check scenes -o lists", "lists/check.json"),
+        ("convert scenes --to yolo -o w.pth", "w.pth"),
+        ("convert scenes --to yolo -o w.pth/new", "w.pth"),
+        ("scenes w.pth", "w.pth"),
+        ("distil set/images --out set", "set"),
+        ("distil set/images --out new --work w.pth", "w.pth"),
+        ("distil set/images --out n", "n.work"),
+        ("classify train classes --out set", "set"),
+        ("classify train classes --out new --work w.pth/deep", "w.pth"),
+        ("classify evaluate classes --model m.safetensors -o w.pth", "w.pth"),
+        ("classify evaluate classes --model m.safetensors -o lists/of", "lists/of/predictions.csv"),
+        ("classify predict set/images --model m.safetensors -o set", "set"),
+        ("classify predict set/images --model m.safetensors -o w.pth/labels.json", "w.pth"),
+        ("classify svm classes --json set", "set"),
+        ("make-model animals scenes --out set", "set"),
+        ("make-model animals scenes --out new --results w.pth", "w.pth"),
+        ("make-model animals scenes --out new --work w.pth", "w.pth"),
+        ("benchmark views --json set", "set"),
+        ("benchmark pooling --json w.pth/figures.json", "w.pth"),
+        ("benchmark detect --images set/images --plot lists/plot.svg", "lists/plot-windows.svg"),
+        ("benchmark rcnn --plot lists/bars.svg", "lists/bars.svg"),
+        ("benchmark table --dataset scenes --work w.pth", "w.pth"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_found_out_before_the_work(here, capsys, monkeypatch, call, place):
+    for name in ("recall.json", "metrics.json", "new.html", "check.json", "of/predictions.csv", "plot-windows.svg"):
+        (here / "lists" / name).mkdir(parents=True)
+    (here / "lists" / "bars.svg").mkdir()
+    (here / "n.work").write_text("no folder")
+    before = sorted(here.rglob("*"))
+    monkeypatch.setattr("sppnet.data.image.read_image", None)  # there must be no work
+    assert main(call.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"sppnet: error: {place}: ")
+    assert "; expected a f" in line
+    assert sorted(here.rglob("*")) == before
+
+
+def test_layouts_are_not_written_into_another_data_set(here, capsys):
+    before = contents(here)
+    for layout in ("voc", "coco", "yolo"):
+        assert main(["convert", "scenes", "--to", layout, "-o", "set"]) == 2
+        assert "set: is there already; expected a new folder, or an empty one" in capsys.readouterr().err
+    assert contents(here) == before

@@ -1,6 +1,7 @@
 """``sppnet propose`` and ``sppnet benchmark proposals`` on the command line."""
 
 import json
+import signal
 
 import cv2
 import numpy as np
@@ -124,3 +125,30 @@ def test_a_picture_that_cannot_be_drawn_does_not_cost_the_others(tmp_path, monke
         f"sppnet: {tmp_path}/in/a.png: cannot be drawn (no space left); its boxes are kept\n"
     )
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.npz", "b.jpg", "b.npz"]
+
+
+def test_what_is_done_is_kept_when_it_is_interrupted(tmp_path, monkeypatch, capsys):
+    for number in range(4):
+        write_image(tmp_path / f"in/{number}.png", np.zeros((5, 5, 3), np.uint8))
+
+    def propose(image, name):
+        if name == "2":
+            signal.raise_signal(signal.SIGINT)
+        return np.zeros((1, 4), np.float32)
+
+    monkeypatch.setattr("sppnet.proposals.backends.make_proposer", lambda *_: propose)
+    assert main(["propose", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--quiet"]) == 130
+    assert capsys.readouterr() == ("", "sppnet: interrupted\n")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.npz", "1.npz"]
+
+
+def test_recall_is_written_before_it_is_shown(tmp_path, monkeypatch):
+    root = make_scenes(tmp_path / "scenes", {"val": 1}, size=(60, 80))
+    monkeypatch.setattr("builtins.print", broken_pipe)
+    command = ["propose", "--dataset", str(root), "--set", "val", "-o", str(tmp_path / "out"), "--quiet"]
+    assert main(command) == 1
+    assert json.loads((tmp_path / "out" / "recall.json").read_text())["images"] == 1
+
+
+def broken_pipe(*texts, **options):
+    raise BrokenPipeError

@@ -66,10 +66,12 @@ def test_times_ratios_and_agreement_fit_together(photograph, classifier, tmp_pat
     assert "110 x 80" in text
 
 
-def test_a_file_that_is_no_image_is_named_and_left_out(photograph):
+def test_a_file_that_is_no_image_is_named_and_left_out(photograph, caplog):
     broken = photograph.parent / "broken.png"
     broken.write_text("no picture")
     result = bench_views.measure(arguments(photograph, broken, *SMALL, "--views", "one", "--rounds", "1"))
+    (named,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert named.startswith(f"sppnet: {broken}: ")
     assert result["failed"] == [str(broken)]
     assert len(result["photographs"]) == 1
     text = bench_views.table(result)

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 from sppnet.data.scenes import make_scenes
 from sppnet.detector.classification.network import SPPClassifier
+from sppnet.detector.classification.predict import predict_all
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.scripts.classify.predict import shown
@@ -359,6 +362,58 @@ def test_unreadable_photographs_are_named_and_left_out(folder, tmp_path, capsys)
     assert len(result["images"]) == 7
 
 
+def test_names_that_utf8_cannot_say_are_written_with_escapes(folder, tmp_path, capsys):
+    data = tmp_path / "data" / "red"
+    shutil.copytree(folder / "new" / "blue", data.parent / "blue")
+    data.mkdir()
+    try:
+        shutil.copy(folder / "new" / "red" / "0.png", data / os.fsdecode(b"\xb0\xa1.png"))
+        (data / os.fsdecode(b"\xb0.png")).write_text("no picture")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    model = ["--model", folder / "one.safetensors"]
+    assert classify("predict", data, *model, "-o", tmp_path / "labels.json") == 1
+    result = json.loads((tmp_path / "labels.json").read_text())
+    good, bad = f"{data}/\\xb0\\xa1.png", f"{data}/\\xb0.png"
+    assert [one["file"] for one in result["images"]] == [good]
+    assert [one["file"] for one in result["failed"]] == [bad]
+    assert result["failed"][0]["error"].startswith(bad)
+    assert good in capsys.readouterr().out
+    assert classify("evaluate", data.parent, *model, "-o", tmp_path / "out") == 1
+    with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as file:
+        assert good in {row["image"] for row in csv.DictReader(file)}
+
+
+def test_labels_are_written_before_they_are_shown(folder, tmp_path, monkeypatch):
+    def broken_pipe(*texts, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", broken_pipe)
+    model = ["--model", folder / "one.safetensors", "--quiet"]
+    assert classify("predict", folder / "new", *model, "-o", tmp_path / "labels.json") == 1
+    assert len(json.loads((tmp_path / "labels.json").read_text())["images"]) == 9
+    assert classify("evaluate", folder / "new", *model, "-o", tmp_path / "out") == 1
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 9
+    assert (tmp_path / "out" / "predictions.csv").is_file()
+
+
+def test_labels_that_are_found_are_kept_when_it_is_interrupted(folder, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments):
+        found = predict_all(*arguments)
+        for _ in range(2):
+            yield next(found)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("sppnet.detector.classification.predict.predict_all", interrupted)
+    words = ["--model", folder / "one.safetensors", "-o", tmp_path / "labels.json", "--quiet"]
+    assert classify("predict", folder / "new", *words) == 130
+    out, error = capsys.readouterr()
+    assert error == "sppnet: interrupted after 2 of 9 photographs; what was found is written\n"
+    assert len(out.splitlines()) == 2 + 2 * 3
+    assert len(json.loads((tmp_path / "labels.json").read_text())["images"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.json"]
+
+
 def test_no_photograph_that_can_be_read(folder, tmp_path, capsys):
     for name in ("red", "blue"):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -408,7 +463,7 @@ def test_wrong_calls_are_one_line(folder, tmp_path, capsys):
         ((*train, "--val", tmp_path / "nowhere"), "nowhere: no such dataset"),
         ((*train, "--val", scenes), "scenes: its photographs have any number of labels each; expected one label, as"),
         ((*train, "--val", colours, "--val-images", colours), "goes with a COCO annotation file, not a folder"),
-        (("train", colours, "--out", tmp_path), "is a folder; --out is the model file to write"),
+        (("train", colours, "--out", tmp_path), "is a folder; expected a file to write"),
         (("train", colours), "the following arguments are required: --out/-o"),
         (("trian", colours), "unknown job 'trian'; did you mean 'train'?"),
         ((*of_colours, tmp_path / "missing"), "missing: no such model file"),
