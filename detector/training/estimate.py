@@ -1,4 +1,4 @@
-"""How long a training will take on this machine: what its stages do, times what that takes on some photographs."""
+"""What a training will take: time on this machine, from what its stages take on some photographs, and disk."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ SOLUTIONS = 0.2
 DISTINCT = 0.5
 
 
+#: Bytes of a box, and of a number in half precision.
+WINDOW_BYTES, HALF = 16, 2
+
+
 @dataclass(frozen=True)
 class Speed:
     """Seconds on this machine.
@@ -58,6 +62,27 @@ class Speed:
     windows: float
     products: float
     width: int
+
+
+def work_bytes(sizes: Sequence[tuple[int, int]], plan: TrainPlan, features: Features[Any]) -> float:
+    """Bytes of the folder of a training: feature maps, or rows of warped windows, and proposals.
+
+    Parameters
+    ----------
+    sizes : sequence of (height, width)
+        Of the photographs.
+    plan : TrainPlan
+    features : Features
+        Those that are kept, with the backbone whose maps are reduced already.
+    """
+    images = len(sizes) * (1 + plan.options.mirror)
+    windows = plan.detection.max_windows
+    proposals = len(sizes) * windows * WINDOW_BYTES
+    if plan.features.method == "warp":
+        return proposals + images * windows * (features.pooled_width * HALF + WINDOW_BYTES)
+    areas = sum(max(size) / min(size) for size in sizes) * sum(scale**2 for scale in plan.features.scales)
+    cells = sum(grid.channels / grid.stride**2 for grid in features.backbone.grids)
+    return proposals + areas * cells * HALF * (1 + plan.options.mirror)
 
 
 def measure(samples: Sequence[Sample], features: Features[Any], proposer: Proposer) -> Speed:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
+from shutil import disk_usage, rmtree
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from ... import __version__
 from ...data.boxes import flip
 from ...data.image import image_size
-from ...data.progress import expecting, log, readable_time, track
+from ...data.progress import expecting, log, readable_time, track, warn
 from ...data.sample import Dataset, Sample
 from ...data.store import file_key
 from ...eval.voc_ap import Judged
@@ -30,7 +32,7 @@ from ..options import EFFORTS, BoxOptions, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .cache import feature_cache, mirrored
 from .effort import Choice, choose_by_scores, open_rounds, searched, with_effort
-from .estimate import measure, stages_of
+from .estimate import measure, stages_of, work_bytes
 from .mining import Miner
 from .plan import TrainPlan
 from .reduction import reduce_maps
@@ -42,8 +44,22 @@ from .stages import Groups, Regressors, Stages
 #: Name of the file in the folder of the training with what was found in held-out photographs.
 HELD_OUT_FOUND = "held-out.json"
 
+#: What a training makes in its folder.
+_PARTS = ("proposals", "maps", "rows", "stages", HELD_OUT_FOUND, ".lock")
+
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
+
+
+def remove_work(work: Path) -> None:
+    """Remove what a training has made in its folder, and the folder unless there is something else in it."""
+    for path in (work / part for part in _PARTS):
+        if path.is_dir():
+            rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        work.rmdir()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +99,21 @@ class Run:
         keys = [file_key(sample.path) for sample in track(samples, "reading", quiet=self.quiet)]
         plan, scale, folder = self.plan, min(self.plan.features.scales), self.work / "stages"
         reduce_maps(self.backbone, plan.channels, samples, keys, scale, folder, plan.options.seed, self.quiet)
+        self._report_disk(samples)
         with expecting(self._expected(samples)):
             return self._chosen(self._images(samples, keys))
+
+    def _report_disk(self, samples: Sequence[Sample]) -> None:
+        """Say how much disk the folder will take, and warn if there is less."""
+        needed = work_bytes([image_size(sample.path) for sample in samples], self.plan, self.pooled)
+        taken = sum(path.stat().st_size for path in self.work.rglob("*") if path.is_file())
+        log(f"disk: about {needed / 1e6:.0f} MB in {self.work}, {taken / 1e6:.0f} MB of them there already", self.quiet)
+        free = disk_usage(self.work).free
+        if needed - taken > free:
+            warn(
+                f"warning: {self.work}: about {needed / 1e6:.0f} MB are needed, and the disk has {free / 1e6:.0f} MB "
+                "free; choose another with --work"
+            )
 
     def _expected(self, samples: Sequence[Sample]) -> list[tuple[str, float]]:
         """Stages to come and their seconds, if there may be a search; says how long each effort would take."""
