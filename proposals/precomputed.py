@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from ..data.arrays import Array
 from ..data.boxes import as_boxes, clip, from_voc
 from ..data.errors import InputError
 from ..data.store import content_key, file_key
+from .matlab import read_matlab
 
 CONVENTIONS: dict[str, Callable[[Array], Array]] = {
     "half-open": lambda corners: corners,
@@ -118,20 +118,8 @@ def _read_npz(file: Path) -> Any:
         return archive["boxes"]
 
 
-def _load_mat(file: Path) -> dict[str, Any]:
-    from scipy.io.matlab import MatReadError, loadmat, matfile_version
-
-    try:
-        if matfile_version(file)[0] == 2:
-            raise ValueError("MATLAB v7.3 files are HDF5; save it with -v7 in MATLAB")
-        return dict(loadmat(file))
-    except (MatReadError, IndexError, AttributeError, OverflowError, MemoryError, zlib.error) as error:
-        # Damaged files raise these as well as the errors in _DAMAGED.
-        raise ValueError(error) from error
-
-
 def _read_mat(file: Path) -> Any:
-    return _load_mat(file)["boxes"]
+    return read_matlab(file)["boxes"]
 
 
 def _read_json(file: Path) -> Any:
@@ -173,9 +161,9 @@ def _read_archive(file: Path) -> Mapping[str, Array]:
         if suffix == ".json":
             return {image_id: _as_finite(boxes) for image_id, boxes in json.loads(file.read_text()).items()}
         if suffix == ".mat":
-            content = _load_mat(file)
-            ids = [str(np.ravel(image_id)[0]) for image_id in content["images"].ravel()]
-            return dict(zip(ids, map(_as_finite, content["boxes"].ravel()), strict=True))
+            content = read_matlab(file)
+            ids = [str(np.ravel(image_id)[0]) for image_id in content["images"]]
+            return dict(zip(ids, map(_as_finite, content["boxes"]), strict=True))
     except (*_DAMAGED, AttributeError, IndexError) as error:
         raise InputError(f"{file}: cannot be read as boxes by image id ({error})") from error
     raise InputError(f"{file}: boxes of many images come as .npz, .json or .mat, not as {suffix or 'this'}")

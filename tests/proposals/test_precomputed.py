@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from sppnet.data.errors import InputError
+from sppnet.proposals import matlab
 from sppnet.proposals.precomputed import CONVENTIONS, PrecomputedBoxes
 
 IMAGE = np.zeros((50, 80, 3), np.uint8)
@@ -180,3 +181,41 @@ def test_matlab_7_3_is_named(tmp_path):
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x00" * 400)
     with pytest.raises(InputError, match=r"cat\.mat: cannot be read .*v7\.3 .*save it with -v7"):
         PrecomputedBoxes(tmp_path)(IMAGE, "cat")
+
+
+def test_a_crash_of_the_reader_costs_one_file(tmp_path, monkeypatch):
+    """scipy's reader has been seen to end the process on damaged files."""
+    for name in "ab":
+        scipy_io.savemat(tmp_path / f"{name}.mat", {"boxes": BOXES})
+    boxes = PrecomputedBoxes(tmp_path)
+    image = np.zeros((100, 100, 3), np.uint8)
+    first = boxes(image, "a")
+    reader = matlab._process
+    reader.kill()
+    reader.wait()
+    with pytest.raises(InputError, match=r"a\.mat: cannot be read .*damaged: it crashes the reader"):
+        boxes(image, "a")
+    np.testing.assert_array_equal(boxes(image, "b"), first)
+
+
+@pytest.mark.corpus
+def test_damaged_matlab_files_are_refused_or_read(tmp_path):
+    random = np.random.default_rng(0)
+    files = []
+    for compressed in (False, True):
+        path = tmp_path / "whole.mat"
+        scipy_io.savemat(path, {"boxes": BOXES, "more": np.array([[BOXES]], object)}, do_compression=compressed)
+        files.append(path.read_bytes())
+        path.unlink()
+    messages = []
+    for number in range(1000):
+        content = bytearray(files[number % 2])
+        for place in random.integers(0, len(content), random.integers(1, 6)):
+            content[place] = random.integers(256)
+        (tmp_path / "a.mat").write_bytes(content)
+        try:
+            PrecomputedBoxes(tmp_path)(np.zeros((100, 100, 3), np.uint8), "a")
+        except InputError as error:
+            messages.append(str(error))
+    assert messages
+    assert all("a.mat: cannot be read" in message and "\n" not in message for message in messages)
