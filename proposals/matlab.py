@@ -1,6 +1,6 @@
 """Read MATLAB files in another process: scipy's reader can crash on damaged ones, which must not cost any results.
 
-Run as a program, this file is that process. It then reads lines with a path in JSON, and answers each with a byte (1 for
+Run as a program, this file is that process. It then reads lines with a path in JSON. It answers each with a byte (1 for
 success), the length of what follows in 8 bytes, and an ``.npz`` of the file's arrays or the text of an error. An array
 of cells becomes an array for each cell, ``NAME/0``, ``NAME/1`` and so on.
 """
