@@ -18,6 +18,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -382,6 +384,22 @@ def _is_misread(image: Image.Image) -> bool:
     return negative or tags_of(image).get(_PLANAR_CONFIGURATION) == 2
 
 
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    import cv2
+
+    messages = getattr(cv2.utils, "logging", None)
+    if messages is None:  # builds before 4.9 have no switch
+        yield
+        return
+    level = messages.getLogLevel()
+    messages.setLogLevel(messages.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        messages.setLogLevel(level)
+
+
 def _read_with_opencv(file: IO[bytes], name: str, max_pixels: int | None) -> NDArray[np.uint8]:
     """Read TIFFs that Pillow cannot read, or reads wrongly."""
     import cv2
@@ -393,14 +411,9 @@ def _read_with_opencv(file: IO[bytes], name: str, max_pixels: int | None) -> NDA
     start.seek(tags.next)
     tags.load(start)
     check_size(tags[_WIDTH], tags[_HEIGHT], name, max_pixels, "TIFF")
-    with _OPENCV:
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            # Without IMREAD_ANYDEPTH: OpenCV also mixes up 16-bit planes, but libtiff itself converts them to 8 bit.
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        finally:
-            cv2.utils.logging.setLogLevel(level)
+    with _OPENCV, _quiet_opencv():
+        # Without IMREAD_ANYDEPTH: OpenCV also mixes up 16-bit planes, but libtiff itself converts them to 8 bit.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ImageError(f"{name}: a TIFF that cannot be decoded; expected 8 or 16 bit")
     image: NDArray[np.uint8] = np.ascontiguousarray(pixels[:, :, ::-1])

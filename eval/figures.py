@@ -114,7 +114,7 @@ def save_figure(path: str | Path, figure: Figure) -> None:
     with house_style(), atomic_path(path) as temporary, warnings.catch_warnings():
         if suffix == ".svg":
             # An SVG stores text as text, so only the viewer's fonts need these glyphs.
-            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            warnings.filterwarnings("ignore", "Glyph .* missing from (current )?font", UserWarning)
         figure.savefig(temporary, format=suffix[1:], metadata=nothing)
 
 

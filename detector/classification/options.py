@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...data.errors import InputError
-from ..descent.options import FITS, Fit
+from ..descent.options import Fit
 from ..options import MIN_SIDE, BaseOptions, FeatureOptions, check_levels
 
 #: Default network of a classifier, and the source of its weights.
@@ -58,8 +58,6 @@ class ClassifierOptions(BaseOptions):
             )
         if self.size < MIN_SIDE:
             raise InputError(f"the size of photographs must be {MIN_SIDE} pixels or more, not {self.size}")
-        if self.fit not in FITS:
-            raise InputError(f"fit must be one of {', '.join(FITS)}, not {self.fit!r}")
 
     @property
     def pooled_levels(self) -> tuple[int, ...]:

@@ -56,11 +56,6 @@ class Representation(BaseOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_levels(self.levels)
-        if self.kind not in KINDS or self.view not in VIEWS:
-            raise InputError(
-                f"the kind must be one of {', '.join(KINDS)} and the view one of {', '.join(VIEWS)}, not "
-                f"{self.kind!r} and {self.view!r}"
-            )
         if self.scale < MIN_SIDE:
             raise InputError(f"the scale of photographs must be {MIN_SIDE} pixels or more, not {self.scale}")
 

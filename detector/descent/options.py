@@ -116,13 +116,6 @@ class LearnOptions(BaseOptions):
             )
         if self.seed < 0:
             raise InputError(f"the seed must be 0 or more, not {self.seed}")
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"the optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
-        if self.schedule not in SCHEDULES or self.size_rule not in SIZE_RULES:
-            raise InputError(
-                f"the schedule must be one of {', '.join(SCHEDULES)} and the size rule one of {', '.join(SIZE_RULES)}, "
-                f"not {self.schedule!r} and {self.size_rule!r}"
-            )
         if not self.sizes or min(self.sizes) < MIN_SIDE or max(self.sizes) != self.sizes[0]:
             raise InputError(
                 f"sizes must be {MIN_SIDE} pixels or more, the largest first, not {','.join(map(str, self.sizes))}"
@@ -168,8 +161,6 @@ class Augmentation(BaseOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind not in KINDS:
-            raise InputError(f"augmentation must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:
             raise InputError(f"area must be two shares of a photograph, 0 < least <= most <= 1, not {self.area}")
 

@@ -147,9 +147,9 @@ def test_files_that_cannot_be_read_are_named_and_left_out(backbone, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(backbone, head):
-    with pytest.raises(InputError, match="the kind must be one of spp, fc6, fc7 and the view one of full, crop, warp"):
+    with pytest.raises(InputError, match="kind must be one of spp, fc6, fc7, not 'fc8'"):
         Representation(kind="fc8")
-    with pytest.raises(InputError, match="not 'spp' and 'whole'"):
+    with pytest.raises(InputError, match="view must be one of full, crop, warp, not 'whole'"):
         Representation(view="whole")
     with pytest.raises(InputError, match="must be 64 pixels or more, not 63"):
         Representation(scale=63)

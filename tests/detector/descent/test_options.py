@@ -52,7 +52,7 @@ def test_networks_that_cannot_be(values, message):
         ({"patience": 0}, "patience at least 1"),
         ({"optimizer": "lion"}, "optimizer must be one of sgd, adamw, not 'lion'"),
         ({"schedule": "linear"}, "schedule must be one of cosine, steps, plateau"),
-        ({"size_rule": "random"}, "size rule one of alternate, range, not 'cosine' and 'random'"),
+        ({"size_rule": "random"}, "size_rule must be one of alternate, range, not 'random'"),
         ({"sizes": ()}, "sizes must be 64 pixels or more"),
         ({"sizes": (64, 63)}, "not 64,63"),
         ({"sizes": (180, 224)}, "the largest first, not 180,224"),

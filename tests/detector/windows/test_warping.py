@@ -145,9 +145,9 @@ def test_the_crop_is_the_network_s_input_size_unless_given(backbone, warped):
     ("options", "message"),
     [
         ({"method": "roi"}, "one of spp, warp, not 'roi'"),
-        ({"method": "warp", "crop": 60}, "at least 64 pixels"),
+        ({"method": "warp", "crop": 60}, "crop must be a whole number from 64"),
         ({"method": "warp", "crop": 100, "context": 50}, "more than twice the context"),
-        ({"method": "warp", "context": -1}, "context of -1"),
+        ({"method": "warp", "context": -1}, "context must be a whole number from 0 to 2,048, not -1"),
     ],
 )
 def test_options_that_cannot_be(options, message):
