@@ -157,13 +157,18 @@ def locked(folder: str | Path) -> Iterator[None]:
         raise InputError(message) from None
     try:
         holder.write_text(str(os.getpid()))
-        for left in (*folder.glob(f".*{_UNFINISHED}*"), *folder.glob(f"*/.*{_UNFINISHED}*")):
-            with suppress(OSError):
-                left.unlink()
+        remove_unfinished(folder)
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed runs have left half-written in a folder, and in the folders right below."""
+    for left in (*folder.glob(f".*{_UNFINISHED}*"), *folder.glob(f"*/.*{_UNFINISHED}*")):
+        with suppress(OSError):
+            left.unlink()
 
 
 def is_entry(path: Path) -> bool:

@@ -22,6 +22,7 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
     InputError
         When it cannot be read.
     """
+    from ..data.cleaning import UNREADABLE
     from ..data.coco import COCODataset
     from ..data.open import open_dataset
     from ..data.progress import log, warn
@@ -38,7 +39,8 @@ def dataset_from(args: argparse.Namespace, classes: tuple[str, ...] | None = Non
             f"{dataset.layout}, {count} class{'es' * (count != 1)}, {len(dataset)} images: {set_name(args)}", args.quiet
         )
     for line in dataset.warning_lines():
-        warn(f"warning: {line}")
+        if UNREADABLE not in line:  # named when it is to be read
+            warn(f"warning: {line}")
     return dataset
 
 

@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.errors import InputError
     from ..data.outputs import make_writable
     from ..data.progress import log, warn
+    from ..data.store import remove_unfinished
 
     paths, missing = photographs(args)
     names = drawn_names(paths)
@@ -158,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
         previews = {} if page is None else {path: page.file(path) for path in paths}
         done = done_before(journal, paths, drawn, previews)
         if args.resume:
+            remove_unfinished(args.out)
             log(f"{len(done)} of {len(paths)} images were done before", args.quiet)
         try:
             left = [path for path in paths if path not in done]

@@ -231,7 +231,7 @@ def test_classes_that_the_model_does_not_know_are_left_out(folder, tmp_path, cap
     assert metrics == plain
     assert len(images) == 9
     evaluate(folder, tmp_path / "out", tmp_path / "more", "--quiet")
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"{expected}their 4 photographs are left out\n"
 
 
 def test_classes_without_photographs_are_no_fault(folder, tmp_path, capsys):
