@@ -19,7 +19,7 @@ from ..options import MIN_SIDE, STRIDE
 from .bands import band
 from .channels import Reduced, split_last
 from .normalisation import MEAN, STD
-from .threads import same_bits
+from .threads import make_steady
 from .truncation import MapGrid, cut
 from .weights import read_weights, select_state
 
@@ -141,6 +141,7 @@ class Backbone(nn.Module):
             )
         else:
             self._reduced = self._last
+        make_steady(self)
         places: dict[tuple[int, float], list[int]] = {}
         for number, grid in enumerate(self._maps):
             places.setdefault((grid.stride, grid.offset0), []).append(number)
@@ -218,9 +219,9 @@ class Backbone(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute a map (B, C, h, w) for each of :attr:`grids` of images (see :meth:`layer_maps`)."""
-        with same_bits():
-            unfinished = self._unfinished(images)
-            layers = [finish(features).float() for finish, features in zip(self._reduced, unfinished, strict=True)]
+        layers = [
+            finish(features).float() for finish, features in zip(self._reduced, self._unfinished(images), strict=True)
+        ]
         groups = ([layers[number] for number in group] for group in self._groups)
         return tuple(torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups)
 
@@ -239,9 +240,8 @@ class Backbone(nn.Module):
         ValueError
             For images of another shape, or when H or W is below ``options.MIN_SIDE``.
         """
-        with same_bits():
-            unfinished = self._unfinished(images)
-            return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
+        unfinished = self._unfinished(images)
+        return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
 
     def _unfinished(self, images: Tensor) -> list[Tensor]:
         """:meth:`layer_maps` without the last 1 x 1 convolutions, in the precision of the network's weights."""

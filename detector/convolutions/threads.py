@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
+
+#: Images and values from which torch leaves a convolution to oneDNN (``use_mkldnn`` in its Convolution.cpp).
+_IMAGES, _VALUES = 16, 20_480
 
 
-def same_bits() -> AbstractContextManager[Any]:
-    """In this block layers of convolutions on the CPU do not depend on the number of threads.
+class SteadyConv2d(nn.Conv2d):
+    """A convolution that gives the same bits with any number of threads.
 
-    oneDNN's sums do not. But torch leaves small convolutions, and with one thread 1 x 1 convolutions, to a product of
-    matrices, whose sums do. That is no faster: of ten 1 x 1 convolutions with one thread oneDNN took twice as long for
-    two, and 0.1 to 1.1 times as long for the others.
+    oneDNN's sums do not depend on the threads. But torch leaves small convolutions, and with one thread 1 x 1
+    convolutions, to a product of matrices, whose sums do. That is no faster: of ten 1 x 1 convolutions with one thread
+    oneDNN took twice as long for two, and 0.1 to 1.1 times as long for the others.
     """
-    return _WithOneDNN() if torch.backends.mkldnn.is_available() else nullcontext()
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not isinstance(self.padding, str) and self._depends_on_threads(input):
+            return torch.mkldnn_convolution(input, weight, bias, self.padding, self.stride, self.dilation, self.groups)
+        return super()._conv_forward(input, weight, bias)
+
+    def _depends_on_threads(self, images: Tensor) -> bool:
+        """Whether torch does not take oneDNN, but could."""
+        alone, small = torch.get_num_threads() == 1, images.numel() <= _VALUES
+        if not (alone or small) or images.device.type != "cpu" or images.dtype != torch.float32:
+            return False
+        if self.padding_mode != "zeros" or not torch.backends.mkldnn.is_available():
+            return False
+        if alone and {*self.kernel_size, *self.stride, *self.dilation} == {1} and len(images) < _IMAGES:
+            return True
+        return small and self.groups == 1 and len(images) == 1 and min(self.kernel_size) <= 3
+
+
+def make_steady(network: nn.Module) -> None:
+    """Turn the network's convolutions into :class:`SteadyConv2d`."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = SteadyConv2d
 
 
 @contextmanager
@@ -29,20 +53,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class _WithOneDNN(TorchFunctionMode):
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        # A layer gives all seven arguments by place; its padding may be a word.
-        if function is torch.conv2d and len(args) == 7 and not isinstance(args[4], str):
-            images, weights, bias, stride, padding, dilation, groups = args
-            if images.device.type == "cpu" and images.dtype == torch.float32:
-                pairs = [(value, value) if isinstance(value, int) else value for value in (padding, stride, dilation)]
-                return torch.ops.aten.mkldnn_convolution(images, weights, bias, *pairs, groups)
-        return function(*args, **(kwargs or {}))

@@ -1,12 +1,10 @@
 """The same last bits for any number of threads."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import torch
 from sppnet.detector.convolutions.backbone import Backbone
-from sppnet.detector.convolutions.threads import same_bits
+from sppnet.detector.convolutions.threads import SteadyConv2d, make_steady, one_thread
 from torch import nn
 
 
@@ -24,10 +22,10 @@ def threads():
 def test_a_convolution_does_not_depend_on_the_threads(threads, batch, size, cells):
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 96, *cells, generator=generator).to(memory_format=torch.channels_last)
-    layer, results = nn.Conv2d(96, 40, size, padding=size // 2), []
+    layer, results = SteadyConv2d(96, 40, size, padding=size // 2), []
     for number in (1, 2, 3):
         threads(number)
-        with torch.inference_mode(), same_bits():
+        with torch.inference_mode():
             results.append(layer(images))
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
@@ -48,9 +46,17 @@ def test_maps_do_not_depend_on_the_threads(threads, name):
 @pytest.mark.parametrize("padding", [0, "same"])
 def test_gradients_are_those_of_the_layer(padding):
     layer, gradients = nn.Conv2d(8, 4, 3, padding=padding), []
-    for block in (nullcontext, same_bits):
+    for change in (lambda network: None, make_steady):
+        change(layer)
         images = torch.ones(1, 8, 20, 31, requires_grad=True)
-        with block():
-            layer(images).square().sum().backward()
+        layer(images).square().sum().backward()
         gradients.append(images.grad)
+    assert isinstance(layer, SteadyConv2d)
     torch.testing.assert_close(*gradients)
+
+
+def test_one_thread_is_for_the_block_alone(threads):
+    threads(3)
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
