@@ -1,9 +1,11 @@
 """A training and its detections are the same, to the last bit, for any number of threads."""
 
+import json
 import os
 import subprocess
 import sys
 
+import pytest
 from sppnet.data.scenes import make_scenes
 
 
@@ -28,3 +30,21 @@ def test_a_model_does_not_depend_on_the_threads(tmp_path):
     found = [(tmp_path / f"found{threads}/detections.csv").read_text() for threads in (1, 3)]
     assert found[0] == found[1]
     assert len(found[0].splitlines()) > 8
+
+
+@pytest.mark.corpus
+def test_other_instructions_move_detections_by_rounding_alone(tmp_path):
+    """AVX2 and whatever the machine has: of 40 photographs boxes differed by 0.0004 pixels, scores by 2.4e-6."""
+    make_scenes(tmp_path / "scenes", {"test": 8}, seed=3, size=(160, 200))
+    older = {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2,STRICT", "ATEN_CPU_CAPABILITY": "avx2"}
+    older |= {"NUMBA_CPU_NAME": "haswell", "NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+    found = []
+    for name, environment in (("own", {}), ("older", older)):
+        run(tmp_path, 2, "detect", "scenes/JPEGImages", "-o", name, "--threshold", "0.02", "--no-draw", **environment)
+        images = json.loads((tmp_path / name / "detections.json").read_text())["images"]
+        found.append([record for image in images for record in image["detections"]])
+    assert len(found[0]) == len(found[1]) > 0
+    for one, other in zip(*found, strict=True):
+        assert one["label"] == other["label"]
+        assert one["box"] == pytest.approx(other["box"], abs=0.01)
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
