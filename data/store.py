@@ -108,7 +108,7 @@ def _flush(path: Path, flags: int) -> None:
 def _failed_write(error: Exception, path: Path, prefix: str) -> OSError | None:
     """The error with the name ``path`` if it is that of a write to the temporary file; otherwise None."""
     # Libraries in Rust (safetensors) have errors of their own.
-    number = re.search(r"\(os error (\d+)\)", str(error))
+    number = re.search(r"\bos (?:error|\{ code:) (\d+)", str(error), re.IGNORECASE)
     if isinstance(error, OSError):
         if error.filename is not None and not os.path.basename(str(error.filename)).startswith(prefix):
             return None

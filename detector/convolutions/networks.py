@@ -7,6 +7,7 @@ compiler.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib import import_module
 
 import torch
 from torch import nn
@@ -63,5 +64,8 @@ def build_without_values(name: str) -> nn.Module:
         # The only constructor that computes with tensor values, which the meta device does not have.
         with torch.random.fork_rng(devices=[]):
             return build(name).to("meta")
+    if name not in OURS:
+        # Outside of the block: torchvision loads torch's compiler, and that of torch 2.6 computes when it is loaded.
+        import_module("torchvision.models")
     with torch.device("meta"):
         return build(name)
