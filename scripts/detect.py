@@ -361,22 +361,22 @@ def gathered(
 ) -> tuple[list[ImageDetections], dict[str, str]]:
     """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``.
 
-    They are added to ``found`` and ``failed``, if given, as they come: an interruption leaves what is there. Before
-    that ``keep``, if given, is called with each path and its result.
+    They are added to ``found`` and ``failed``, if given, as they come: an interruption leaves what is there. Then
+    ``keep``, if given, is called with each path and its result.
     """
     from ..data.errors import ImageError
     from ..data.progress import track, warn
 
     found, failed = ([] if found is None else found), ({} if failed is None else failed)
     for path, result in track(zip(paths, results, strict=True), label, len(paths), quiet):
-        if keep is not None:
-            keep(path, result)
         if isinstance(result, ImageError):
             failed[str(path)] = str(result)
             if str(path) not in named:
                 warn(f"sppnet: {result}")
         else:
             found.append(result)
+        if keep is not None:
+            keep(path, result)
     return found, failed
 
 
