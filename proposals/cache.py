@@ -9,7 +9,7 @@ import numpy as np
 from ..data.arrays import Array
 from ..data.boxes import as_boxes
 from ..data.image import read_image
-from ..data.store import atomic_path, content_key, file_key, is_entry
+from ..data.store import atomic_path, content_key, file_key, load_arrays
 from .backends import Proposer
 
 
@@ -48,7 +48,8 @@ class ProposalCache:
         """
         path = Path(path)
         entry = self._entry(path)
-        boxes = _load(entry)
+        stored = load_arrays(entry, {"boxes": (None, 4)})
+        boxes = None if stored is None else as_boxes(stored["boxes"])
         if boxes is None:
             boxes = self.proposer(read_image(path) if image is None else image, path.stem)
             with atomic_path(entry, durable=False) as temporary:
@@ -62,15 +63,3 @@ class ProposalCache:
             read_image(path)  # raises an error that explains the problem
             raise
         return self.folder / f"{content_key(content, self.proposer.name, self.proposer.options())}.npz"
-
-
-def _load(entry: Path) -> Array | None:
-    """The boxes of an entry; None if it is missing, damaged or holds NaN. A zip archive has checksums of its own."""
-    if not is_entry(entry):
-        return None
-    try:
-        with np.load(entry, allow_pickle=False) as archive:
-            boxes = as_boxes(archive["boxes"])
-    except Exception:  # damaged bytes can raise anything, such as NotImplementedError for a version of zip
-        return None
-    return None if np.isnan(boxes).any() else boxes

@@ -16,6 +16,7 @@ from sppnet.data.store import (
     content_key,
     file_key,
     load_array,
+    load_arrays,
     locked,
     read_json,
     save_array,
@@ -254,3 +255,26 @@ def test_the_lock_of_a_killed_process_is_free_and_what_it_left_is_removed(tmp_pa
     with locked(work):
         assert not left.exists()
     assert mine.exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_damaged_entry_is_none_whatever_the_damage(tmp_path, suffix):
+    """Cut, or with some bytes changed, most of them in the headers at the start and, of an archive, at the end."""
+    array, random = np.arange(40, dtype=np.float16).reshape(10, 4), np.random.default_rng(0)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        save_array(path, array)
+    else:
+        np.savez(path, boxes=array)
+    whole, found = path.read_bytes(), []
+    for _ in range(2000):
+        content = bytearray(whole[: random.integers(len(whole)) if random.random() < 0.15 else len(whole)])
+        for _ in range(random.integers(1, 5) if content else 0):
+            places = random.integers(len(content)), random.integers(128), len(content) - 1 - random.integers(250)
+            content[int(np.clip(random.choice(places), 0, len(content) - 1))] = random.integers(256)
+        path.write_bytes(content)
+        found.append(load_array(path) if suffix == ".npy" else load_arrays(path, {"boxes": (None, 4)}))
+    assert sum(one is None for one in found) > 1500
+    for one in found:
+        if one is not None:
+            np.testing.assert_array_equal(one if suffix == ".npy" else one["boxes"], array)
