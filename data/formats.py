@@ -10,18 +10,17 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import Any
 
 from .. import __version__
 from .boxes import to_voc
 from .detections import Detections, decimal, record_cells, record_columns
 from .errors import InputError
 from .progress import warn
-from .store import atomic_path, write_json
+from .store import atomic_path, writable_text, write_json, write_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +156,12 @@ def write_csv(path: str | Path, results: Results) -> None:
     """
     with_probabilities = any(image.detections.calibrated for image in results.images)
     columns = record_columns(with_probabilities)
-    with atomic_path(path) as temporary, _text(temporary) as file:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", *columns])
         for image in results.images:
             for record in image.detections.to_records():
-                writer.writerow([image.file, *record_cells(record, columns)])
+                writer.writerow([writable_text(image.file), *record_cells(record, columns)])
 
 
 def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> list[Path]:
@@ -193,8 +192,7 @@ def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> 
             for score, corners in zip(part.scores, to_voc(part.boxes), strict=True)
         ]
         path = Path(folder) / f"comp4_det_{image_set}_{name}.txt"
-        with atomic_path(path) as temporary, _text(temporary) as file:
-            file.writelines(lines)
+        write_text(path, "".join(lines))
         paths.append(path)
     return paths
 
@@ -211,13 +209,6 @@ def _report_unclear(ids: Counter[str]) -> None:
                 f"warning: names in VOC's results that {what}: {len(names)}, such as {names[0]!r}; they have no folder "
                 "and no suffix, unlike those in detections.json and CSV"
             )
-
-
-@contextmanager
-def _text(path: Path) -> Iterator[IO[str]]:
-    """A text file to write, in UTF-8; what is no text, as in some file names, becomes escapes."""
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        yield file
 
 
 def write_coco(
@@ -249,5 +240,4 @@ def write_coco(
             raise ValueError(f"image_ids has no number for image {image.id!r}")
         image_id = number if image_ids is None else image_ids[image.id]
         rows += image.detections.to_coco(image_id, category_ids)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(rows) + "\n")

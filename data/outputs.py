@@ -113,22 +113,6 @@ def make_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def writable_text(text: str) -> str:
-    r"""Replace the parts of a file's name that UTF-8 cannot say by backslash escapes of their bytes.
-
-    Examples
-    --------
-    >>> from sppnet.data.outputs import writable_text
-    >>> print(writable_text("caf\udce9.jpg"))
-    caf\xe9.jpg
-    """
-    try:
-        data = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half a character, as Windows allows
-        data = text.encode("utf-8", "surrogatepass")
-    return data.decode("utf-8", "backslashreplace")
-
-
 def _nearest(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     for place in (folder, *folder.parents):

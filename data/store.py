@@ -127,10 +127,26 @@ def _failed_write(error: Exception, path: Path, prefix: str) -> OSError | None:
     return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None
 
 
+def writable_text(text: str) -> str:
+    r"""Replace the parts of a file's name that UTF-8 cannot say by backslash escapes of their bytes.
+
+    Examples
+    --------
+    >>> from sppnet.data.store import writable_text
+    >>> print(writable_text("caf\udce9.jpg"))
+    caf\xe9.jpg
+    """
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, as Windows allows
+        data = text.encode("utf-8", "surrogatepass")
+    return data.decode("utf-8", "backslashreplace")
+
+
 def write_text(path: str | Path, text: str, durable: bool = True) -> None:
-    """Write ``text`` in UTF-8, atomically; what is no text, as in some file names, becomes escapes."""
+    """Write ``text`` in UTF-8, atomically, with the escapes of :func:`writable_text`."""
     with atomic_path(path, durable) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(writable_text(text), encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:

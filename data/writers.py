@@ -12,11 +12,10 @@ import numpy as np
 
 from .cleaning import Tally, readable_size
 from .errors import InputError
-from .outputs import writable_text
 from .progress import track
 from .sample import Sample, SampleList
 from .splits import SPLITS, TRAINVAL, split_of
-from .store import write_json, write_text
+from .store import writable_text, write_json, write_text
 from .voc import write_annotation
 
 #: Digits of a fraction in YOLO labels: enough for the same box in single precision.

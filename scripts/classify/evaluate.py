@@ -134,8 +134,7 @@ def write_predictions(path: Path, images: LabelledImages, scores: NDArray[Any]) 
     """Write ``image,class,probability,shown`` for each image and class: 1 if shown, 0 if not, -1 if ignored."""
     import csv
 
-    from ...data.outputs import writable_text
-    from ...data.store import atomic_path
+    from ...data.store import atomic_path, writable_text
 
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

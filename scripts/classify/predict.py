@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from ... import __version__
     from ...data.errors import ImageError
     from ...data.folder import FolderDataset
-    from ...data.outputs import writable_text
     from ...data.progress import log, track, warn
-    from ...data.store import write_json
+    from ...data.store import writable_text, write_json
     from ...detector.classification.network import SPPClassifier
     from ...detector.classification.predict import predict_all
     from ...eval.report import text_table

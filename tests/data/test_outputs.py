@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from sppnet.data.errors import InputError
-from sppnet.data.outputs import check_writable, files_named, make_writable, refuse_inputs, writable_text
+from sppnet.data.outputs import check_writable, files_named, make_writable, refuse_inputs
 from sppnet.data.scenes import make_scenes
+from sppnet.data.store import writable_text
 
 
 @pytest.fixture
