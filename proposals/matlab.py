@@ -5,6 +5,8 @@ success), the length of what follows in 8 bytes, and an ``.npz`` of the file's a
 of cells becomes an array for each cell, ``NAME/0``, ``NAME/1`` and so on.
 """
 
+from __future__ import annotations
+
 import atexit
 import json
 import subprocess
@@ -17,7 +19,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 _READER = threading.Lock()
-_process: "subprocess.Popen[bytes] | None" = None
+_process: subprocess.Popen[bytes] | None = None
 
 
 def read_matlab(file: Path) -> dict[str, Any]:

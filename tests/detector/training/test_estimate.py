@@ -1,12 +1,15 @@
-"""The estimate of a training's time: what it counts, and how it is measured."""
+"""The estimate of what a training takes: time, as it counts and is measured, and disk; and giving the disk back."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sppnet.data.image import write_image
 from sppnet.data.sample import Sample
-from sppnet.detector.options import FineTuneOptions, TrainOptions
-from sppnet.detector.training.estimate import Speed, measure, stages_of
+from sppnet.detector.options import DetectOptions, FeatureOptions, FineTuneOptions, TrainOptions
+from sppnet.detector.training.estimate import Speed, measure, stages_of, work_bytes
 from sppnet.detector.training.plan import TrainPlan
+from sppnet.detector.training.run import remove_work
 from sppnet.proposals.backends import make_proposer
 from sppnet.proposals.precomputed import PrecomputedBoxes
 
@@ -88,3 +91,26 @@ def test_it_is_measured_on_photographs(features, tmp_path):
     assert speed.width == features.pooled_width
     np.savez(tmp_path / "boxes.npz", **{sample.path.stem: np.array([[0, 0, 50, 50]]) for sample in samples})
     assert measure(samples, features, PrecomputedBoxes(tmp_path / "boxes.npz", "half-open")).windows > 0
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_disk_is_that_of_maps_in_half_precision_and_of_proposals(mirror):
+    grids = [SimpleNamespace(channels=10, stride=16), SimpleNamespace(channels=6, stride=32)]
+    features = SimpleNamespace(backbone=SimpleNamespace(grids=grids))
+    plan = TrainPlan(
+        features=FeatureOptions(scales=(320,)),
+        detection=DetectOptions(max_windows=500),
+        options=TrainOptions(mirror=mirror),
+    )
+    maps = 2 * (20 * 30 * 10 + 10 * 15 * 6) + 2 * (20 * 20 * 10 + 10 * 10 * 6)
+    assert work_bytes([(640, 960), (50, 50)], plan, features) == maps * (1 + mirror) + 2 * 500 * 4 * 4
+
+
+def test_only_what_a_training_made_is_removed(tmp_path):
+    for work, rest in ((tmp_path / "own", []), (tmp_path / "shared", ["mine.txt"])):
+        (work / "maps").mkdir(parents=True)
+        for name in ("maps/a.npy", "held-out.json", *rest):
+            (work / name).write_text("")
+        remove_work(work)
+        assert [path.name for path in work.rglob("*")] == rest
+        assert work.exists() == bool(rest)
