@@ -15,6 +15,7 @@ from ...data.boxes import flip
 from ...data.errors import InputError
 from ...eval.timing import StageTimer
 from ..descent.epochs import Epoch, EpochRunner
+from ..head.compression import learns_in_bfloat16
 from ..head.head import Head
 from ..options import FineTuneOptions
 from .sampling import TrainingImages, labelled_windows
@@ -72,7 +73,8 @@ class FineTuner(EpochRunner):
         seed: int,
         report: Callable[[str], None],
     ):
-        super().__init__(head.to(images.features.device), report)
+        device = images.features.device
+        super().__init__(head.to(device), report, learns_in_bfloat16(head, device))
         self.images, self.fit, self.held_out, self.options, self.seed = images, fit, held_out, options, seed
         self.background = head.width("fc8") - 1
         weights = [p for name, p in head.named_parameters() if name.endswith("weight")]

@@ -15,14 +15,14 @@ def run(folder, threads, *arguments, **environment):
     subprocess.run([sys.executable, "-m", "sppnet", *arguments, "--quiet"], cwd=folder, env=given, check=True)
 
 
-def test_a_model_does_not_depend_on_the_threads(tmp_path):
-    """Of fc layers it does, by the batch norms of their training."""
+@pytest.mark.parametrize("learnt", [[], ["--features", "fc7", "--epochs", "2"]], ids=["pool5", "fc7"])
+def test_a_model_does_not_depend_on_the_threads(tmp_path, learnt):
     make_scenes(tmp_path / "scenes", {"train": 8}, seed=3, size=(160, 200))
     options = ["--backbone", "mobilenet_v2", "--weights", "none", "--scales", "160", "--max-windows", "300"]
     options += ["--effort", "quick", "--held-out", "0.3", "--no-report"]
     for threads in (1, 3):
         out = f"model{threads}.safetensors"
-        run(tmp_path, threads, "train", "scenes", "--set", "train", "--out", out, *options)
+        run(tmp_path, threads, "train", "scenes", "--set", "train", "--out", out, *options, *learnt)
         found = ["--model", out, "--threshold", "0", "--no-draw", "--format", "csv"]
         run(tmp_path, threads, "detect", "scenes/JPEGImages", "-o", f"found{threads}", *found)
     models = [(tmp_path / f"model{threads}.safetensors").read_bytes() for threads in (1, 3)]

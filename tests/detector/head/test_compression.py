@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sppnet.data.errors import InputError
 from sppnet.detector.head import compression
-from sppnet.detector.head.compression import compress, describe, for_device
+from sppnet.detector.head.compression import compress, describe, for_device, learns_in_bfloat16
 from sppnet.detector.head.head import Head
 from sppnet.detector.options import Compression
 
@@ -166,6 +166,17 @@ def test_precision_is_the_quickest_of_the_device(monkeypatch, fast):
     assert for_device(small, torch.device("cpu")).dtype == (torch.bfloat16 if fast else torch.float32)
     assert small.dtype == torch.bfloat16
     assert for_device(Head(60, 12, 3).eval(), torch.device("cpu")).dtype == torch.float32
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_only_large_layers_learn_in_bfloat16_on_a_cpu(monkeypatch, fast):
+    """Its products depend on the number of threads."""
+    monkeypatch.setattr(compression, "bfloat16_is_fast", lambda device: fast)
+    monkeypatch.setattr(compression, "_LARGE", 60 * 12 + 12 + 12 * 12 + 12 + 12 * 4 + 4)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert not learns_in_bfloat16(Head(60, 12, 3), cpu)
+    assert learns_in_bfloat16(Head(61, 12, 3), cpu) is fast
+    assert learns_in_bfloat16(Head(60, 12, 3), gpu) is fast
 
 
 @pytest.mark.parametrize("kind", ["_is_amx_tile_supported", "_is_avx512_bf16_supported", None])
