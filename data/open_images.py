@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -77,9 +78,10 @@ class OpenImagesDataset(SampleList):
         folder = path.parent if images is None else Path(images)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; expected the images of {path}")
-        there = {image.stem: image for image in images_below(folder)}
+        there = {normalize("NFC", image.stem): image for image in images_below(folder)}
         rows: dict[str, list[tuple[str, list[float], bool]]] = {}
-        for image, *row in _rows(path):
+        for name, *row in _rows(path):
+            image = normalize("NFC", name)
             if image in there:
                 rows.setdefault(image, []).append((row[0], row[1], row[2]))
         if not rows:
@@ -121,7 +123,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
             box = [float(row[name]) for name in ("XMin", "YMin", "XMax", "YMax")]
         except ValueError:
             box = [np.nan]
-        if not np.isfinite(box).all() or max(box) > 2:
+        if not np.isfinite(box).all() or min(box) < -1 or max(box) > 2:
             raise InputError(f"{path}: line {number} has no box in fractions of the photograph")
         yield row["ImageID"], row["LabelName"], box, row.get("IsGroupOf") == "1"
 

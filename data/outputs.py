@@ -8,11 +8,13 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shutil import disk_usage
 
 from .embedded import embedded_models
 from .errors import InputError
 from .exports import CVAT
 from .folder import images_below
+from .progress import log, warn
 from .voc import find_voc_root
 from .yolo import CONFIGS, NAMES, label_file
 
@@ -124,6 +126,28 @@ def _nearest(folder: Path) -> Path:
             pass
         return place
     return folder
+
+
+def report_disk(folder: Path, needed: float, quiet: bool) -> None:
+    """Say how much disk a folder of intermediate results will take, and warn if there is less.
+
+    Parameters
+    ----------
+    folder : Path
+        Of ``--work``; it exists.
+    needed : float
+        Bytes, of which what is in the folder already is a part.
+    quiet : bool
+        Only warn.
+    """
+    taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    log(f"disk: about {needed / 1e6:.0f} MB in {folder}, {taken / 1e6:.0f} MB of them there already", quiet)
+    free = disk_usage(folder).free
+    if needed - taken > free:
+        warn(
+            f"warning: {folder}: about {needed / 1e6:.0f} MB are needed, and the disk has {free / 1e6:.0f} MB free; "
+            "choose another with --work"
+        )
 
 
 def _write_in(folder: Path) -> None:

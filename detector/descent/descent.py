@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from ...data.arrays import Array
 from ...data.cores import cpu_count
 from ...data.errors import InputError
+from ...data.outputs import report_disk
 from .epochs import Epoch, EpochRunner
 from .options import Augmentation, LearnOptions
 from .photographs import Batch, Photographs, normalised
@@ -71,6 +73,20 @@ class Descent(EpochRunner):
         self.rate = rate if options.rate is None else options.rate
         self.optimizer = self._optimizer()
         self._averaged: AveragedModel | None = None
+
+    def run_resumably(self, work: Path, stage: str, key: str, after_epoch: Callable[[], None], quiet: bool) -> None:
+        """Say how much disk the checkpoints need, and train (see :meth:`.epochs.EpochRunner.run_resumably`)."""
+        # An old checkpoint is there until the new one is complete.
+        report_disk(work, 2 * self._checkpoint_bytes(), quiet)
+        super().run_resumably(work, stage, key, after_epoch, quiet)
+
+    def _checkpoint_bytes(self) -> int:
+        """Bytes of the network, of the optimizer's means of its gradients, and of the running mean of the weights."""
+        options = self.options
+        learnt = sum(value.nbytes for group in self.optimizer.param_groups for value in group["params"])
+        kept = sum(value.nbytes for value in self.network.state_dict().values())
+        means = 2 if options.optimizer == "adamw" else int(options.momentum > 0)
+        return means * learnt + (1 + int(options.average > 0)) * kept
 
     def _parts(self) -> list[tuple[nn.Module, float]]:
         """Parts of the network, each with the factor on its learning rate."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from shutil import disk_usage, rmtree
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 from ... import __version__
 from ...data.boxes import flip
 from ...data.image import image_size
-from ...data.progress import expecting, log, readable_time, track, warn
+from ...data.outputs import report_disk
+from ...data.progress import expecting, log, readable_time, track
 from ...data.sample import Dataset, Sample
 from ...data.store import file_key
 from ...eval.voc_ap import Judged
@@ -25,7 +26,7 @@ from ...proposals.cache import ProposalCache
 from ..convolutions.backbone import Backbone
 from ..detection.bundle import Bundle
 from ..detection.detector import features_of
-from ..head.compression import bfloat16_is_fast, compress
+from ..head.compression import compress, learns_in_bfloat16
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
 from ..options import EFFORTS, BoxOptions, Compression, SVMOptions
@@ -107,14 +108,7 @@ class Run:
         """Say how much disk the folder will take, and warn if there is less."""
         some = samples[:: max(1, len(samples) // 100)]
         needed = work_bytes([image_size(one.path) for one in some], self.plan, self.pooled) * len(samples) / len(some)
-        taken = sum(path.stat().st_size for path in self.work.rglob("*") if path.is_file())
-        log(f"disk: about {needed / 1e6:.0f} MB in {self.work}, {taken / 1e6:.0f} MB of them there already", self.quiet)
-        free = disk_usage(self.work).free
-        if needed - taken > free:
-            warn(
-                f"warning: {self.work}: about {needed / 1e6:.0f} MB are needed, and the disk has {free / 1e6:.0f} MB "
-                "free; choose another with --work"
-            )
+        report_disk(self.work, needed, self.quiet)
 
     def _expected(self, samples: Sequence[Sample]) -> list[tuple[str, float]]:
         """Stages to come and their seconds, if there may be a search; says how long each effort would take."""
@@ -313,8 +307,7 @@ class Run:
         """The features of the SVMs."""
         if head is not None:
             device = self.pooled.device
-            # Every window of every image goes through the fc layers here, so use bfloat16 if that is fast.
-            head = (compress(head, Compression(bfloat16=True)) if bfloat16_is_fast(device) else head).to(device)
+            head = (compress(head, Compression(bfloat16=True)) if learns_in_bfloat16(head, device) else head).to(device)
         return features_of(self.backbone, self.plan.features, head)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:

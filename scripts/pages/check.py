@@ -14,7 +14,7 @@ from .detections import PREVIEWS
 from .mistakes import truth_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ...data.check import Finding
     from ...data.sample import Sample
@@ -53,7 +53,7 @@ def write_check_page(
     sizes: dict[Path, tuple[int, int]] = {}
     for finding in findings:
         # Folders of several sets may have files of one name: then all of them are shown.
-        shown = [sample for place in finding.places for stem in _stems(place) for sample in by_stem.get(stem, [])]
+        shown = [sample for place in finding.places for stem in _stems(place, by_stem) for sample in by_stem[stem]]
         for sample in shown[:SHOWN]:
             if sample.path not in sizes:
                 try:
@@ -81,7 +81,17 @@ def write_check_page(
     )
 
 
-def _stems(place: str) -> Iterator[str]:
-    """Stems of the file names in a place of a finding, which may name two photographs."""
-    for name in re.split(r" and | \(", place):
-        yield Path(name).stem
+def _stems(place: str, known: Collection[str]) -> list[str]:
+    """Those of the known stems of photographs that a place of a finding names.
+
+    It is a name of a file, or of two with " and " between them, and may end in more in parentheses; names may hold
+    both signs.
+    """
+    for end in [len(place), *(sign.start() for sign in re.finditer(r" \(", place))]:
+        text = place[:end]
+        pairs = [(text[: sign.start()], text[sign.end() :]) for sign in re.finditer(" and ", text)]
+        for names in [(text,), *pairs]:
+            stems = [Path(name).stem for name in names]
+            if all(stem in known for stem in stems):
+                return stems
+    return []

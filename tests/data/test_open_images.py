@@ -65,6 +65,19 @@ def test_what_cannot_be_used_is_named(folder, old, new, message):
         open_dataset(folder / "boxes.csv")
 
 
+@pytest.mark.parametrize("old", ["-3", "-410"])
+def test_boxes_far_outside_are_no_fractions(folder, old):
+    (folder / "boxes.csv").write_text(BOXES.replace(",0.1,", f",{old},"))
+    with pytest.raises(InputError, match="line 2 has no box in fractions"):
+        open_dataset(folder / "boxes.csv")
+
+
+def test_names_are_the_same_in_every_normal_form(folder):
+    (folder / "photos/000002b66c9c498e.jpg").rename(folder / "photos/cafe\u0301.jpg")
+    (folder / "boxes.csv").write_text(BOXES.replace("000002b66c9c498e", "caf\u00e9"), encoding="utf-8")
+    assert len(open_dataset(folder / "boxes.csv")) == 2
+
+
 def test_a_missing_folder_is_named(folder):
     with pytest.raises(InputError, match="nowhere: no such folder; expected the images of"):
         open_dataset(folder / "boxes.csv", images=folder / "nowhere")

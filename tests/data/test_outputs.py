@@ -1,10 +1,11 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 from sppnet.data.errors import InputError
-from sppnet.data.outputs import check_writable, files_named, make_writable, refuse_inputs
+from sppnet.data.outputs import check_writable, files_named, make_writable, refuse_inputs, report_disk
 from sppnet.data.scenes import make_scenes
 from sppnet.data.store import writable_text
 
@@ -142,3 +143,16 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
 )
 def test_names_that_utf8_cannot_say(name, written):
     assert writable_text(name) == written
+
+
+@pytest.mark.parametrize(("free", "short"), [(1_400_000, True), (1_600_000, False)])
+def test_what_is_there_already_needs_no_disk(tmp_path, messages, capsys, monkeypatch, free, short):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "a.npy").write_bytes(bytes(500_000))
+    monkeypatch.setattr("sppnet.data.outputs.disk_usage", lambda folder: SimpleNamespace(free=free))
+    report_disk(tmp_path, 2_000_000, quiet=False)
+    told, *warned = capsys.readouterr().err.splitlines()
+    assert told == f"disk: about 2 MB in {tmp_path}, 0 MB of them there already"
+    assert [line.startswith(f"warning: {tmp_path}: about 2 MB are needed") for line in warned] == [True] * short
+    report_disk(tmp_path, 2_000_000, quiet=True)
+    assert len(capsys.readouterr().err.splitlines()) == short

@@ -123,6 +123,17 @@ def test_every_epoch_has_its_size(training, photographs):
 # Going on where it was
 
 
+@pytest.mark.parametrize("learn", [{}, {"average": 0.8}, {"optimizer": "adamw"}, {"momentum": 0.0}], ids=str)
+def test_the_disk_for_two_checkpoints_is_said_before(training, tmp_path, messages, capsys, learn):
+    learnt = training(epochs=1, sizes=(64,), **learn)
+    learnt.run_resumably(tmp_path, "classifier", "key", lambda: None, quiet=False)
+    (checkpoint,) = tmp_path.glob("*.npz")
+    assert learnt._checkpoint_bytes() == pytest.approx(checkpoint.stat().st_size, rel=0.02)
+    assert capsys.readouterr().err.startswith(
+        f"disk: about {2 * learnt._checkpoint_bytes() / 1e6:.0f} MB in {tmp_path}, 0 MB"
+    )
+
+
 class StopError(Exception):
     """Ends a run after an epoch."""
 
