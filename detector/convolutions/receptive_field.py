@@ -155,7 +155,8 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         gone = {axis % args[0].ndim for axis in args[1]}
         sides = [1 if axis in gone else side for axis, side in enumerate(args[0].shape) if keepdim or axis not in gone]
         return args[0].new_empty(sides)
-    if torch.Tag.pointwise in func.tags:
+    # torch 2.11 does not say so of ReLU6's.
+    if torch.Tag.pointwise in func.tags or op is aten.hardtanh_:
         if func._schema.is_mutable:  # in place, as ReLU6 mostly is
             return inputs[0]
         return inputs[0].new_empty(np.broadcast_shapes(*(tensor.shape for tensor in inputs)))

@@ -66,7 +66,7 @@ def test_kinds_are_told_apart(tmp_path):
     ):
         SPPClassifier.load(old)
     other = tmp_path / "other.safetensors"
-    write_model(other, {"kind": "classifier"}, {})
+    write_model(other, {"kind": "classifier"}, {"a": torch.zeros(1)})
     with pytest.raises(
         InputError, match=r"other\.safetensors: is a classification network, expected a detector \('sppnet train'"
     ):

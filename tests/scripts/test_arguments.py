@@ -38,7 +38,7 @@ def shown_default(line, option, capsys, monkeypatch):
     """What ``--help`` says that the default of an option is."""
     monkeypatch.setenv("COLUMNS", "1000")
     assert main([*line.split(), "--help"]) == 0
-    (text,) = re.findall(rf"^  (?:-\w \S+, )?{option}\b(?!-).*\n?.*$", capsys.readouterr().out, re.MULTILINE)
+    (text,) = re.findall(rf"^  (?:-\w(?: \S+)?, )?{option}\b(?!-).*\n?.*$", capsys.readouterr().out, re.MULTILINE)
     return re.search(r"\(default: ([^()]*)\)(?:$|\n)", text)[1]
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import linear as slow
 from sppnet.data.errors import InputError
@@ -116,16 +116,17 @@ def test_planes_are_those_of_the_slow_twin(data):
     count, width = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 3))
     number = st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.0])
     row = st.lists(number, min_size=width, max_size=width)
-    rows = half(data.draw(st.lists(row, min_size=count, max_size=count)))
-    # liblinear stops once the projected gradients are equal, as those of equal rows may be from the start.
-    assume(len(np.unique(rows, axis=0)) > 1)
+    rows = np.array(data.draw(st.lists(row, min_size=count, max_size=count)))
+    # liblinear stops once the projected gradients are equal, as those of equal or alike rows may be by chance.
+    rows = half(rows + np.random.default_rng(0).normal(0, 0.1, rows.shape))
     targets = [1, 0, *data.draw(st.lists(st.sampled_from([0, 1]), min_size=count - 2, max_size=count - 2))]
     C, weight, bias = data.draw(st.sampled_from([(0.1, 1.0, 1.0), (1.0, 2.0, 1.0), (0.01, 2.0, 10.0)]))
-    options = replace(EXACT, C=C, positive_weight=weight, bias=bias)
+    options = replace(EXACT, C=C, positive_weight=weight, bias=bias, tolerance=1e-7)
     weights, intercept, _ = liblinear(rows, np.where(targets, 1, -1), 1.0, options, 0)
-    expected, expected_intercept = slow.descend(rows, targets, C, weight, bias)
-    np.testing.assert_allclose(weights, expected, atol=1e-3)
-    assert intercept == pytest.approx(expected_intercept, abs=1e-3)
+    planes = (weights, intercept), slow.descend(rows, targets, C, weight, bias)
+    # Rows near zero have many planes that are nearly as good.
+    values = [slow.primal(rows, targets, *plane, C, weight, bias) for plane in planes]
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 def test_rows_that_arrive_and_leave_do_not_matter_to_a_start_from_nothing():

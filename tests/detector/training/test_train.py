@@ -482,7 +482,7 @@ def test_liblinear_leads_to_the_same_detector(scenes, trained, tmp_path):
     """Each solver to a tolerance at which its planes are those of the problem, in the same run of mining."""
     found = {}
     for solver in SOLVERS:
-        svm = replace(SMALL["svm"], solver=solver, tolerance=1e-5, max_epochs=100_000, max_gigabytes=0.5)
+        svm = replace(SMALL["svm"], solver=solver, tolerance=1e-6, max_epochs=100_000, max_gigabytes=0.5)
         work = tmp_path / solver
         shutil.copytree(trained / "work", work, ignore=shutil.ignore_patterns("stages"))
         found[solver] = train(scenes, out=tmp_path / "m", work=work, **(SMALL | {"svm": svm})).bundle
