@@ -14,6 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 # Before torch is imported: tests compare what is computed here with what commands compute.
 prepare(os.environ)
 
+import torch  # noqa: E402
+
+if not torch.cuda.is_available():
+    # Triton's kernels then run on the CPU, in Python.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 @pytest.fixture
 def messages():

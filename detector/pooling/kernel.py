@@ -143,11 +143,10 @@ def _order(bits: Array, infinity: int) -> Array:
     top = np.iinfo(bits.dtype).max
     keys = np.empty_like(bits)
     for k in range(bits.size):
-        magnitude = bits[k] & top
-        if magnitude > infinity:
-            keys[k] = top  # all ones below the sign: a NaN in every format
+        if bits[k] >= 0:
+            keys[k] = bits[k]  # also a NaN, whose bits are above those of infinity
         else:
-            keys[k] = bits[k] if bits[k] >= 0 else bits[k] ^ top
+            keys[k] = top if (bits[k] & top) > infinity else bits[k] ^ top
     return keys
 
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from subprocess import CalledProcessError
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -20,9 +23,11 @@ from torch.autograd.graph import increment_version
 from torch.nn import functional
 
 from ...data.arrays import Array
+from ...data.progress import warn
 from ..options import check_levels
 from .kernel import Sortable, pool_bits, sortable
-from .levels import bins, check_windows, edges, steps
+from .levels import bins, check_windows
+from .torch_pool import pool_with_torch
 
 __all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "pool_whole_maps", "spp_pool"]
 
@@ -47,8 +52,9 @@ def spp_pool(
     ``ceil((i + 1) * extent / n) - 1``. A bin that contains a NaN is NaN.
 
     A compiled kernel pools maps on the CPU; it reads a channel-last map (also as a
-    ``(C, H, W)`` view) without copying it. Torch operations pool maps on another
-    device and maps that need a gradient.
+    ``(C, H, W)`` view) without copying it. On CUDA devices a Triton kernel does,
+    where there is Triton. Torch operations pool maps on other devices and maps that
+    need a gradient.
 
     Parameters
     ----------
@@ -96,8 +102,11 @@ def spp_pool(
         if not out.is_inference():  # inference tensors have no version counter
             increment_version(out)
         return out
-    if features.device.type != "cpu" or (features.requires_grad and torch.is_grad_enabled()):
-        return _pool_on_device(features, cells, levels)
+    if features.requires_grad and torch.is_grad_enabled():
+        return pool_with_torch(features, cells, levels)
+    if features.device.type != "cpu":
+        rows = torch.empty(shape, dtype=features.dtype, device=features.device)
+        return spp_pool_into(rows, Poolable.of(features.detach()), cells, levels)
 
     # numpy requests large memory pages, which is faster for a result of 100 MB.
     integer = np.empty(0, f"i{features.element_size()}").dtype
@@ -153,18 +162,23 @@ class Poolable:
     features : tensor (C, H, W)
     bits : Sortable or None
         The map as the compiled kernel takes it; None on other devices than the CPU.
+    keys : int tensor (H, W, C) or None
+        The map as the GPU's kernel takes it; None where there is none.
     """
 
     features: Tensor
-    bits: Sortable | None
+    bits: Sortable | None = None
+    keys: Tensor | None = None
 
     @classmethod
     def of(cls, features: Tensor) -> Poolable:
         """Prepare a map (C, H, W) of any floating-point dtype, memory layout and device."""
-        if features.device.type != "cpu":
-            return cls(features, None)
         integer = _INTEGERS[features.dtype]
         infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
+        if features.device.type != "cpu":
+            gpu = _kernels(features.device)
+            keys = None if gpu is None else gpu.order_on_device(features.view(integer).permute(1, 2, 0), infinity)
+            return cls(features, keys=keys)
         bits = np.ascontiguousarray(features.view(integer).permute(1, 2, 0).numpy())
         return cls(features, sortable(bits, infinity))
 
@@ -182,70 +196,33 @@ def spp_pool_into(rows: Tensor, on_map: Poolable, cells: Array, levels: Sequence
     first : int
         First column to fill.
     """
-    if on_map.bits is None:
-        pooled = _pool_on_device(on_map.features, cells, levels)
-        rows[:, first : first + pooled.shape[1]] = pooled
-    else:
+    if on_map.bits is not None:
         pool_bits(on_map.bits, cells, levels, rows.view(_INTEGERS[rows.dtype]).numpy(), first)
+    elif on_map.keys is not None and (gpu := _kernels(rows.device)) is not None:
+        windows = torch.from_numpy(np.ascontiguousarray(cells, np.int32)).to(rows.device, non_blocking=True)
+        gpu.pool_on_device(on_map.keys, windows, levels, rows.view(_INTEGERS[rows.dtype]), first)
+    else:
+        pooled = pool_with_torch(on_map.features, cells, levels)
+        rows[:, first : first + pooled.shape[1]] = pooled
     return rows
 
 
-def _pool_on_device(features: Tensor, windows: Array, levels: Sequence[int]) -> Tensor:
-    """:func:`spp_pool` with torch operations on the device of ``features``; differentiable."""
-    cells = features.permute(1, 2, 0)
-    count, channels = len(windows), cells.shape[2]
-    blocks: dict[int, Tensor] = {}
-    for step in steps(levels):
-        if step.source is None:
-            block = _pool_level(cells, windows, step.n)
-        else:
-            finer = blocks[step.source]
-            k = finer.shape[1] // step.n
-            block = finer.reshape(count, step.n, k, step.n, k, channels).amax(dim=(2, 4))
-        blocks[step.position] = block
-    return torch.cat([blocks[position].flatten(1) for position in range(len(levels))], dim=1)
+@cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The module of the GPU's kernels; None, with a warning, if they cannot be compiled for the device."""
+    if device.type != "cuda":
+        return None
+    try:
+        from . import gpu
 
-
-def _pool_level(cells: Tensor, windows: Array, n: int) -> Tensor:
-    """Pool the bins (N, n, n, C) of windows on a map (H, W, C).
-
-    A maximum may count cells twice, so four overlapping blocks of 2^i x 2^j cells at its
-    corners cover a bin of any size (a sparse table for range maxima). Block maxima at
-    every position come from doubling; each size is used by the bins that need it and
-    then freed.
-    """
-    count, channels = len(windows), cells.shape[2]
-    if count == 0:
-        return cells.new_empty((0, n, n, channels))
-    x0, y0, x1, y1 = windows.astype(np.int64).T
-    tops, bottoms = (y0[:, None] + edge for edge in edges(y1 - y0 + 1, n))
-    lefts, rights = (x0[:, None] + edge for edge in edges(x1 - x0 + 1, n))
-    # frexp's exponent is floor(log2) + 1, exactly.
-    log_height = np.frexp(bottoms - tops)[1] - 1
-    log_width = np.frexp(rights - lefts)[1] - 1
-
-    pooled, places = [], []
-    tall = cells
-    for i in range(int(log_height.max()) + 1):
-        if i > 0:
-            tall = torch.maximum(tall[: -(1 << i - 1)], tall[1 << i - 1 :])
-        block = tall
-        for j in range(int(log_width.max()) + 1):
-            if j > 0:
-                block = torch.maximum(block[:, : -(1 << j - 1)], block[:, 1 << j - 1 :])
-            window, row, column = np.nonzero((log_height == i)[:, :, None] & (log_width == j)[:, None, :])
-            if len(window) == 0:
-                continue
-            flat = block.reshape(-1, channels)
-            top, bottom = tops[window, row], bottoms[window, row] - (1 << i)
-            left, right = lefts[window, column], rights[window, column] - (1 << j)
-            corners = [torch.from_numpy(y * block.shape[1] + x) for y in (top, bottom) for x in (left, right)]
-            a, b, c, d = (flat[corner.to(cells.device)] for corner in corners)
-            pooled.append(torch.maximum(torch.maximum(a, b), torch.maximum(c, d)))
-            places.append((window * n + row) * n + column)
-    # The parts are ordered by block size; restore the order of the windows.
-    order = torch.from_numpy(np.argsort(np.concatenate(places))).to(cells.device)
-    return torch.cat(pooled)[order].reshape(count, n, n, channels)
+        gpu.order_on_device(torch.zeros(1, 1, 1, dtype=torch.int32, device=device), 0)
+    except (ImportError, OSError, RuntimeError, CalledProcessError) as error:
+        warn(
+            f"warning: pooling on {device} takes several times as long: Triton, which torch's builds for Linux bring, "
+            f"does not work here ({' '.join(str(error).split())[:200]})"
+        )
+        return None
+    return gpu
 
 
 class SpatialPyramidPooling(nn.Module):

@@ -104,7 +104,7 @@ def warp(pixels: Tensor, frames: Array, crop: int) -> Tensor:
     """
     source, target = placements(frames, (pixels.shape[2], pixels.shape[3]), crop)
     if pixels.device.type != "cpu":
-        return _warp_on_device(pixels, source, target, crop)
+        return warp_at_once(pixels, source, target, crop)
     image, squares = pixels[0].permute(1, 2, 0).numpy(), np.empty((len(frames), crop, crop, 3), np.float32)
     # OpenCV's resize is five times as fast here as torch's.
     for square, (left, top, right, bottom), (x0, y0, x1, y1) in zip(squares, source, target, strict=True):
@@ -118,15 +118,39 @@ def warp(pixels: Tensor, frames: Array, crop: int) -> Tensor:
     return torch.from_numpy(squares).permute(0, 3, 1, 2)
 
 
-def _warp_on_device(pixels: Tensor, source: Array, target: Array, crop: int) -> Tensor:
-    """:func:`warp` with torch, which has the same interpolation."""
-    squares = torch.zeros(len(source), crop, crop, 3, device=pixels.device).permute(0, 3, 1, 2)
-    pairs = zip(source.tolist(), target.tolist(), strict=True)
-    for square, ((left, top, right, bottom), (x0, y0, x1, y1)) in zip(squares, pairs, strict=True):
-        if x1 > x0:
-            part = pixels[:, :, top:bottom, left:right]
-            square[:, y0:y1, x0:x1] = functional.interpolate(part, (y1 - y0, x1 - x0), mode="bilinear")[0]
-    return squares
+def warp_at_once(pixels: Tensor, source: Array, target: Array, crop: int) -> Tensor:
+    """:func:`warp` of all frames in one call, for a GPU.
+
+    Values differ from OpenCV's by 1e-3 at most for normalised photographs, since coordinates have single precision.
+
+    Parameters
+    ----------
+    pixels, crop
+        As in :func:`warp`.
+    source, target : int arrays (N, 4)
+        See :func:`placements`.
+    """
+    height, width = pixels.shape[2:]
+    ends = torch.from_numpy(np.stack([source, target]).astype(np.float32)).to(pixels.device, non_blocking=True)
+    (left, top, right, bottom), (x0, y0, x1, y1) = (part.T[:, :, None] for part in ends)
+    x, y = _places(left, right, x0, x1, width, crop), _places(top, bottom, y0, y1, height, crop)
+    size = (len(source), crop, crop)
+    grid = torch.stack([x[:, None, :].expand(size), y[:, :, None].expand(size)], dim=3)
+    squares = functional.grid_sample(pixels.expand(len(source), -1, -1, -1), grid, align_corners=False)
+    return squares.contiguous(memory_format=torch.channels_last)
+
+
+def _places(start: Tensor, end: Tensor, low: Tensor, high: Tensor, extent: int, crop: int) -> Tensor:
+    """Where each of ``crop`` pixels of squares lies along an axis of the image, (N, crop): its ends are -1 and 1.
+
+    A strip of the image from ``start`` to ``end`` (N, 1) fills the pixels from ``low`` to ``high``; others lie far
+    outside of the image, where samples are zero.
+    """
+    pixel = torch.arange(crop, dtype=torch.float32, device=start.device)
+    place = (pixel - low + 0.5) * ((end - start) / (high - low).clamp(min=1)) - 0.5
+    # Beyond its ends a strip repeats its own last pixel, not the image's next one.
+    place = place.clamp(min=0).minimum(end - start - 1) + start
+    return (2 * place + 1) / extent - 1 + 4 * ((pixel < low) | (pixel >= high))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,10 @@ from sppnet.detector.pooling.levels import bins, edges, steps
 from sppnet.detector.pooling.spp import (
     SlidingWindowPyramidPooling,
     SpatialPyramidPooling,
-    _pool_on_device,
     pool_whole_maps,
     spp_pool,
 )
+from sppnet.detector.pooling.torch_pool import pool_with_torch
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 PYRAMIDS = [(1, 2, 3, 6), (1, 2, 4), (6, 3, 2, 1), (3, 5), (4, 2, 4, 1), (1,), (7,), (2, 6, 4, 3)]
@@ -47,7 +47,7 @@ def adaptive(features, windows, levels):
 
 def on_both_routes(features, windows, levels):
     fast = spp_pool(features, windows, levels)
-    on_device = _pool_on_device(features, np.asarray(windows, np.int32), levels)
+    on_device = pool_with_torch(features, np.asarray(windows, np.int32), levels)
     assert fast.dtype == on_device.dtype == features.dtype
     torch.testing.assert_close(fast, on_device, rtol=0, atol=0, equal_nan=True)
     return fast

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from detector_options import SMALL, SMALL_FC, SMALL_WARP
+from sppnet.data.example_photographs import sample_photographs
 from sppnet.data.scenes import make_scenes
 from sppnet.data.voc import VOCDataset
 from sppnet.detector.convolutions.backbone import Backbone
@@ -66,6 +67,16 @@ def test_a_model_that_a_gpu_trained_finds_the_same_on_a_cpu(options, scenes, tmp
         windows = here.propose(sample.image)
         scores = [one.score_on(one.maps(sample.image), windows) for one in (here, model)]
         np.testing.assert_allclose(scores[1], scores[0], rtol=0, atol=1e-2 * np.abs(scores[0]).max())
+
+
+@pytest.mark.parametrize("name", ["animals", "cells"])
+def test_bundled_models_find_the_same(name):
+    here, there = (load(name, device=device) for device in ("cpu", "cuda"))
+    for path in sample_photographs():
+        expected, found = (one.detect(path, threshold=0.05) for one in (here, there))
+        assert found.labels.tolist() == expected.labels.tolist()
+        np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=0.5)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-3)
 
 
 def test_distillation(scenes, tmp_path):
