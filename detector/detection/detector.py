@@ -22,11 +22,15 @@ from ..device import usable_device
 from ..head.compression import for_device
 from ..head.head import Head
 from ..options import PRECISIONS, FeatureOptions, Method, Precision
-from ..windows.features import Cells, Features, WindowFeatures
+from ..pooling.spp import gpu_kernels
+from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures, linear_scores
+from ..windows.on_device import MapsOnDevice
 from ..windows.warping import WarpFeatures
 from .bundle import Bundle
 from .interface import BaseDetector
-from .postprocess import finish, log_odds
+from .on_device import Look, finish_on_device
+from .on_device import log_odds as log_odds_on_device
+from .postprocess import finish, judged, log_odds, ranked
 
 AnyDetector = TypeVar("AnyDetector", bound="Detector")
 
@@ -155,16 +159,22 @@ class Detector(BaseDetector):
     def score_on(self, maps: Any, windows: Array) -> Array:
         """Scores (N, classes) of windows (N, 4) on the result of :meth:`maps` (see :meth:`score_windows`)."""
         (scores,) = _scores_of_each([self], maps, windows)
-        return scores
+        return np.asarray(scores.cpu())
 
     def detect_on(self, maps: Any, windows: Array, threshold: float | None = None) -> Detections:
         """Objects among windows (N, 4) on the result of :meth:`maps` (see :meth:`detect`)."""
-        return self._detections(maps, windows, self.score_on(maps, windows), threshold)
+        (found,) = detect_each([self], maps, windows, threshold)
+        return found
 
-    def _detections(self, maps: Any, windows: Array, scores: Array, threshold: float | None) -> Detections:
+    def _detections(self, maps: Any, windows: Array, scores: Tensor, threshold: float | None) -> Detections:
         """Objects among scored windows."""
         options = self.bundle.detection
         level = self._threshold(threshold)
+        size, names, calibration = maps.image_size, self.class_names, self.bundle.calibration
+        if self._stays_on_device:
+            look = None if self._box_weights is None else self._look(maps)
+            found = finish_on_device(windows, scores, size, names, options, look)
+            return ranked(judged(found, level, calibration))
 
         def regress(boxes: Array, labels: Array) -> Array:
             moved = self.features.locate(maps, boxes)
@@ -174,8 +184,35 @@ class Detector(BaseDetector):
             return self.score_on(maps, boxes)[np.arange(len(labels)), labels]
 
         regressor = None if self._box_weights is None else regress
-        size, names, calibration = maps.image_size, self.class_names, self.bundle.calibration
-        return finish(windows, scores, size, names, options, level, regressor, rescore, calibration)
+        return finish(windows, scores.numpy(), size, names, options, level, regressor, rescore, calibration)
+
+    @property
+    def _stays_on_device(self) -> bool:
+        """Whether windows can stay on the device from their scores to the detections."""
+        return isinstance(self.features, WindowFeatures) and gpu_kernels(self.device) is not None
+
+    def _look(self, maps: FeatureMaps) -> Look:
+        """Regression outputs and scores of all classes at boxes that are on the device."""
+        assert isinstance(self.features, WindowFeatures)
+        box_weights, box_intercepts = self._box_weights, self._box_intercepts
+        assert box_weights is not None
+        assert box_intercepts is not None
+        features, on_device = self.features, MapsOnDevice(self.features, maps)
+        classes, width, _ = box_weights.shape
+        weights = box_weights.permute(1, 0, 2).reshape(width, 4 * classes)
+
+        def look(boxes: Tensor) -> tuple[Tensor, Tensor]:
+            deltas = torch.empty(len(boxes), classes, 4, device=boxes.device)
+            scores = torch.empty(len(boxes), classes, device=boxes.device)
+            for start in range(0, len(boxes), features.chunk):
+                part = slice(start, start + features.chunk)
+                rows = on_device.rows(boxes[part])
+                deltas[part] = (rows @ weights).reshape(-1, classes, 4) + box_intercepts
+                linear = linear_scores(features.after_layers(rows), self._weights, self._intercepts)
+                scores[part] = log_odds_on_device(linear) if self.bundle.scorer == "softmax" else linear
+            return deltas, scores
+
+        return torch.inference_mode()(look)
 
     def above(self, found: Detections, threshold: float | None = None) -> Detections:
         """Those of the detections with a lower threshold that :meth:`detect` gives with this one."""
@@ -218,18 +255,23 @@ def detect_each(
     return [one._detections(maps, windows, own, threshold) for one, own in zip(detectors, scores, strict=True)]
 
 
-def _scores_of_each(detectors: Sequence[Detector], maps: Any, windows: Array) -> list[Array]:
-    """Scores (N, classes) of windows (N, 4) by detectors with the same features."""
+def _scores_of_each(detectors: Sequence[Detector], maps: Any, windows: Array) -> list[Tensor]:
+    """Scores (N, classes) of windows (N, 4) by detectors with the same features, on their device."""
     features = detectors[0].features
     weights = torch.cat([one._weights for one in detectors])
     intercepts = torch.cat([one._intercepts for one in detectors])
     cells = features.locate(maps, windows)
     scores = features.scores(maps, cells, weights, intercepts)
-    parts = np.split(scores, np.cumsum([len(one._weights) for one in detectors])[:-1], axis=1)
+    inverse = torch.from_numpy(cells.inverse).to(scores.device, non_blocking=True)
+    parts = scores.split([len(one._weights) for one in detectors], dim=1)
     return [
-        np.ascontiguousarray(log_odds(part) if one.bundle.scorer == "softmax" else part)[cells.inverse]
+        (_odds(part) if one.bundle.scorer == "softmax" else part).contiguous()[inverse]
         for one, part in zip(detectors, parts, strict=True)
     ]
+
+
+def _odds(logits: Tensor) -> Tensor:
+    return torch.from_numpy(log_odds(logits.numpy())) if logits.device.type == "cpu" else log_odds_on_device(logits)
 
 
 class SPPDetector(Detector):

@@ -84,14 +84,6 @@ def finish(
     calibration : Calibration, optional
         Adds probabilities to the detections.
     """
-    # Compare in float32, the precision of the detections' values.
-    levels = np.broadcast_to(np.asarray(threshold, np.float32), scores.shape[1])
-
-    def judged(found: Detections) -> Detections:
-        probabilities = None if calibration is None else calibration.probabilities(found.scores, found.labels)
-        kept = (found.scores if probabilities is None else probabilities) > levels[found.labels]
-        return found.replace(probabilities=probabilities)[kept]
-
     move = regress if options.regressions else None
     again = rescore if options.rescored else None
     rows, labels = select(windows, scores, options, options.nms if move is None else options.nms_before)
@@ -99,10 +91,24 @@ def finish(
     found = _solid(Detections(boxes, scores[rows, labels].astype(np.float32), labels, tuple(class_names), None))
     if move is None or (options.voting >= 1 and again is None):
         # Neither scores nor other boxes matter any more, so there is less to regress.
-        found = judged(found)
+        found = judged(found, threshold, calibration)
     if move is not None:
         found = _regressed(found, image_size, options.regressions, move, again)
-        found = judged(vote(found.nms(options.nms), found, options.voting))
+        found = judged(vote(found.nms(options.nms), found, options.voting), threshold, calibration)
+    return ranked(found)
+
+
+def judged(found: Detections, threshold: ArrayLike, calibration: Calibration | None) -> Detections:
+    """Detections with their probabilities, if there is a calibration, above the threshold (see :func:`finish`)."""
+    # Compare in float32, the precision of the detections' values.
+    levels = np.broadcast_to(np.asarray(threshold, np.float32), len(found.class_names))
+    probabilities = None if calibration is None else calibration.probabilities(found.scores, found.labels)
+    kept = (found.scores if probabilities is None else probabilities) > levels[found.labels]
+    return found.replace(probabilities=probabilities)[kept]
+
+
+def ranked(found: Detections) -> Detections:
+    """Detections, best first."""
     return found[np.argsort(-found.scores, kind="stable")]
 
 

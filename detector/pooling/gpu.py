@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..options import check_levels
+from .kernel import bits_of
 from .levels import steps
 
 #: Bytes that a thread reads at once, and threads in a warp, the program of a window and a block of channels.
@@ -27,50 +28,65 @@ _READ, _WARP = 16, 32
 _TILE = 4
 
 
-def order_on_device(bits: Tensor, infinity: int) -> Tensor:
-    """A map of integers in the order of the floats whose bits they come from, channel-last and contiguous.
+class KeyMaps:
+    """Feature maps, as integers that sort like their floats, for one or more scales of an image.
 
     Parameters
     ----------
-    bits : int16, int32 or int64 tensor (H, W, C)
-        Any strides.
-    infinity : int
-        Bits of the format's infinity.
+    maps : sequence of tensors (C, H, W)
+        Of one floating-point dtype, on one device, with any strides.
     """
-    height, width, channels = bits.shape
-    keys = torch.empty(height, width, channels, dtype=bits.dtype, device=bits.device)
+
+    def __init__(self, maps: Sequence[Tensor]) -> None:
+        sizes = [one.shape[1] * one.shape[2] for one in maps]
+        self._widths, self._starts = [one.shape[2] for one in maps], [sum(sizes[:i]) for i in range(len(maps))]
+        bits, infinity = bits_of(maps[0])
+        self._keys = torch.empty(sum(sizes), len(bits), dtype=bits.dtype, device=bits.device)
+        for one, start, size in zip(maps, self._starts, sizes, strict=True):
+            _order_into(self._keys[start : start + size], bits_of(one)[0].permute(1, 2, 0), infinity)
+
+    def pool_into(
+        self, rows: Tensor, cells: Tensor, levels: Sequence[int], first: int = 0, which: Tensor | None = None
+    ) -> None:
+        """Max-pool windows into the columns of ``rows`` from ``first`` on; nothing waits for the device.
+
+        Parameters
+        ----------
+        rows : tensor (N, at least first + M * C) of the dtype of the maps, whose rows are contiguous
+            The output, in the order of :func:`.spp.spp_pool`.
+        cells : int32 tensor (N, 4)
+            x0, y0, x1, y1, inclusive, 0-based, all of them on the map: they are not checked here.
+        levels : sequence of int
+            Level n has n x n bins, with the edges of AdaptiveMaxPool2d.
+        first : int
+            First column of the output.
+        which : int64 tensor (N,), optional
+            Index of each window's map; the first one by default.
+        """
+        if len(cells) == 0:
+            return
+        x0, y0, x1, y1 = cells.unbind(dim=1)
+        start, pitch = torch.zeros_like(x0), torch.full_like(x0, self._widths[0])
+        if which is not None:
+            for number, (begins, width) in enumerate(zip(self._starts, self._widths, strict=True)):
+                here = which == number
+                start, pitch = start.masked_fill(here, begins), pitch.masked_fill(here, width)
+        places = torch.stack([start + y0 * pitch + x0, pitch, y1 - y0 + 1, x1 - x0 + 1], dim=1)
+        channels, plan, out = self._keys.shape[1], _plan(tuple(levels), self._keys.device), bits_of(rows)[0]
+        block = _READ // out.element_size() * _WARP
+        grid = (len(cells), triton.cdiv(channels, block))
+        sizes = len(plan), channels, rows.stride(0), first, _top(out)
+        with torch.cuda.device_of(rows):
+            _pool[grid](self._keys, places, plan, out, *sizes, BLOCK=block, TILE=_TILE, num_warps=1)
+
+
+def _order_into(keys: Tensor, bits: Tensor, infinity: int) -> None:
+    """Fill keys (H * W, C) from the bits (H, W, C) of floats, with any strides."""
+    _, width, channels = bits.shape
     block = _READ // bits.element_size() * _WARP
-    grid = (height * width, triton.cdiv(channels, block))
+    grid = (len(keys), triton.cdiv(channels, block))
     with torch.cuda.device_of(bits):
         _order[grid](bits, keys, width, channels, *bits.stride(), infinity, _top(bits), BLOCK=block, num_warps=1)
-    return keys
-
-
-def pool_on_device(keys: Tensor, windows: Tensor, levels: Sequence[int], rows: Tensor, first: int = 0) -> None:
-    """Max-pool windows of a map into the columns of ``rows`` from ``first`` on; nothing waits for the device.
-
-    Parameters
-    ----------
-    keys : int tensor (H, W, C)
-        The result of :func:`order_on_device`.
-    windows : int32 tensor (N, 4), contiguous
-        Cells x0, y0, x1, y1, inclusive, 0-based, all of them on the map: they are not checked here.
-    levels : sequence of int
-        Level n has n x n bins, with the edges of AdaptiveMaxPool2d.
-    rows : tensor (N, at least first + M * C) of the dtype of the keys, whose rows are contiguous
-        The output, bits of floats, in the order of :func:`.kernel.pool_bits`.
-    first : int
-        First column of the output.
-    """
-    if len(windows) == 0:
-        return
-    _, width, channels = keys.shape
-    plan = _plan(tuple(levels), keys.device)
-    block = _READ // keys.element_size() * _WARP
-    grid = (len(windows), triton.cdiv(channels, block))
-    sizes = len(plan), width, channels, rows.stride(0), first, _top(keys)
-    with torch.cuda.device_of(rows):
-        _pool[grid](keys, windows, plan, rows, *sizes, BLOCK=block, TILE=_TILE, num_warps=1)
 
 
 def _top(keys: Tensor) -> int:
@@ -107,31 +123,20 @@ def _order(
 
 @triton.jit
 def _pool(
-    keys,
-    windows,
-    plan,
-    rows,
-    levels,
-    width,
-    channels,
-    row_stride,
-    first,
-    top,
-    BLOCK: tl.constexpr,
-    TILE: tl.constexpr,
+    keys, places, plan, rows, levels, channels, row_stride, first, top, BLOCK: tl.constexpr, TILE: tl.constexpr
 ):  # pragma: no cover
     """All levels of one window and a block of channels; a level may follow from bins that are written already."""
     window = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    x0, y0 = tl.load(windows + 4 * window), tl.load(windows + 4 * window + 1)
-    x1, y1 = tl.load(windows + 4 * window + 2), tl.load(windows + 4 * window + 3)
+    origin, pitch = tl.load(places + 4 * window).to(tl.int64), tl.load(places + 4 * window + 1)
+    height, width = tl.load(places + 4 * window + 2), tl.load(places + 4 * window + 3)
     row = rows + window * row_stride + first
     for level in range(levels):
         n, target = tl.load(plan + 4 * level), tl.load(plan + 4 * level + 1)
         source_n, source = tl.load(plan + 4 * level + 2), tl.load(plan + 4 * level + 3)
         if source_n == 0:
-            from_map = keys + (y0 * width + x0) * channels
-            _grid(from_map, width, y1 - y0 + 1, x1 - x0 + 1, row, n, target, channels, channel, top, False, BLOCK, TILE)
+            from_map = keys + origin * channels
+            _grid(from_map, pitch, height, width, row, n, target, channels, channel, top, False, BLOCK, TILE)
         else:
             # What other threads of the program have written must be there.
             tl.debug_barrier()

@@ -28,6 +28,28 @@ from .levels import check_windows, steps
 _CHUNK = 64
 
 
+_INTEGERS = {
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
+
+
+def bits_of(values: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The bits of a floating-point tensor, integers in the same memory, and those of its format's infinity.
+
+    Raises
+    ------
+    ValueError
+        For another dtype.
+    """
+    if values.dtype not in _INTEGERS:
+        raise ValueError(f"features must be floating point, not {values.dtype}")
+    integer = _INTEGERS[values.dtype]
+    return values.view(integer), int(torch.tensor(torch.inf, dtype=values.dtype).view(integer))
+
+
 def unique_windows(windows: Array) -> tuple[Array, Array]:
     """Find the distinct windows among int cells (N, 4), and the index of each window.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from subprocess import CalledProcessError
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,18 +26,14 @@ from torch.nn import functional
 from ...data.arrays import Array
 from ...data.progress import warn
 from ..options import check_levels
-from .kernel import Sortable, pool_bits, sortable
+from .kernel import Sortable, bits_of, pool_bits, sortable
 from .levels import bins, check_windows
 from .torch_pool import pool_with_torch
 
-__all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "pool_whole_maps", "spp_pool"]
+if TYPE_CHECKING:
+    from .gpu import KeyMaps
 
-_INTEGERS = {
-    torch.float16: torch.int16,
-    torch.bfloat16: torch.int16,
-    torch.float32: torch.int32,
-    torch.float64: torch.int64,
-}
+__all__ = ["SlidingWindowPyramidPooling", "SpatialPyramidPooling", "bins", "pool_whole_maps", "spp_pool"]
 
 
 def spp_pool(
@@ -89,8 +86,7 @@ def spp_pool(
     """
     if features.ndim != 3 or 0 in features.shape:
         raise ValueError(f"features must have shape (C, H, W) without empty axes, not {tuple(features.shape)}")
-    if features.dtype not in _INTEGERS:
-        raise ValueError(f"features must be floating point, not {features.dtype}")
+    bits, _ = bits_of(features.detach())
     levels = check_levels(levels)
     channels, height, width = features.shape
     cells = windows.detach().cpu().numpy() if isinstance(windows, Tensor) else windows
@@ -109,8 +105,7 @@ def spp_pool(
         return spp_pool_into(rows, Poolable.of(features.detach()), cells, levels)
 
     # numpy requests large memory pages, which is faster for a result of 100 MB.
-    integer = np.empty(0, f"i{features.element_size()}").dtype
-    pooled = torch.from_numpy(np.empty(shape, integer)).view(features.dtype)
+    pooled = torch.from_numpy(np.empty(shape, bits.numpy().dtype)).view(features.dtype)
     return spp_pool_into(pooled, Poolable.of(features.detach()), cells, levels)
 
 
@@ -160,27 +155,21 @@ class Poolable:
     Attributes
     ----------
     features : tensor (C, H, W)
-    bits : Sortable or None
-        The map as the compiled kernel takes it; None on other devices than the CPU.
-    keys : int tensor (H, W, C) or None
-        The map as the GPU's kernel takes it; None where there is none.
+    prepared : Sortable, KeyMaps or None
+        The map as the kernel of the CPU takes it, or that of a GPU; None on other devices.
     """
 
     features: Tensor
-    bits: Sortable | None = None
-    keys: Tensor | None = None
+    prepared: Sortable | KeyMaps | None
 
     @classmethod
     def of(cls, features: Tensor) -> Poolable:
         """Prepare a map (C, H, W) of any floating-point dtype, memory layout and device."""
-        integer = _INTEGERS[features.dtype]
-        infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
         if features.device.type != "cpu":
-            gpu = _kernels(features.device)
-            keys = None if gpu is None else gpu.order_on_device(features.view(integer).permute(1, 2, 0), infinity)
-            return cls(features, keys=keys)
-        bits = np.ascontiguousarray(features.view(integer).permute(1, 2, 0).numpy())
-        return cls(features, sortable(bits, infinity))
+            gpu = gpu_kernels(features.device)
+            return cls(features, None if gpu is None else gpu.KeyMaps([features]))
+        bits, infinity = bits_of(features)
+        return cls(features, sortable(np.ascontiguousarray(bits.permute(1, 2, 0).numpy()), infinity))
 
 
 def spp_pool_into(rows: Tensor, on_map: Poolable, cells: Array, levels: Sequence[int], first: int = 0) -> Tensor:
@@ -196,11 +185,11 @@ def spp_pool_into(rows: Tensor, on_map: Poolable, cells: Array, levels: Sequence
     first : int
         First column to fill.
     """
-    if on_map.bits is not None:
-        pool_bits(on_map.bits, cells, levels, rows.view(_INTEGERS[rows.dtype]).numpy(), first)
-    elif on_map.keys is not None and (gpu := _kernels(rows.device)) is not None:
-        windows = torch.from_numpy(np.ascontiguousarray(cells, np.int32)).to(rows.device, non_blocking=True)
-        gpu.pool_on_device(on_map.keys, windows, levels, rows.view(_INTEGERS[rows.dtype]), first)
+    if isinstance(on_map.prepared, Sortable):
+        pool_bits(on_map.prepared, cells, levels, bits_of(rows)[0].numpy(), first)
+    elif on_map.prepared is not None:
+        on_device = torch.from_numpy(np.ascontiguousarray(cells, np.int32)).to(rows.device, non_blocking=True)
+        on_map.prepared.pool_into(rows, on_device, levels, first)
     else:
         pooled = pool_with_torch(on_map.features, cells, levels)
         rows[:, first : first + pooled.shape[1]] = pooled
@@ -208,14 +197,14 @@ def spp_pool_into(rows: Tensor, on_map: Poolable, cells: Array, levels: Sequence
 
 
 @cache
-def _kernels(device: torch.device) -> ModuleType | None:
-    """The module of the GPU's kernels; None, with a warning, if they cannot be compiled for the device."""
+def gpu_kernels(device: torch.device) -> ModuleType | None:
+    """The module :mod:`.gpu`; None on other devices, and, with a warning, where its kernels cannot be compiled."""
     if device.type != "cuda":
         return None
     try:
         from . import gpu
 
-        gpu.order_on_device(torch.zeros(1, 1, 1, dtype=torch.int32, device=device), 0)
+        gpu.KeyMaps([torch.zeros(1, 1, 1, device=device)])
     except (ImportError, OSError, RuntimeError, CalledProcessError) as error:
         warn(
             f"warning: pooling on {device} takes several times as long: Triton, which torch's builds for Linux bring, "

@@ -149,7 +149,7 @@ class Miner:
         features = self.images.features
         weights, intercepts = (torch.from_numpy(part).to(features.device) for part in self.hyperplanes())
         if not self._short_rows:
-            return None, features.scores(maps, cells, weights, intercepts)
+            return None, features.scores(maps, cells, weights, intercepts).cpu().numpy()
         rows = features.rows(maps, cells)
         return rows, torch.addmm(intercepts, rows, weights.T).cpu().numpy()
 

@@ -204,11 +204,14 @@ class Features(ABC, Generic[Maps]):
     def chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """Yield features in chunks: the slice of ``cells`` and its rows (n, width), which the next chunk overwrites."""
         for part, pooled in self.pooled_chunks(maps, cells):
-            if self._layers is None:
-                yield part, pooled
-            else:
-                with torch.inference_mode():
-                    yield part, self._layers.output(pooled, self.options.kind)
+            yield part, self.after_layers(pooled)
+
+    def after_layers(self, pooled: Tensor) -> Tensor:
+        """Features (n, width) of pooled rows (n, pooled_width): after the fc layers, if any."""
+        if self._layers is None:
+            return pooled
+        with torch.inference_mode():
+            return self._layers.output(pooled, self.options.kind)
 
     def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """Like :meth:`chunks`, with pooled rows (n, pooled_width) in the precision of the fc layers, if any."""
@@ -268,19 +271,19 @@ class Features(ABC, Generic[Maps]):
         finally:
             self._room = rows
 
-    def scores(self, maps: Maps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Array:
-        """Compute linear scores float32 (U, classes) of distinct windows, in chunks, without keeping the features.
+    def scores(self, maps: Maps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Tensor:
+        """Compute linear scores of distinct windows, float32 (U, classes) on their device; features are not kept.
 
         Parameters
         ----------
         maps, cells
         weights, intercepts : tensors (classes, width), (classes,), on the maps' device
         """
-        scores = torch.empty(len(cells), len(weights))
+        scores = torch.empty(len(cells), len(weights), device=weights.device)
         with torch.inference_mode():
             for part, rows in self.chunks(maps, cells):
                 scores[part] = linear_scores(rows, weights, intercepts)
-        return scores.numpy()
+        return scores
 
 
 class Planes(NamedTuple):
@@ -297,9 +300,9 @@ class Planes(NamedTuple):
 
 
 def linear_scores(rows: Tensor, weights: Tensor, intercepts: Tensor) -> Tensor:
-    """``rows @ weights.T + intercepts`` on the CPU, float32 (N, classes)."""
+    """``rows @ weights.T + intercepts``, float32 (N, classes)."""
     # The product is fastest in this order: few classes by features, times features by many windows.
-    return (weights @ rows.T).T.add_(intercepts).cpu()
+    return (weights @ rows.T).T.add_(intercepts)
 
 
 class WindowFeatures(Features[FeatureMaps]):

@@ -17,7 +17,7 @@ MAX_ASPECT = 4.0
 
 
 # Target window sizes of the two rules: the networks' training size, and ZF-5's 13 cells of 16 pixels.
-_CANONICAL = {"area": 224.0, "reference": 208.0}
+CANONICAL = {"area": 224.0, "reference": 208.0}
 
 
 def scaled_size(image_size: tuple[int, int], s: int, max_side: int | None = None) -> tuple[int, int]:
@@ -128,11 +128,11 @@ def choose_scale(
     ValueError
         For an unknown rule or no scales.
     """
-    if rule not in _CANONICAL:
+    if rule not in CANONICAL:
         raise ValueError(f"rule must be 'area' or 'reference', not {rule!r}")
     if len(scales) == 0:
         raise ValueError("there must be at least one scale")
-    side = _CANONICAL[rule] if canonical is None else canonical
+    side = CANONICAL[rule] if canonical is None else canonical
     areas = np.maximum(area(as_boxes(boxes, np.float64)), 1.0)
     sizes = np.array([scaled_size(image_size, s, max_side) for s in scales], np.float64)
     if rule == "area":

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from sppnet.detector.pooling import spp
+from sppnet.detector.pooling.kernel import bits_of
+from sppnet.detector.pooling.levels import bins
 from sppnet.detector.pooling.spp import spp_pool
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -17,7 +19,7 @@ pytest.importorskip("triton", minversion=None if DEVICE == "cuda" else "3.8")
 
 from sppnet.detector.pooling import gpu  # noqa: E402
 
-INTEGERS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
+DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 
 #: Among them numbers that only their bits tell apart.
 NASTY = [0.0, -0.0, np.inf, -np.inf, np.nan, 65504.0, -65504.0, 6e-8, -6e-8]
@@ -25,20 +27,18 @@ NASTY = [0.0, -0.0, np.inf, -np.inf, np.nan, 65504.0, -65504.0, 6e-8, -6e-8]
 
 def pooled(features, windows, levels, first=0, more=0):
     """By the kernel, into the columns from ``first`` of rows that are longer by ``more``."""
-    integer = INTEGERS[features.dtype]
-    infinity = int(torch.tensor(torch.inf, dtype=features.dtype).view(integer))
-    keys = gpu.order_on_device(features.to(DEVICE).view(integer).permute(1, 2, 0), infinity)
-    width = spp.bins(levels) * len(features)
-    rows = torch.full((len(windows), first + width + more), 7, dtype=integer, device=DEVICE)
-    gpu.pool_on_device(keys, torch.as_tensor(windows, dtype=torch.int32, device=DEVICE), levels, rows, first)
+    width = bins(levels) * len(features)
+    rows = torch.full((len(windows), first + width + more), 7, dtype=features.dtype, device=DEVICE)
+    cells = torch.from_numpy(np.asarray(windows, np.int32).reshape(-1, 4)).to(DEVICE)
+    gpu.KeyMaps([features.to(DEVICE)]).pool_into(rows, cells, levels, first)
     rows = rows.cpu()
     assert (rows[:, :first] == 7).all()
     assert (rows[:, first + width :] == 7).all()
-    return rows[:, first : first + width]
+    return bits_of(rows[:, first : first + width])[0]
 
 
-def bits_of(features, windows, levels):
-    return spp_pool(features, windows, levels).view(INTEGERS[features.dtype])
+def expected(features, windows, levels):
+    return bits_of(spp_pool(features, windows, levels))[0]
 
 
 def windows_on(rng, count, height, width):
@@ -65,18 +65,19 @@ def test_equals_the_cpus_kernel_bit_by_bit(dtype, layout, rectified):
         features = torch.stack([features, features + 1], dim=3)[..., 0]
     windows = windows_on(rng, 3, 11, 13)
     windows[0] = 0, 0, 12, 10
-    assert torch.equal(pooled(features, windows, (1, 2, 3, 6)), bits_of(features, windows, (1, 2, 3, 6)))
+    assert torch.equal(pooled(features, windows, (1, 2, 3, 6)), expected(features, windows, (1, 2, 3, 6)))
 
 
-@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("levels", [(3, 1), (2, 5, 4), (1,)], ids=str)
 def test_nasty_numbers_keep_their_bits(dtype, levels):
     """A bin with a NaN is NaN, and minus zero is below zero."""
     rng = np.random.default_rng(len(levels))
     features = torch.from_numpy(rng.choice(NASTY, (5, 4, 6))).to(dtype)
-    features.view(INTEGERS[dtype])[0, 1] |= torch.iinfo(INTEGERS[dtype]).min  # also NaNs below zero
+    bits, _ = bits_of(features)
+    bits[0, 1] |= torch.iinfo(bits.dtype).min  # also NaNs below zero
     windows = np.concatenate([windows_on(rng, 1, 4, 6), [[2, 1, 2, 1], [0, 0, 5, 3]]])
-    assert torch.equal(pooled(features, windows, levels), bits_of(features, windows, levels))
+    assert torch.equal(pooled(features, windows, levels), expected(features, windows, levels))
 
 
 @pytest.mark.parametrize("channels", [1, 128, 129, 300])
@@ -85,7 +86,7 @@ def test_blocks_of_channels_meet(channels):
     rng = np.random.default_rng(channels)
     features = torch.from_numpy(rng.standard_normal((channels, 5, 6), np.float32))
     windows = windows_on(rng, 2, 5, 6)
-    assert torch.equal(pooled(features, windows, (2, 1)), bits_of(features, windows, (2, 1)))
+    assert torch.equal(pooled(features, windows, (2, 1)), expected(features, windows, (2, 1)))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (17, 1), (9, 30)])
@@ -93,7 +94,7 @@ def test_bins_larger_than_what_is_read_at_once_and_maps_of_a_line(height, width)
     rng = np.random.default_rng(height)
     features = torch.from_numpy(rng.standard_normal((3, height, width), np.float32))
     windows = np.array([[0, 0, width - 1, height - 1]])
-    assert torch.equal(pooled(features, windows, (1, 3)), bits_of(features, windows, (1, 3)))
+    assert torch.equal(pooled(features, windows, (1, 3)), expected(features, windows, (1, 3)))
 
 
 #: Compiles both kernels for an H100, which needs none.
@@ -106,7 +107,7 @@ from sppnet.detector.pooling import gpu
 for integer, wide, block in (("i16", "i32", 256), ("i32", "i32", 128), ("i64", "i64", 64)):
     map_ = f"*{integer}"
     order = dict(bits=map_, keys=map_, width="i32", channels="i32", stride_y="i32", stride_x="i32", stride_c="i32")
-    pool = dict(keys=map_, windows="*i32", plan="*i32", rows=map_, levels="i32", width="i32", channels="i32")
+    pool = dict(keys=map_, places="*i32", plan="*i32", rows=map_, levels="i32", channels="i32")
     order |= dict(infinity=wide, top=wide, BLOCK="constexpr")
     pool |= dict(row_stride="i32", first="i32", top=wide, BLOCK="constexpr", TILE="constexpr")
     for kernel, types, constants in (
@@ -131,21 +132,33 @@ def test_columns_beside_its_own_are_left_alone():
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.standard_normal((4, 6, 7), np.float32))
     windows = windows_on(rng, 3, 6, 7)
-    assert torch.equal(pooled(features, windows, (2, 1), 5, 3), bits_of(features, windows, (2, 1)))
+    assert torch.equal(pooled(features, windows, (2, 1), 5, 3), expected(features, windows, (2, 1)))
     assert pooled(features, windows[:0], (2, 1)).shape == (0, 20)
 
 
+def test_windows_of_several_maps_in_one_call():
+    rng = np.random.default_rng(3)
+    maps = [torch.from_numpy(rng.standard_normal((5, *size), np.float32)) for size in ((4, 6), (7, 3), (9, 9))]
+    which = np.array([2, 0, 1, 1, 2, 0])
+    cells = np.concatenate([windows_on(rng, 1, *maps[number].shape[1:]) for number in which])
+    rows = torch.empty(6, 5 * 5, device=DEVICE)
+    on_device = [torch.from_numpy(part).to(DEVICE) for part in (cells, which)]
+    gpu.KeyMaps([one.to(DEVICE) for one in maps]).pool_into(rows, on_device[0], (2, 1), which=on_device[1])
+    slow = torch.cat([spp_pool(maps[number], cells[i : i + 1], (2, 1)) for i, number in enumerate(which)])
+    assert torch.equal(rows.cpu(), slow)
+
+
 def test_without_triton_torch_pools_and_it_is_said_once(monkeypatch, messages, capsys):
-    def fail(bits, infinity):
+    def fail(maps):
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
 
-    monkeypatch.setattr(gpu, "order_on_device", fail)
-    monkeypatch.setattr(torch, "zeros", lambda *size, device, **kind: torch.ones(*size, **kind))
-    spp._kernels.cache_clear()
+    monkeypatch.setattr(gpu, "KeyMaps", fail)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: torch.ones(size))
+    spp.gpu_kernels.cache_clear()
     for _ in range(2):
-        assert spp._kernels(torch.device("cuda", 7)) is None
-    spp._kernels.cache_clear()
+        assert spp.gpu_kernels(torch.device("cuda", 7)) is None
+    spp.gpu_kernels.cache_clear()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: pooling on cuda:7 takes several times as long: Triton")
     assert line.endswith("(Failed to find C compiler. Please specify via CC)")
-    assert spp._kernels(torch.device("mps")) is None
+    assert spp.gpu_kernels(torch.device("mps")) is None

@@ -114,7 +114,7 @@ def test_both_sides_of_a_window_score_as_their_detectors_do(scenes):
         expected = features.scores(maps, cells, planes.weights, planes.intercepts)[cells.inverse]
         done, got = side.score(image, windows, StageTimer())
         np.testing.assert_array_equal(done, windows)
-        torch.testing.assert_close(torch.from_numpy(got), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(got), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_sample_s_scores_are_those_of_its_windows(scenes):
