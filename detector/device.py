@@ -13,18 +13,19 @@ def usable_device(device: str | torch.device) -> torch.device:
     Parameters
     ----------
     device : str or torch.device
-        ``"cpu"``, ``"cuda"`` (the current one) or ``"cuda:1"``.
+        ``"cpu"``, ``"cuda"`` (the current one) or ``"cuda:1"``; ``"mps"`` and ``"xpu"`` have not been tried.
 
     Raises
     ------
     InputError
-        When it is neither the CPU nor a CUDA device that torch finds on this machine.
+        When torch does not find it on this machine.
     """
     name = str(device)
     if name == "cpu":
         return torch.device("cpu")
     known = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    if name == "cuda" and known:
+    known += [kind for kind, there in (("mps", torch.backends.mps), ("xpu", torch.xpu)) if there.is_available()]
+    if name == "cuda" and torch.cuda.device_count():
         return torch.device("cuda", torch.cuda.current_device())
     if name not in known:
         raise InputError(f"there is no device '{name}' here; expected one of {', '.join(['cpu', *known])}")

@@ -99,11 +99,13 @@ def synchroniser(device: str = "cpu") -> Callable[[], None]:
     A GPU call returns when its work is queued, not when it is done. Without waiting, a
     clock measures only the queueing. On the CPU there is nothing to wait for.
     """
-    if device.startswith("cuda"):
-        import torch
+    if device == "cpu":
+        return lambda: None
+    import torch
 
+    if device.startswith("cuda"):
         return lambda: torch.cuda.synchronize(device)
-    return lambda: None
+    return torch.accelerator.synchronize
 
 
 def interleave(

@@ -37,21 +37,35 @@ def model_name(args: argparse.Namespace) -> str:
 
 
 def resolve_device(args: argparse.Namespace) -> str:
-    """Torch device for ``--device``, ``"cpu"`` or ``"cuda"``.
+    """Torch device for ``--device``: ``"cpu"``, ``"cuda"``, which is then the one that was chosen, or another one.
 
     Raises
     ------
     InputError
-        When ``--device cuda`` is given and torch finds no CUDA device.
+        When torch does not find the device.
     """
     if args.device == "cpu":
         return "cpu"
     import torch
 
+    kind, _, number = args.device.partition(":")
+    if kind in ("mps", "xpu"):
+        from ..data.progress import warn
+        from ..detector.device import usable_device
+
+        usable_device(kind)
+        warn(f"warning: --device {kind}: nothing of this package has been tried on such a device")
+        return str(kind)
     if torch.cuda.is_available():
+        if number:
+            if int(number) >= torch.cuda.device_count():
+                raise InputError(
+                    f"--device {args.device}: torch finds {torch.cuda.device_count()} here, from cuda:0 on"
+                )
+            torch.cuda.set_device(int(number))
         return "cuda"
-    if args.device == "cuda":
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    if kind == "cuda":
+        raise InputError(f"--device {args.device}: torch finds no CUDA device here; use --device cpu or auto")
     return "cpu"
 
 

@@ -13,6 +13,7 @@ when its command is called, so ``sppnet --help`` imports none of them.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -143,9 +144,10 @@ class CommandParser(argparse.ArgumentParser):
         self._action_groups.append(common)
         common.add_argument(
             "--device",
-            choices=("auto", "cpu", "cuda"),
+            type=device_name,
             default="auto",
-            help="where to compute; auto takes a CUDA device when there is one",
+            metavar="auto|cpu|cuda",
+            help="where to compute; auto takes a CUDA device when there is one; cuda:1 is the second of several",
         )
         common.add_argument("--seed", type=whole_number(0), default=0, metavar="INT", help="seed of all random choices")
         common.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
@@ -165,6 +167,13 @@ def _fill(text: str) -> str:
     """Wrap the paragraphs of a text to the width of the terminal."""
     width = min(get_terminal_size().columns - 2, 100)
     return "\n\n".join(fill(paragraph, width) for paragraph in text.split("\n\n"))
+
+
+def device_name(text: str) -> str:
+    """Read the name of a device; whether it is there is seen later, by torch."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps|xpu", text):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or, of several, cuda:1, got '{text}'")
+    return text
 
 
 def whole_number(least: int) -> Callable[[str], int]:

@@ -81,6 +81,10 @@ class CombinedDetector(BaseDetector):
         """Device of the first detector."""
         return self.detectors[0].device
 
+    def _smaller_chunks(self) -> bool:
+        smaller = [detector._smaller_chunks() for detector in self.detectors]
+        return any(smaller)
+
     def _move(self, device: str | torch.device) -> None:
         for detector in self.detectors:
             detector.to(device)

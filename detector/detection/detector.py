@@ -143,6 +143,9 @@ class Detector(BaseDetector):
         """Device of the detector."""
         return self.features.device
 
+    def _smaller_chunks(self) -> bool:
+        return self.features.smaller_chunks()
+
     def _move(self, device: str | torch.device) -> None:
         place = usable_device(device)
         if place != self.device:

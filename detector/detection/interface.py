@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Set
 from contextlib import closing
 from typing import Any, Literal, TypeVar, overload
 
@@ -18,6 +18,7 @@ from ...data.boxes import as_boxes, clip
 from ...data.detections import Detections
 from ...data.errors import ImageError
 from ...data.image import as_image
+from ...data.progress import warn
 from .stream import detect_images
 
 Self = TypeVar("Self", bound="BaseDetector")
@@ -39,6 +40,9 @@ class BaseDetector(ABC):
 
     # Result of maps() for the image of set_image().
     _maps: Any = None
+
+    # What has been said about too little memory: smaller parts (True), the CPU (False).
+    _told: Set[bool] = frozenset()
 
     @property
     @abstractmethod
@@ -177,7 +181,30 @@ class BaseDetector(ABC):
         """
         pixels = as_image(image)
         looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
-        return self.detect_on(self.maps(pixels), looked_at, threshold)
+        return self._within_memory(lambda: self.detect_on(self.maps(pixels), looked_at, threshold))
+
+    def _smaller_chunks(self) -> bool:
+        """Take fewer windows at a time from now on; False if that is not possible."""
+        return False
+
+    def _within_memory(self, work: Callable[[], Detections]) -> Detections:
+        """Do ``work``; where a GPU's memory is too small, in smaller parts, and then on the CPU."""
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                if self.device.type == "cpu":
+                    raise
+            # Here the exception and the tensors that it refers to are gone.
+            torch.cuda.empty_cache()
+            place = self.device
+            smaller = self._smaller_chunks()
+            if not smaller:
+                self.to("cpu")
+            if smaller not in self._told:
+                now = "windows are pooled in smaller parts" if smaller else "the CPU does the work"
+                warn(f"warning: the memory of {place} is too small: {now} from now on")
+                self._told = {*self._told, smaller}
 
     @overload
     def detect_many(

@@ -7,8 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import torch
+
 from ...data.ahead import ahead
 from ...data.arrays import Array
+from ...data.cores import cpu_count
 from ...data.detections import Detections
 from ...data.errors import ImageError
 from ...data.formats import ImageDetections
@@ -21,7 +24,8 @@ Source = TypeVar("Source")
 #: Called with a file, its image, RGB uint8 (H, W, 3), and its detections.
 Finish = Callable[[Path, Array, Detections], object]
 
-#: Images read ahead of the one in the network. Two, so that the network does not wait for one slow file.
+#: Images read ahead of the one in the network, besides one for each further thread that reads. Two, so that the network
+#: does not wait for one slow file.
 AHEAD = 2
 
 #: Images that have left the network and are still being finished. More would not help: finishing takes less time.
@@ -34,8 +38,16 @@ class ImageDetector(Protocol):
     ``detect`` with the windows from ``propose`` must give the same result as ``detect`` without windows.
     """
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        ...
+
     def propose(self, image: Array) -> Array:
-        """Propose windows (N, 4) in an RGB uint8 image (H, W, 3); called while ``detect`` runs on another image."""
+        """Propose windows (N, 4) in an RGB uint8 image (H, W, 3).
+
+        Called while ``detect`` runs on another image, and on several images at a time.
+        """
         ...
 
     def detect(self, image: Array, threshold: float | None, windows: Array) -> Detections:
@@ -52,8 +64,8 @@ def detect_images(
     """Detect in many images and yield ``conclude`` of each; the results do not depend on the pipelining.
 
     While the network works on an image, one thread reads the next images and proposes their windows, and another
-    concludes the previous image. :data:`AHEAD` and :data:`BEHIND` bound the number of images in memory. Close the
-    generator (``contextlib.closing``) to stop early.
+    concludes the previous image. A network on a GPU is fed by all cores but one. :data:`AHEAD` and :data:`BEHIND` bound
+    the number of images in memory. Close the generator (``contextlib.closing``) to stop early.
 
     Parameters
     ----------
@@ -82,8 +94,9 @@ def detect_images(
         image, pixels, windows = prepared
         return image, pixels, detector.detect(pixels, threshold, windows)
 
+    readers = 1 if detector.device.type == "cpu" else max(1, cpu_count() - 1)
     with (
-        closing(ahead(prepare, images, AHEAD)) as prepared,
+        closing(ahead(prepare, images, AHEAD + readers - 1, readers)) as prepared,
         closing(
             ahead(_past_errors(lambda found: conclude(*found)), map(_past_errors(find), prepared), BEHIND)
         ) as results,

@@ -132,6 +132,8 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16 matrix products: AMX, AVX-512's or tensor cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
     # torch has no public names for these yet.
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)

@@ -31,6 +31,9 @@ from .scales import choose_scale, resize, scale_boxes, scaled_size
 #: Most windows pooled at a time.
 CHUNK = {"cpu": 256, "cuda": 4096}
 
+#: Windows in the smallest chunk where memory is short.
+LEAST_CHUNK = 64
+
 #: Most bytes, and fewest windows, of a part of a chunk on the CPU without fc layers.
 PART_BYTES, PART_LEAST = 8e6, 16
 
@@ -137,6 +140,7 @@ class Features(ABC, Generic[Maps]):
             raise ValueError(f"features {options.kind} need a head, not None")
         self.backbone, self.options, self.head = backbone, options, head
         self._room: Tensor | None = None
+        self._halved = 0
 
     @abstractmethod
     def maps(self, image: Array) -> Maps:
@@ -245,8 +249,16 @@ class Features(ABC, Generic[Maps]):
     @property
     def chunk(self) -> int:
         """Most windows in a chunk of :meth:`chunks`; wide rows come in shorter parts of such a chunk."""
-        most = CHUNK[self.device.type]
-        return most if self._layers is None else max(most, FC_CHUNK)
+        most = CHUNK["cpu" if self.device.type == "cpu" else "cuda"]
+        return (most if self._layers is None else max(most, FC_CHUNK)) >> self._halved
+
+    def smaller_chunks(self) -> bool:
+        """Halve the chunks from now on; False if they are as small as is sensible already."""
+        if self.chunk // 2 < LEAST_CHUNK:
+            return False
+        self._halved += 1
+        self._room = None
+        return True
 
     @property
     def _layers(self) -> Head | None:

@@ -191,7 +191,7 @@ class WarpFeatures(Features[WarpedWindows]):
     def __init__(self, backbone: Backbone, options: FeatureOptions, head: Head | None = None, batch: int | None = None):
         super().__init__(backbone, options, head)
         self.crop = options.crop or backbone.input_size
-        self.batch = batch or BATCH[self.device.type]
+        self.batch = batch or BATCH["cpu" if self.device.type == "cpu" else "cuda"]
 
     def maps(self, image: Array) -> WarpedWindows:
         """Prepare an RGB uint8 image (H, W, 3); no window is computed yet."""

@@ -62,7 +62,7 @@ def test_every_command_has_help_and_the_common_options(call, line):
     assert (status, err) == (0, "")
     assert out.startswith(f"usage: sppnet {line} ")
     if line not in GROUPS:
-        for option in ("--device {auto,cpu,cuda}", "--seed INT", "--quiet"):
+        for option in ("--device auto|cpu|cuda", "--seed INT", "--quiet"):
             assert option in out
 
 
@@ -95,7 +95,10 @@ def test_version(call):
         ("info m --hlep", "sppnet info: error: unrecognized arguments: --hlep (see 'sppnet info --help')"),
         ("info m --seed -1", "sppnet info: error: argument --seed: expected a whole number from 0 up, got '-1'"),
         ("info m --seed x", "sppnet info: error: argument --seed: expected a whole number from 0 up, got 'x'"),
-        ("info m --device gpu", "sppnet info: error: argument --device: invalid choice: 'gpu'"),
+        (
+            "info m --device gpu",
+            "sppnet info: error: argument --device: expected auto, cpu, cuda or, of several, cuda:1, got 'gpu'",
+        ),
         ("info m --dev cpu", "sppnet info: error: unrecognized arguments: --dev cpu"),
     ],
 )
@@ -300,6 +303,28 @@ def test_cuda_asked_for_but_absent_is_an_input_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device(Namespace(device="auto")) == "cuda"
     assert resolve_device(Namespace(device="cuda")) == "cuda"
+
+
+def test_one_of_several_devices(monkeypatch):
+    torch = pytest.importorskip("torch")
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert resolve_device(Namespace(device="cuda:1")) == "cuda"
+    assert chosen == [1]
+    with pytest.raises(InputError, match="--device cuda:2: torch finds 2 here, from cuda:0 on"):
+        resolve_device(Namespace(device="cuda:2"))
+
+
+def test_devices_that_nobody_has_tried(monkeypatch, messages, capsys):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="there is no device 'mps' here"):
+        resolve_device(Namespace(device="mps"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device(Namespace(device="mps")) == "mps"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "warning: --device mps: nothing of this package has been tried on such a device"
 
 
 @pytest.mark.parametrize(

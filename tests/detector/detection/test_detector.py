@@ -301,3 +301,36 @@ def test_detectors_that_share_pooled_windows_find_what_each_finds_alone(features
         np.testing.assert_allclose(found.boxes, alone.boxes, atol=1e-2)
         np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
     assert not np.array_equal(together[0].scores[:5], together[1].scores[:5])
+
+
+def test_too_little_memory_on_a_gpu_means_smaller_parts_and_then_the_cpu(bundle, image, monkeypatch, messages, capsys):
+    """The device is one by name alone: its memory is never large enough."""
+    expected = SPPDetector(bundle).detect(image, -10)
+    detector = SPPDetector(bundle)
+    detect_on, chunks, moved = detector.detect_on, [], []
+    monkeypatch.setattr(SPPDetector, "device", property(lambda self: torch.device("cpu" if moved else "cuda")))
+    monkeypatch.setattr(SPPDetector, "_move", lambda self, device: moved.append(device))
+
+    def tight(maps, windows, threshold):
+        if not moved:
+            chunks.append(detector.features.chunk)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return detect_on(maps, windows, threshold)
+
+    monkeypatch.setattr(detector, "detect_on", tight)
+    assert detector.detect(image, -10) == expected
+    assert (chunks, moved) == ([256, 128, 64], ["cpu"])
+    parts, cpu = capsys.readouterr().err.splitlines()
+    assert parts == "warning: the memory of cuda is too small: windows are pooled in smaller parts from now on"
+    assert cpu == "warning: the memory of cuda is too small: the CPU does the work from now on"
+
+
+def test_too_little_memory_of_the_cpu_is_an_error(bundle, image, monkeypatch):
+    detector = SPPDetector(bundle)
+
+    def tight(maps, windows, threshold):
+        raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(detector, "detect_on", tight)
+    with pytest.raises(torch.OutOfMemoryError, match="no more"):
+        detector.detect(image)

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from random_models import random_model
 from reference.stream import detect_files as one_by_one
@@ -87,7 +88,7 @@ def test_proposals_given_back_are_the_proposals(detectors, kind):
 
 
 def test_no_files(detectors):
-    assert list(detect_files(None, [])) == list(detectors["one"].detect_many([])) == []
+    assert list(detect_files(Planted(), [])) == list(detectors["one"].detect_many([])) == []
 
 
 @pytest.mark.parametrize("kind", ["one", "combination"])
@@ -149,8 +150,8 @@ def test_leaving_many_early_ends_all(detectors):
 class Planted:
     """A detector that finds nothing and calls what a test has planted for its stages, with the image's number."""
 
-    def __init__(self, **stages):
-        self.stages = stages
+    def __init__(self, device="cpu", **stages):
+        self.device, self.stages = torch.device(device), stages
 
     def call(self, stage, image):
         self.stages.get(stage, lambda number: None)(int(image[0, 0, 0]))
@@ -190,6 +191,21 @@ def test_stages_of_different_files_are_at_work_at_once(read):
 
     detector = Planted(propose=lambda number: proposed[number].set(), detect=detect)
     assert [int(result.file) for result in detect_files(detector, range(6), finish=finish)] == list(range(6))
+
+
+def test_all_cores_but_one_feed_a_gpu(read, monkeypatch):
+    """Three images are proposed at a time, and nothing but their order matters to what follows."""
+    monkeypatch.setattr(stream, "cpu_count", lambda: 4)
+    together, detected, beyond_the_network = threading.Barrier(3), [], []
+
+    def detect(number):
+        detected.append(number)
+        beyond_the_network.append(len(read) - 1 - number)
+
+    detector = Planted("cuda", propose=lambda number: together.wait(PATIENCE), detect=detect)
+    assert [int(result.file) for result in detect_files(detector, range(30))] == list(range(30))
+    assert detected == list(range(30))
+    assert max(beyond_the_network) <= AHEAD + 2
 
 
 def test_few_images_are_in_memory(read):
