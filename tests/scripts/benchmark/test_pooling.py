@@ -9,7 +9,7 @@ from sppnet.scripts.cli import main
 
 
 def test_both_sides_pool_the_same_bits():
-    result = bench_pooling.measure(Namespace(windows=30, repeats=2))
+    result = bench_pooling.measure(Namespace(windows=30, repeats=2, device="cpu"))
     assert result["bit_equal"] is True
     assert set(result["ratios"]) == set(result["times"]) - {"roi_pool, four calls"}
     fresh = {name for name in result["ratios"] if not name.endswith(", rows reused")}
@@ -18,6 +18,16 @@ def test_both_sides_pool_the_same_bits():
     text = bench_pooling.table(result)
     assert "Pooling 30 windows of a 256 x 50 x 60 map, levels 1, 2, 3, 6" in text
     assert "equal bit by bit" in text
+
+
+def test_the_table_of_a_gpu_names_the_memorys_bound():
+    """Its kernels, which take minutes in the interpreter, run where there is one."""
+    result = bench_pooling.measure(Namespace(windows=30, repeats=2, device="cpu"))
+    result |= {"device": "cuda", "memory": {"bytes_a_second": 3.1e12, "seconds": {"float32": 3.4e-5, "half": 1.7e-5}}}
+    text = bench_pooling.table(result)
+    assert "levels 1, 2, 3, 6, cuda, milliseconds" in text
+    assert "the memory copies 3100 GB/s" in text
+    assert text.endswith("takes 0.034 ms at least, 0.017 in half precision")
 
 
 def test_windows_stay_on_the_map_and_reach_its_ends():
