@@ -1,6 +1,10 @@
-"""Choose the device that a model runs on."""
+"""The device that a model runs on, and the precision of its convolutions."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -30,3 +34,20 @@ def usable_device(device: str | torch.device) -> torch.device:
     if name not in known:
         raise InputError(f"there is no device '{name}' here; expected one of {', '.join(['cpu', *known])}")
     return torch.device(name)
+
+
+@contextmanager
+def convolutions_in_tf32(allowed: bool) -> Iterator[None]:
+    """In this block cuDNN rounds the factors of float32 convolutions to TF32, or does not, whatever torch's setting is.
+
+    torch allows it by default, which moves scores by some thousandths.
+    """
+    backend: Any = torch.backends.cudnn
+    # torch 2.9 has settings of their own for convolutions.
+    settings, name = (backend.conv, "fp32_precision") if hasattr(backend, "conv") else (backend, "allow_tf32")
+    before = getattr(settings, name)
+    setattr(settings, name, ("tf32" if allowed else "ieee") if name == "fp32_precision" else allowed)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)

@@ -28,7 +28,7 @@ def load(
         The name of a bundled model, or a file (see :func:`sppnet.data.embedded.find_model`).
     device : str or torch.device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-    precision : {"float32", "bfloat16"}
+    precision : {"float32", "bfloat16", "tf32"}
         Precision of a detector's convolutions. bfloat16 halves their time on processors with instructions for it, takes
         longer on others, and moves scores and boxes a little. Classification networks compute in float32.
 

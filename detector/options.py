@@ -18,7 +18,7 @@ Method = Literal["spp", "warp"]
 FeatureKind = Literal["pool5", "fc6", "fc7"]
 Scorer = Literal["svm", "softmax"]
 Solver = Literal["coordinate descent", "liblinear"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "tf32"]
 Effort = Literal["quick", "normal", "best"]
 
 MIN_SIDE = 64

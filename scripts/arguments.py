@@ -230,7 +230,8 @@ def add_precision_argument(parser: CommandParser) -> None:
         choices=PRECISIONS,
         default=PRECISIONS[0],
         help="precision of the convolutions: bfloat16 takes half the time on processors with instructions for it "
-        "(AVX-512 or AMX), twice as long or longer on others, and moves scores and boxes a little",
+        "(AVX-512 or AMX), twice as long or longer on others, and moves scores and boxes a little; tf32 rounds the "
+        "factors of products, on CUDA devices alone",
     )
 
 

@@ -70,15 +70,18 @@ def resolve_device(args: argparse.Namespace) -> str:
 
 
 def report_slow_precision(args: argparse.Namespace) -> None:
-    """Say so when ``--precision bfloat16`` makes the convolutions slower on this device."""
-    if args.precision != "bfloat16":
+    """Say so when ``--precision`` makes nothing faster on this device."""
+    if args.precision == "float32":
         return
     import torch
 
     from ..data.progress import log
     from ..detector.head.compression import bfloat16_is_fast
 
-    if not bfloat16_is_fast(torch.device(resolve_device(args))):
+    device = torch.device(resolve_device(args))
+    if args.precision == "tf32" and device.type != "cuda":
+        log("--precision tf32: only CUDA devices have it; the convolutions compute in float32", args.quiet)
+    elif args.precision == "bfloat16" and not bfloat16_is_fast(device):
         log("--precision bfloat16: this device has no instructions for it, so float32 is faster here", args.quiet)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...data.errors import InputError
+from ..device import convolutions_in_tf32
 from ..modelfile import tensors_below
 from ..options import MIN_SIDE, STRIDE
 from .bands import band
@@ -93,6 +94,7 @@ class Backbone(nn.Module):
         self.reduce(())
         self.requires_grad_(False)
         self.eval()
+        self._tf32 = False
 
     @classmethod
     def from_state(cls, name: str, layer: str, state: Mapping[str, Tensor], stride: int | None) -> Backbone:
@@ -161,6 +163,11 @@ class Backbone(nn.Module):
         self.to(torch.bfloat16)
         return self
 
+    def in_tf32(self) -> Backbone:
+        """Round the factors of products to TF32's 10 bits from now on, on a CUDA device; returns itself."""
+        self._tf32 = True
+        return self
+
     @property
     def layer_channels(self) -> list[int]:
         """Channels of each layer, not reduced."""
@@ -191,7 +198,7 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def preprocess(self, image: NDArray[Any]) -> Tensor:
-        """Normalise RGB uint8 (H, W, 3) to float32 (1, 3, H, W) on the CPU, channels last in memory.
+        """Normalise RGB uint8 (H, W, 3) to float32 (1, 3, H, W) on the network's device, channels last in memory.
 
         Raises
         ------
@@ -200,8 +207,10 @@ class Backbone(nn.Module):
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
-        mean, std = torch.tensor(MEAN), torch.tensor(STD)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).float()
+        device = next(self.parameters()).device
+        mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+        # Bytes go to the device, a quarter of what the numbers take.
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device, non_blocking=True).float()
         return pixels.sub_(mean * 255).div_(std * 255).permute(2, 0, 1)[None]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -219,9 +228,9 @@ class Backbone(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute a map (B, C, h, w) for each of :attr:`grids` of images (see :meth:`layer_maps`)."""
-        layers = [
-            finish(features).float() for finish, features in zip(self._reduced, self._unfinished(images), strict=True)
-        ]
+        unfinished = self._unfinished(images)
+        with convolutions_in_tf32(self._tf32):
+            layers = [finish(features).float() for finish, features in zip(self._reduced, unfinished, strict=True)]
         groups = ([layers[number] for number in group] for group in self._groups)
         return tuple(torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups)
 
@@ -241,7 +250,8 @@ class Backbone(nn.Module):
             For images of another shape, or when H or W is below ``options.MIN_SIDE``.
         """
         unfinished = self._unfinished(images)
-        return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
+        with convolutions_in_tf32(self._tf32):
+            return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
 
     def _unfinished(self, images: Tensor) -> list[Tensor]:
         """:meth:`layer_maps` without the last 1 x 1 convolutions, in the precision of the network's weights."""
@@ -253,14 +263,14 @@ class Backbone(nn.Module):
         if height or width:
             images = functional.pad(images, (0, width, 0, height))
         dtype = next(self._network.parameters()).dtype
-        result = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
+        with convolutions_in_tf32(self._tf32):
+            result = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
         return list(result) if isinstance(result, tuple) else [result]
 
     @torch.no_grad()
     def feature_map(self, image: NDArray[Any]) -> Tensor:
         """The only map (C, h, w) of one RGB uint8 image (H, W, 3), on the backbone's device."""
-        device = next(self.parameters()).device
-        features: Tensor = self(self.preprocess(image).to(device))[0]
+        features: Tensor = self(self.preprocess(image))[0]
         return features
 
     def extra_repr(self) -> str:

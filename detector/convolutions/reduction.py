@@ -51,11 +51,10 @@ def learn_reduction(
     ValueError
         When there are no images, or not one number for each layer.
     """
-    device = next(backbone.parameters()).device
     sums: list[_Moments] = []
     with torch.inference_mode():
         for image in images:
-            maps = backbone.layer_maps(backbone.preprocess(image).to(device))
+            maps = backbone.layer_maps(backbone.preprocess(image))
             sums = sums or [_Moments(features.shape[1]) for features in maps]
             for moments, features in zip(sums, maps, strict=True):
                 moments.add(features[0].flatten(1).T)

@@ -43,9 +43,10 @@ class Detector(BaseDetector):
     bundle : Bundle
     device : str or torch.device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-    precision : {"float32", "bfloat16"}
+    precision : {"float32", "bfloat16", "tf32"}
         Precision of the convolutions. bfloat16 halves their time on processors with instructions for it, takes longer
-        on others, and moves scores and boxes a little. It does not belong to the model: :meth:`save` leaves it out.
+        on others, and moves scores and boxes a little. tf32, for CUDA devices, rounds the factors of products. It does
+        not belong to the model: :meth:`save` leaves it out.
 
     Attributes
     ----------
@@ -76,7 +77,9 @@ class Detector(BaseDetector):
         self._proposer = make_proposer(options.proposals, options.max_windows, seed=0)
         backbone = Backbone.from_state(bundle.backbone, bundle.layer, bundle.convolutions, bundle.stride)
         bundle.check_channels(backbone.channels)
-        self._place(backbone.in_bfloat16() if precision == "bfloat16" else backbone, usable_device(device))
+        if precision != "float32":
+            backbone = backbone.in_bfloat16() if precision == "bfloat16" else backbone.in_tf32()
+        self._place(backbone, usable_device(device))
 
     def _place(self, backbone: Backbone, device: torch.device) -> None:
         """Move all weights to a device."""
@@ -118,7 +121,7 @@ class Detector(BaseDetector):
             Name of a bundled model, or a file (see :func:`sppnet.data.embedded.find_model`).
         device : str or torch.device
             ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        precision : {"float32", "bfloat16"}
+        precision : {"float32", "bfloat16", "tf32"}
             Precision of the convolutions (see the class).
 
         Raises

@@ -328,7 +328,7 @@ class WindowFeatures(Features[FeatureMaps]):
     def maps_at(self, image: Array, scale: int) -> tuple[Tensor, ...]:
         """Compute the maps (C, h, w) of an RGB uint8 image (H, W, 3), resized to a shorter side of ``scale``."""
         with torch.inference_mode():
-            batch = self.backbone.preprocess(resize(image, scale)[0]).to(self.device)
+            batch = self.backbone.preprocess(resize(image, scale)[0])
             return tuple(found[0] for found in self.backbone.maps(batch))
 
     def maps(self, image: Array) -> FeatureMaps:

@@ -197,7 +197,7 @@ class WarpFeatures(Features[WarpedWindows]):
         """Prepare an RGB uint8 image (H, W, 3); no window is computed yet."""
         after_image()
         height, width = image.shape[:2]
-        return WarpedWindows((height, width), self.backbone.preprocess(image).to(self.device), self.device)
+        return WarpedWindows((height, width), self.backbone.preprocess(image), self.device)
 
     def complete(self, maps: WarpedWindows, sample: Sample) -> WarpedWindows:
         """The same rows, and the pixels (see :meth:`.features.Features.complete`)."""

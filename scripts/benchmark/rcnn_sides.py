@@ -102,7 +102,7 @@ class RCNNSide:
         features = self.features
         chosen = np.sort(np.random.default_rng(0).permutation(len(windows))[: self.sample])
         with timer.stage("warping"):
-            pixels = features.backbone.preprocess(image).to(features.device)
+            pixels = features.backbone.preprocess(image)
             wanted = frames(windows[chosen], features.crop, features.options.context)
         scores = torch.empty(len(chosen), CLASSES)
         # Whole batches, with about as many rows for the fc layers as in SPP-net.

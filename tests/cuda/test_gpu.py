@@ -25,15 +25,6 @@ def scenes(tmp_path_factory):
     return {name: VOCDataset(folder, name) for name in ("train", "val")}
 
 
-@pytest.fixture(autouse=True)
-def _whole_single_precision():
-    """Without TF32, which rounds the factors of a product to ten bits."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
-
-
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "resnet18", "sppnet_student_480"])
 def test_maps_and_their_reduction(name, scenes):
     images = [sample.image for sample in scenes["train"]][:3]

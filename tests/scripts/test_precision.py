@@ -51,6 +51,14 @@ def test_a_device_without_instructions_for_it_is_reported(folder, capsys, monkey
     assert capsys.readouterr().err.count("this device has no instructions for it, so float32 is faster here") == said
 
 
+def test_tf32_on_a_cpu_is_float32_and_says_so(folder, capsys):
+    for precision in ("float32", "tf32"):
+        assert call(folder, "detect", "--no-draw", "--threshold", "-10", "--precision", precision, out=precision) == 0
+        assert ("only CUDA devices have it" in capsys.readouterr().err) == (precision == "tf32")
+    one, other = ((folder / name / "detections.json").read_text() for name in ("float32", "tf32"))
+    assert json.loads(one)["images"] == json.loads(other)["images"]
+
+
 def test_another_precision_is_refused_in_one_line(folder, capsys):
     assert call(folder, "detect", "--precision", "int8") == 2
     error = capsys.readouterr().err
