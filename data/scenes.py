@@ -83,17 +83,19 @@ def make_scenes(
     Raises
     ------
     InputError
-        When a class is not in ``CLASSES``, or the folder has a list of one of these sets that is not of scenes.
+        When a class is not in ``CLASSES``, or the folder has lists, images or labels that are not of scenes.
     """
     root = Path(root)
     names = CLASSES if classes is None else tuple(classes)
     unknown = [name for name in names if name not in CLASSES]
     if unknown or not names:
         raise InputError(f"no generated class {', '.join(unknown) or 'given'}; expected some of {', '.join(CLASSES)}")
-    for image_set in counts:
-        _refuse_other_labels(root / "ImageSets/Main" / f"{image_set}.txt", image_set)
+    _refuse_other_files(root)
     for image_set, count in counts.items():
         ids = [f"{image_set}_{index:05d}" for index in range(count)]
+        # First: by its list a stopped call is known to be of scenes.
+        with atomic_path(root / "ImageSets/Main" / f"{image_set}.txt") as temporary:
+            temporary.write_text("".join(f"{id}\n" for id in ids))
         for index, id in enumerate(ids):
             rng = np.random.default_rng([seed, index, *image_set.encode()])
             scene = draw_scene(rng, _vary_size(rng, size), names)
@@ -106,18 +108,22 @@ def make_scenes(
                 [names[label] for label in scene.labels],
                 scene.difficult,
             )
-        with atomic_path(root / "ImageSets/Main" / f"{image_set}.txt") as temporary:
-            temporary.write_text("".join(f"{id}\n" for id in ids))
     return root
 
 
-def _refuse_other_labels(path: Path, image_set: str) -> None:
-    """Refuse to write over the list of a dataset that was not generated."""
-    if path.is_file():
-        ours = re.compile(rf"{re.escape(image_set)}_\d+")
+def _refuse_other_files(root: Path) -> None:
+    """Refuse a folder that holds a dataset which was not generated."""
+    lists = sorted((root / "ImageSets/Main").glob("*.txt"))
+    for path in lists:
+        ours = re.compile(rf"{re.escape(path.stem)}_\d+")
         others = [id for id in path.read_text("utf-8", "replace").split() if not ours.fullmatch(id)]
         if others:
             raise InputError(f"{path}: lists {others[0]}, which is no generated scene; choose a folder of its own")
+    sets = {path.stem for path in lists}
+    for path in (path for part in ("JPEGImages", "Annotations") for path in sorted((root / part).glob("*"))):
+        known = re.fullmatch(r"(.*)_\d+", path.stem)
+        if known is None or known[1] not in sets:
+            raise InputError(f"{path}: no generated scene; choose a folder of its own")
 
 
 def draw_scene(rng: Rng, size: tuple[int, int] = (240, 320), classes: Sequence[str] | None = None) -> Scene:

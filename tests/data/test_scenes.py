@@ -63,3 +63,18 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         make_scenes(tmp_path, {"train": 1}, classes=[])
     with pytest.raises(ValueError, match="at least 32 x 32, not 10 x 50"):
         draw_scene(np.random.default_rng(0), (10, 50))
+
+
+def test_a_folder_with_others_images_or_labels_is_refused(tmp_path):
+    make_scenes(tmp_path, {"train": 2})
+    make_scenes(tmp_path, {"val": 1, "train": 1})
+    assert len(list((tmp_path / "JPEGImages").iterdir())) == 3
+    for name in ("JPEGImages/test_00000.jpg", "JPEGImages/mine.png", "Annotations/train_1x.xml"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(InputError, match="no generated scene; choose a folder of its own"):
+            make_scenes(tmp_path, {"train": 1})
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+    (tmp_path / "ImageSets/Main/cat_train.txt").write_text("2007_000033  1\n")
+    with pytest.raises(InputError, match="lists 2007_000033, which is no generated scene"):
+        make_scenes(tmp_path, {"train": 1})

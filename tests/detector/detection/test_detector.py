@@ -101,7 +101,7 @@ def test_convolutions_in_bfloat16_move_scores_a_little(bundle, features, image, 
 
 
 def test_a_precision_that_is_none_is_refused(bundle):
-    with pytest.raises(InputError, match="the precision must be one of float32, bfloat16, not 'float16'"):
+    with pytest.raises(InputError, match="the precision must be one of float32, bfloat16, tf32, not 'float16'"):
         SPPDetector(bundle, precision="float16")
 
 
