@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,7 +21,10 @@ from .boxes import to_voc
 from .detections import Detections, decimal, record_cells, record_columns
 from .errors import InputError
 from .progress import warn
-from .store import atomic_path, writable_text, write_json, write_text
+from .store import atomic_path, writable_text
+
+#: Files of VOC's lists that are open at a time.
+_OPEN_FILES = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,16 +108,22 @@ class Results:
 
 def write_detections_json(path: str | Path, results: Results) -> None:
     """Write ``detections.json``: model, version, classes, images with their detections, failed files."""
-    write_json(
-        path,
-        {
-            "model": results.model,
-            "version": results.version,
-            "classes": list(results.class_names),
-            "images": [image.to_record() for image in results.images],
-            "failed": [{"file": file, "error": error} for file, error in results.failed.items()],
-        },
-    )
+    whole = {
+        "model": results.model,
+        "version": results.version,
+        "classes": list(results.class_names),
+        "images": [],
+        "failed": [{"file": file, "error": error} for file, error in results.failed.items()],
+    }
+    # Image by image: there may be millions of them. No text inside JSON has quotation marks without a backslash.
+    before, empty, after = json.dumps(whole, indent=2).partition('"images": []')
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(before + empty[:-1])
+        separator = "\n    "
+        for image in results.images:
+            file.write(separator + json.dumps(image.to_record(), indent=2).replace("\n", "\n    "))
+            separator = ",\n    "
+        file.write(("\n  ]" if len(results.images) else "]") + after + "\n")
 
 
 def read_detections_json(path: str | Path) -> Results:
@@ -180,21 +190,28 @@ def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> 
     InputError
         When a class name cannot be part of a file name.
     """
-    _report_unclear(Counter(image.id for image in results.images))
-    paths = []
-    for label, name in enumerate(results.class_names):
+    for name in results.class_names:
         if re.search(r"[/\\\0]", name):
             raise InputError(f"class {name!r} cannot be part of a file name, as VOC's results need")
-        lines = [
-            " ".join([image.id, *(str(decimal(value)) for value in (score, *corners))]) + "\n"
-            for image in results.images
-            for part in [image.detections[image.detections.labels == label]]
-            for score, corners in zip(part.scores, to_voc(part.boxes), strict=True)
-        ]
-        path = Path(folder) / f"comp4_det_{image_set}_{name}.txt"
-        write_text(path, "".join(lines))
-        paths.append(path)
+    paths = [Path(folder) / f"comp4_det_{image_set}_{name}.txt" for name in results.class_names]
+    for first in range(0, len(paths), _OPEN_FILES):
+        part = range(first, min(first + _OPEN_FILES, len(paths)))
+        with ExitStack() as stack:
+            written = [stack.enter_context(atomic_path(paths[label])) for label in part]
+            files = [stack.enter_context(open(temporary, "w", encoding="utf-8")) for temporary in written]
+            for image in results.images:
+                for file, label in zip(files, part, strict=True):
+                    file.write(writable_text(_voc_lines(image.id, image.detections[image.detections.labels == label])))
+    _report_unclear(Counter(image.id for image in results.images))
     return paths
+
+
+def _voc_lines(id: str, found: Detections) -> str:
+    """A line for each detection."""
+    rows = zip(found.scores, to_voc(found.boxes), strict=True)
+    return "".join(
+        " ".join([id, *(str(decimal(value)) for value in (score, *corners))]) + "\n" for score, corners in rows
+    )
 
 
 def _report_unclear(ids: Counter[str]) -> None:
@@ -234,10 +251,14 @@ def write_coco(
     ValueError
         When an image has no id, or the numbers of classes and category ids differ.
     """
-    rows: list[dict[str, Any]] = []
-    for number, image in enumerate(results.images, 1):
-        if image_ids is not None and image.id not in image_ids:
-            raise ValueError(f"image_ids has no number for image {image.id!r}")
-        image_id = number if image_ids is None else image_ids[image.id]
-        rows += image.detections.to_coco(image_id, category_ids)
-    write_text(path, json.dumps(rows) + "\n")
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write("[")
+        separator = ""
+        for number, image in enumerate(results.images, 1):
+            if image_ids is not None and image.id not in image_ids:
+                raise ValueError(f"image_ids has no number for image {image.id!r}")
+            image_id = number if image_ids is None else image_ids[image.id]
+            for row in image.detections.to_coco(image_id, category_ids):
+                file.write(separator + json.dumps(row))
+                separator = ", "
+        file.write("]\n")

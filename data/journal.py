@@ -7,16 +7,18 @@ image counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+from .detections import Detections
 from .errors import InputError
 from .formats import ImageDetections
 
 
 class Journal:
-    """Writes results as they come, and has those of an earlier run.
+    """Writes results as they come, and finds those of an earlier run; of each image it keeps no more than its place.
 
     Parameters
     ----------
@@ -29,8 +31,8 @@ class Journal:
 
     Attributes
     ----------
-    earlier : dict of str to ImageDetections
-        What is in the file without an error, by image file.
+    places : dict of str to int
+        Where the results of each image begin in the file; of an earlier run, of those without an error.
 
     Raises
     ------
@@ -39,7 +41,8 @@ class Journal:
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], resume: bool = False) -> None:
-        self.earlier: dict[str, ImageDetections] = {}
+        self.path, self.places = path, dict[str, int]()
+        self._class_names = tuple(header["classes"])
         end = self._read(path, header) if resume and path.exists() else 0
         self._file = open(path, "r+b" if end else "wb")  # noqa: SIM115 - closed by __exit__
         # A run that was killed may have left half a line.
@@ -56,11 +59,28 @@ class Journal:
 
     def add(self, image: ImageDetections, error: str | None = None) -> None:
         """Write the results of an image; with an ``error``, such as that of its drawing, it is to be done again."""
+        self.places[image.file] = self._file.tell()
         self._write(image.to_record() if error is None else {**image.to_record(), "error": error})
 
     def fail(self, file: str, error: str) -> None:
         """Write that an image cannot be read."""
         self._write({"file": file, "error": error})
+
+    def images(
+        self, files: Iterable[str], calibrated: bool, shown: Callable[[Detections], Detections] | None = None
+    ) -> KeptImages:
+        """The results of those of the files that have any, in their order.
+
+        Parameters
+        ----------
+        files : iterable of str
+        calibrated : bool
+            Whether detections have probabilities: the results of an image without detections do not show it.
+        shown : callable, optional
+            Applied to the detections of each image.
+        """
+        known = [file for file in files if file in self.places]
+        return KeptImages(self.path, [self.places[file] for file in known], self._class_names, calibrated, shown)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(line).encode() + b"\n")
@@ -77,7 +97,7 @@ class Journal:
                     if number == 0:
                         _check_header(json.loads(line), header, path)
                     else:
-                        self._take(json.loads(line), header["classes"])
+                        self._take(json.loads(line), end)
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     if isinstance(error, InputError):
                         raise
@@ -87,11 +107,51 @@ class Journal:
                 end += len(line)
         return end
 
-    def _take(self, record: dict[str, Any], class_names: tuple[str, ...]) -> None:
+    def _take(self, record: dict[str, Any], place: int) -> None:
         if "error" in record:
-            self.earlier.pop(record["file"], None)
+            self.places.pop(record["file"], None)
         else:
-            self.earlier[record["file"]] = ImageDetections.from_record(record, class_names)
+            self.places[ImageDetections.from_record(record, self._class_names).file] = place
+
+
+@dataclass(frozen=True, eq=False)
+class KeptImages(Sequence[ImageDetections]):
+    """Results in a journal, read again whenever they are asked for: memory does not grow with their number."""
+
+    path: Path
+    places: Sequence[int]
+    class_names: tuple[str, ...]
+    calibrated: bool
+    shown: Callable[[Detections], Detections] | None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[ImageDetections]:
+        with open(self.path, "rb") as file:
+            for place in self.places:
+                file.seek(place)
+                yield self._image(file.readline())
+
+    @overload
+    def __getitem__(self, index: int) -> ImageDetections: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> KeptImages: ...
+
+    def __getitem__(self, index: int | slice) -> ImageDetections | KeptImages:
+        if isinstance(index, slice):
+            return replace(self, places=self.places[index])
+        with open(self.path, "rb") as file:
+            file.seek(self.places[index])
+            return self._image(file.readline())
+
+    def _image(self, line: bytes) -> ImageDetections:
+        image = ImageDetections.from_record(json.loads(line), self.class_names)
+        found = image.detections
+        if self.calibrated and not found.calibrated:
+            found = found.replace(probabilities=[])
+        return replace(image, detections=found if self.shown is None else self.shown(found))
 
 
 def _check_header(found: Any, header: Mapping[str, Any], path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect in every image; return 1 if some could not be read or drawn."""
     from ..data.errors import InputError
     from ..data.outputs import make_writable
-    from ..data.progress import log, warn
+    from ..data.progress import log, track, warn
     from ..data.store import remove_unfinished
 
     paths, missing = photographs(args)
@@ -119,8 +119,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--draw-truth draws onto pictures, which --no-draw leaves out")
     with loading():
         from ..data.errors import ImageError
-        from ..data.formats import Results, alike
+        from ..data.formats import Results
         from ..data.journal import Journal
+        from ..detector.detection.stream import detect_files
 
         detector = load_detector(args)
         check_threshold(args, detector)
@@ -145,56 +146,53 @@ def run(args: argparse.Namespace) -> int:
             draw(path, image, found)
 
     threshold = args.threshold if page is None else page.least
-    found: list[ImageDetections] = []
     failed: dict[str, str] = {}
     stopped = False
     with Journal(args.out / JOURNAL, journal_header(args, detector, threshold), args.resume) as journal:
-
-        def keep(path: Path, result: ImageDetections | ImageError) -> None:
-            if isinstance(result, ImageError):
-                journal.fail(str(path), str(result))
-            else:
-                journal.add(result, undrawn.get(str(path)))
-
         previews = {} if page is None else {path: page.file(path) for path in paths}
         done = done_before(journal, paths, drawn, previews)
         if args.resume:
             remove_unfinished(args.out)
             log(f"{len(done)} of {len(paths)} images were done before", args.quiet)
+        left = [path for path in paths if path not in done]
         try:
-            left = [path for path in paths if path not in done]
-            detect_all(detector, left, threshold, args.quiet, finish, found, failed, keep)
+            with closing(detect_files(detector, left, threshold, finish)) as results:
+                for path, result in track(zip(left, results, strict=True), "detecting", len(left), args.quiet):
+                    if isinstance(result, ImageError):
+                        failed[str(path)] = str(result)
+                        warn(f"sppnet: {result}")
+                        journal.fail(str(path), str(result))
+                    else:
+                        journal.add(result, undrawn.get(str(path)))
+                        done.add(path)
         except KeyboardInterrupt:
             # What was found is worth the minutes that it took.
             stopped = True
-    if done:
-        done |= {Path(image.file): image for image in found}
-        found = alike([done[path] for path in paths if path in done])
+    images = journal.images((str(path) for path in paths if path in done), detector.calibrated)
     failed |= {**undrawn, **missing}
     if page is not None:
-        report = page.write(model_name(args), found, failed)
-        found = [replace(image, detections=page.shown(image.detections)) for image in found]
-    write_results(args.out, Results(model_name(args), detector.class_names, found, failed), args.format)
-    total = sum(len(image.detections) for image in found)
-    log(f"{total} objects in {len(found)} images: {args.out / 'detections.json'}", args.quiet)
+        report = page.write(model_name(args), images, failed)
+        images = replace(images, shown=page.shown)
+    write_results(args.out, Results(model_name(args), detector.class_names, images, failed), args.format)
+    total = sum(len(image.detections) for image in images)
+    log(f"{total} objects in {len(images)} images: {args.out / 'detections.json'}", args.quiet)
     if page is not None:
         log(f"look at them in a browser: {report}", args.quiet)
     if stopped:
         warn(
-            f"sppnet: interrupted after {len(found) + len(failed)} of {len(paths)} images; what was found is written, "
+            f"sppnet: interrupted after {len(images) + len(failed)} of {len(paths)} images; what was found is written, "
             "and --resume goes on"
         )
         return INTERRUPTED
     return 1 if failed else 0
 
 
-def done_before(journal: Journal, paths: list[Path], *pictures: Mapping[Path, Path]) -> dict[Path, ImageDetections]:
-    """What an earlier run has found in files, of those whose pictures are there, too."""
-    found = {path: journal.earlier[str(path)] for path in paths if str(path) in journal.earlier}
+def done_before(journal: Journal, paths: list[Path], *pictures: Mapping[Path, Path]) -> set[Path]:
+    """The files that an earlier run has done, and whose pictures are there, too."""
     return {
-        path: image
-        for path, image in found.items()
-        if all(path not in files or files[path].exists() for files in pictures)
+        path
+        for path in paths
+        if str(path) in journal.places and all(path not in files or files[path].exists() for files in pictures)
     }
 
 
@@ -334,19 +332,12 @@ def detect_all(
     paths: list[Path],
     threshold: float | None,
     quiet: bool,
-    finish: Finish | None = None,
-    found: list[ImageDetections] | None = None,
-    failed: dict[str, str] | None = None,
-    keep: Callable[[Path, ImageDetections | ImageError], object] | None = None,
 ) -> tuple[list[ImageDetections], dict[str, str]]:
-    """Detections in the files, in order, and the errors of unreadable files, which are also named on stderr.
-
-    The first arguments are those of :func:`.stream.detect_files`, the last ones those of :func:`gathered`.
-    """
+    """Detections in the files, in order, and the errors of unreadable files, which are also named on stderr."""
     from ..detector.detection.stream import detect_files
 
-    with closing(detect_files(detector, paths, threshold, finish)) as results:
-        return gathered(paths, results, "detecting", quiet, found=found, failed=failed, keep=keep)
+    with closing(detect_files(detector, paths, threshold)) as results:
+        return gathered(paths, results, "detecting", quiet)
 
 
 def gathered(
@@ -355,19 +346,13 @@ def gathered(
     label: str,
     quiet: bool,
     named: Collection[str] = (),
-    found: list[ImageDetections] | None = None,
-    failed: dict[str, str] | None = None,
-    keep: Callable[[Path, ImageDetections | ImageError], object] | None = None,
 ) -> tuple[list[ImageDetections], dict[str, str]]:
-    """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``.
-
-    They are added to ``found`` and ``failed``, if given, as they come: an interruption leaves what is there. Then
-    ``keep``, if given, is called with each path and its result.
-    """
+    """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``."""
     from ..data.errors import ImageError
     from ..data.progress import track, warn
 
-    found, failed = ([] if found is None else found), ({} if failed is None else failed)
+    found: list[ImageDetections] = []
+    failed: dict[str, str] = {}
     for path, result in track(zip(paths, results, strict=True), label, len(paths), quiet):
         if isinstance(result, ImageError):
             failed[str(path)] = str(result)
@@ -375,8 +360,6 @@ def gathered(
                 warn(f"sppnet: {result}")
         else:
             found.append(result)
-        if keep is not None:
-            keep(path, result)
     return found, failed
 
 

@@ -120,7 +120,7 @@ class MapCache:
         for scale in self.features.options.scales:
             for path in self._entries(image_key, scale):
                 stored = np.load(path, allow_pickle=False)
-                maps.append(torch.from_numpy(stored).to(self.features.device, dtype).permute(2, 0, 1))
+                maps.append(torch.from_numpy(stored).to(self.features.device).to(dtype).permute(2, 0, 1))
         return FeatureMaps(image_size, tuple(maps))
 
 

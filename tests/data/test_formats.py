@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sppnet import __version__
+from sppnet.data import formats
 from sppnet.data.detections import Detections
 from sppnet.data.errors import InputError
 from sppnet.data.formats import (
@@ -57,6 +58,25 @@ def test_detections_json_is_the_documented_one(tmp_path, results):
         ],
         "failed": [{"file": "d.jpg", "error": "d.jpg: no such file"}],
     }
+
+
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_detections_json_is_indented_json(tmp_path, images):
+    """Written image by image, it has the bytes of what is written at once."""
+    nasty = ['a "images": [].jpg', "b\n.jpg", "c \udcb0.jpg"][:images]
+    found = Detections([[0, 0, 1, 2]], [0.25], [1], ("a", "b"))
+    kept = Results('"images": []', ("a", "b"), [ImageDetections(name, 3, 4, found) for name in nasty], {"d": "gone"})
+    write_detections_json(tmp_path / "a.json", kept)
+    text = (tmp_path / "a.json").read_text()
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"
+    assert [image["file"] for image in json.loads(text)["images"]] == nasty
+
+
+def test_voc_lists_of_many_classes_are_written_in_parts(tmp_path, monkeypatch, results):
+    before = {path.name: path.read_text() for path in write_voc(tmp_path / "at once", results)}
+    monkeypatch.setattr(formats, "_OPEN_FILES", 1)
+    assert {path.name: path.read_text() for path in write_voc(tmp_path / "in parts", results)} == before
+    assert len(before) > 1
 
 
 def test_detections_json_reads_back(tmp_path, results):

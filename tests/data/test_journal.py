@@ -1,9 +1,17 @@
 import json
+import tracemalloc
 
 import pytest
 from sppnet.data.detections import Detections
 from sppnet.data.errors import InputError
-from sppnet.data.formats import ImageDetections
+from sppnet.data.formats import (
+    ImageDetections,
+    Results,
+    read_detections_json,
+    write_coco,
+    write_csv,
+    write_detections_json,
+)
 from sppnet.data.journal import Journal
 
 NAMES = ("cat", "dog")
@@ -24,7 +32,7 @@ def written(path, *images, header=HEADER):
 
 def again(path, header=HEADER):
     with Journal(path, header, resume=True) as journal:
-        return journal.earlier
+        return {one.file: one for one in journal.images(journal.places, calibrated=True)}
 
 
 def test_results_are_there_as_soon_as_they_are_added(tmp_path):
@@ -39,10 +47,10 @@ def test_a_later_run_has_the_same_results_and_goes_on(tmp_path):
     names = ["a.jpg", "b \udcb0.jpg"]
     path = written(tmp_path / "a.jsonl", *(image(name, 1 / 3) for name in names))
     with Journal(path, HEADER, resume=True) as journal:
-        earlier = dict(journal.earlier)
+        earlier = journal.images([*reversed(names), "other.jpg"], calibrated=True)
         journal.add(image("c.jpg"))
-    assert list(earlier) == names
-    assert all(found.detections == image(name, 1 / 3).detections for name, found in earlier.items())
+    assert [one.file for one in earlier] == [*reversed(names)]
+    assert all(one.detections == image(one.file, 1 / 3).detections for one in earlier)
     assert list(again(path)) == [*names, "c.jpg"]
 
 
@@ -65,11 +73,42 @@ def test_a_run_killed_at_any_byte_loses_one_image_at_most(tmp_path):
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         with Journal(path, HEADER, resume=True) as journal:
-            assert len(journal.earlier) == max(0, sum(end <= length for end in ends) - 1)
+            assert len(journal.places) == max(0, sum(end <= length for end in ends) - 1)
             for one in (image("a.jpg", 0.1), image("b.jpg", 0.2)):
-                if one.file not in journal.earlier:
+                if one.file not in journal.places:
                     journal.add(one)
         assert path.read_bytes() == whole
+
+
+def test_results_can_be_read_again_and_again_in_any_order(tmp_path):
+    with Journal(tmp_path / "a.jsonl", HEADER) as journal:
+        for one in (image("a.jpg", 0.9, 0.2), image("b.jpg"), image("c.jpg", 0.4)):
+            journal.add(one)
+        journal.add(image("d.jpg", 0.3), "cannot be drawn")
+        journal.fail("e.jpg", "no photograph")
+    images = journal.images(["c.jpg", "d.jpg", "e.jpg", "a.jpg", "b.jpg"], calibrated=True)
+    for _ in range(2):
+        assert [one.file for one in images] == ["c.jpg", "d.jpg", "a.jpg", "b.jpg"]
+    assert (len(images), images[2].file, [one.file for one in images[1:3]]) == (4, "a.jpg", ["d.jpg", "a.jpg"])
+    assert images[-1].detections.calibrated
+    assert not journal.images(["b.jpg"], calibrated=False)[0].detections.calibrated
+    best = journal.images(["a.jpg"], True, lambda found: found[found.scores > 0.5])
+    assert [len(one.detections) for one in best] == [1]
+
+
+def test_memory_does_not_grow_with_the_results(tmp_path):
+    with Journal(tmp_path / "a.jsonl", HEADER) as journal:
+        for number in range(2000):
+            journal.add(image(f"{number}.jpg", *[0.5] * 10))
+    images = journal.images(list(journal.places), calibrated=True)
+    tracemalloc.start()
+    write_detections_json(tmp_path / "a.json", Results("animals", NAMES, images, {}))
+    write_csv(tmp_path / "a.csv", Results("animals", NAMES, images, {}))
+    write_coco(tmp_path / "coco.json", Results("animals", NAMES, images, {}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000 < (tmp_path / "a.json").stat().st_size / 5
+    assert len(read_detections_json(tmp_path / "a.json").images) == 2000
 
 
 def test_without_resuming_the_file_is_written_over(tmp_path):
