@@ -6,7 +6,7 @@ Where to find each step of the paper:
 Section                                 File
 ======================================= ====================================================================
 2.1 convolutions, feature maps          ``convolutions/backbone.py``, ``truncation.py``, ``receptive_field.py``
-2.2 spatial pyramid pooling             ``pooling/spp.py``; the levels: ``levels.py``; compiled: ``kernel.py``, ``gpu.py``
+2.2 spatial pyramid pooling             ``pooling/spp.py``, ``levels.py``; compiled: ``kernel.py``, ``gpu.py``
 2.3 training the network, many sizes    ``classification/train.py``, ``descent/``
 3.1 classification, many views          ``classification/network.py``, ``places.py``, ``views.py``
 3.2, 3.3 SVMs on features of images     ``classification/transfer.py``, ``representation.py``
