@@ -74,7 +74,7 @@ class FineTuner(EpochRunner):
         report: Callable[[str], None],
     ):
         device = images.features.device
-        super().__init__(head.to(device), report, learns_in_bfloat16(head, device))
+        super().__init__(head.to(device), report, learns_in_bfloat16(device))
         self.images, self.fit, self.held_out, self.options, self.seed = images, fit, held_out, options, seed
         self.background = head.width("fc8") - 1
         weights = [p for name, p in head.named_parameters() if name.endswith("weight")]

@@ -307,7 +307,7 @@ class Run:
         """The features of the SVMs."""
         if head is not None:
             device = self.pooled.device
-            head = (compress(head, Compression(bfloat16=True)) if learns_in_bfloat16(head, device) else head).to(device)
+            head = (compress(head, Compression(bfloat16=True)) if learns_in_bfloat16(device) else head).to(device)
         return features_of(self.backbone, self.plan.features, head)
 
     def _assemble(self, head: Head | None, planes: Planes, regressors: Regressors, card: dict[str, Any]) -> Bundle:

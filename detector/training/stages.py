@@ -31,10 +31,10 @@ from .sampling import TrainingImages, mean_norm, regression_windows
 from .split import Split
 
 #: Part of every stage's key; increase it when the content or meaning of a checkpoint changes.
-STAGES = 5
+STAGES = 6
 
 #: Part of the key of fine-tuning; increase it when its checkpoint changes.
-FINE_TUNING = 3
+FINE_TUNING = 4
 
 #: Images between two checkpoints of hard-negative mining.
 CHECKPOINT_EVERY = 200
