@@ -24,9 +24,9 @@ from .errors import InputError
 
 #: What numpy raises for damaged ``.npy`` and ``.npz`` files: nothing else in 850,000 damaged at random. A header is
 #: Python (SyntaxError, TokenError, TypeError) and may claim any shape (MemoryError); an archive may claim to be
-#: encrypted (RuntimeError), or of a later version of zip (NotImplementedError).
+#: encrypted, or of a later version of zip (RuntimeError and a subclass of it).
 _DAMAGED = (
-    *(OSError, EOFError, ValueError, TypeError, SyntaxError, MemoryError, NotImplementedError, RuntimeError),
+    *(OSError, EOFError, ValueError, TypeError, SyntaxError, MemoryError, RuntimeError),
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
