@@ -200,8 +200,9 @@ def write_voc(folder: str | Path, results: Results, image_set: str = "test") -> 
             written = [stack.enter_context(atomic_path(paths[label])) for label in part]
             files = [stack.enter_context(open(temporary, "w", encoding="utf-8")) for temporary in written]
             for image in results.images:
-                for file, label in zip(files, part, strict=True):
-                    file.write(writable_text(_voc_lines(image.id, image.detections[image.detections.labels == label])))
+                found = image.detections
+                for label in sorted({*found.labels.tolist()} & {*part}):
+                    files[label - first].write(writable_text(_voc_lines(image.id, found[found.labels == label])))
     _report_unclear(Counter(image.id for image in results.images))
     return paths
 
