@@ -64,6 +64,7 @@ class Journal:
 
     def fail(self, file: str, error: str) -> None:
         """Write that an image cannot be read."""
+        self.places.pop(file, None)
         self._write({"file": file, "error": error})
 
     def images(

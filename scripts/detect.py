@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect in every image; return 1 if some could not be read or drawn."""
     from ..data.errors import InputError
     from ..data.outputs import make_writable
-    from ..data.progress import log, track, warn
+    from ..data.progress import log, warn
     from ..data.store import remove_unfinished
 
     paths, missing = photographs(args)
@@ -118,7 +118,6 @@ def run(args: argparse.Namespace) -> int:
     if args.draw_truth is not None and args.no_draw and not args.report:
         raise InputError("--draw-truth draws onto pictures, which --no-draw leaves out")
     with loading():
-        from ..data.errors import ImageError
         from ..data.formats import Results
         from ..data.journal import Journal
         from ..detector.detection.stream import detect_files
@@ -157,11 +156,9 @@ def run(args: argparse.Namespace) -> int:
         left = [path for path in paths if path not in done]
         try:
             with closing(detect_files(detector, left, threshold, finish)) as results:
-                for path, result in track(zip(left, results, strict=True), "detecting", len(left), args.quiet):
-                    if isinstance(result, ImageError):
-                        failed[str(path)] = str(result)
-                        warn(f"sppnet: {result}")
-                        journal.fail(str(path), str(result))
+                for path, result in followed(left, results, "detecting", args.quiet, failed):
+                    if result is None:
+                        journal.fail(str(path), failed[str(path)])
                     else:
                         journal.add(result, undrawn.get(str(path)))
                         done.add(path)
@@ -348,19 +345,31 @@ def gathered(
     named: Collection[str] = (),
 ) -> tuple[list[ImageDetections], dict[str, str]]:
     """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``."""
+    failed: dict[str, str] = {}
+    found = [one for _, one in followed(paths, results, label, quiet, failed, named) if one is not None]
+    return found, failed
+
+
+def followed(
+    paths: list[Path],
+    results: Iterable[ImageDetections | ImageError],
+    label: str,
+    quiet: bool,
+    failed: dict[str, str],
+    named: Collection[str] = (),
+) -> Iterator[tuple[Path, ImageDetections | None]]:
+    """Yield each path with its result, as they come; None for an error, which goes to stderr and into ``failed``."""
     from ..data.errors import ImageError
     from ..data.progress import track, warn
 
-    found: list[ImageDetections] = []
-    failed: dict[str, str] = {}
     for path, result in track(zip(paths, results, strict=True), label, len(paths), quiet):
-        if isinstance(result, ImageError):
-            failed[str(path)] = str(result)
-            if str(path) not in named:
-                warn(f"sppnet: {result}")
-        else:
-            found.append(result)
-    return found, failed
+        if not isinstance(result, ImageError):
+            yield path, result
+            continue
+        failed[str(path)] = str(result)
+        if str(path) not in named:
+            warn(f"sppnet: {result}")
+        yield path, None
 
 
 def drawing(drawn: dict[Path, Path], undrawn: dict[str, str], truth: Mapping[Path, Detections]) -> Finish:

@@ -2,16 +2,10 @@ import json
 import tracemalloc
 
 import pytest
+from sppnet.data import formats
 from sppnet.data.detections import Detections
 from sppnet.data.errors import InputError
-from sppnet.data.formats import (
-    ImageDetections,
-    Results,
-    read_detections_json,
-    write_coco,
-    write_csv,
-    write_detections_json,
-)
+from sppnet.data.formats import ImageDetections, Results
 from sppnet.data.journal import Journal
 
 NAMES = ("cat", "dog")
@@ -102,13 +96,15 @@ def test_memory_does_not_grow_with_the_results(tmp_path):
             journal.add(image(f"{number}.jpg", *[0.5] * 10))
     images = journal.images(list(journal.places), calibrated=True)
     tracemalloc.start()
-    write_detections_json(tmp_path / "a.json", Results("animals", NAMES, images, {}))
-    write_csv(tmp_path / "a.csv", Results("animals", NAMES, images, {}))
-    write_coco(tmp_path / "coco.json", Results("animals", NAMES, images, {}))
+    results = Results("animals", NAMES, images, {})
+    formats.write_detections_json(tmp_path / "a.json", results)
+    formats.write_csv(tmp_path / "a.csv", results)
+    formats.write_coco(tmp_path / "coco.json", results)
+    formats.write_voc(tmp_path / "voc", results)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 500_000 < (tmp_path / "a.json").stat().st_size / 5
-    assert len(read_detections_json(tmp_path / "a.json").images) == 2000
+    assert len(formats.read_detections_json(tmp_path / "a.json").images) == 2000
 
 
 def test_without_resuming_the_file_is_written_over(tmp_path):
