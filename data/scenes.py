@@ -120,7 +120,7 @@ def _refuse_other_files(root: Path) -> None:
         if others:
             raise InputError(f"{path}: lists {others[0]}, which is no generated scene; choose a folder of its own")
     sets = {path.stem for path in lists}
-    for path in (path for part in ("JPEGImages", "Annotations") for path in sorted((root / part).glob("*"))):
+    for path in (path for part in ("JPEGImages", "Annotations") for path in sorted((root / part).glob("[!.]*"))):
         known = re.fullmatch(r"(.*)_\d+", path.stem)
         if known is None or known[1] not in sets:
             raise InputError(f"{path}: no generated scene; choose a folder of its own")

@@ -58,10 +58,9 @@ def resolve_device(args: argparse.Namespace) -> str:
         return str(kind)
     if torch.cuda.is_available():
         if number:
-            if int(number) >= torch.cuda.device_count():
-                raise InputError(
-                    f"--device {args.device}: torch finds {torch.cuda.device_count()} here, from cuda:0 on"
-                )
+            count = torch.cuda.device_count()
+            if int(number) >= count:
+                raise InputError(f"--device {args.device}: torch finds {count} here, from cuda:0 on")
             torch.cuda.set_device(int(number))
         return "cuda"
     if kind == "cuda":
