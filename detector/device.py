@@ -37,13 +37,17 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 
 @contextmanager
-def convolutions_in_tf32(allowed: bool) -> Iterator[None]:
+def convolutions_in_tf32(allowed: bool, device: torch.device) -> Iterator[None]:
     """In this block cuDNN rounds the factors of float32 convolutions to TF32, or does not, whatever torch's setting is.
 
-    torch allows it by default, which moves scores by some thousandths.
+    torch allows it by default: factors then have 10 bits behind the point instead of 23. On a device that is none of
+    CUDA's there is nothing to set.
     """
+    if device.type != "cuda":
+        yield
+        return
     backend: Any = torch.backends.cudnn
-    # torch 2.9 has settings of their own for convolutions.
+    # Later versions than 2.6 have a setting for convolutions alone.
     settings, name = (backend.conv, "fp32_precision") if hasattr(backend, "conv") else (backend, "allow_tf32")
     before = getattr(settings, name)
     setattr(settings, name, ("tf32" if allowed else "ieee") if name == "fp32_precision" else allowed)

@@ -19,12 +19,13 @@ from ...data.labelled import LabelledImages, described
 from ...data.progress import log
 from ...data.store import content_key, locked
 from ...eval.classification import classification_ap, top_k_accuracy
+from ..convolutions.normalisation import normalised
 from ..convolutions.weights import weights_key
 from ..descent.curves import write_curves
 from ..descent.descent import Descent
 from ..descent.epochs import Epoch
 from ..descent.options import Augmentation, LearnOptions
-from ..descent.photographs import Batch, Photographs, normalised
+from ..descent.photographs import Batch, Photographs
 from ..options import STRIDE
 from .network import SPPClassifier
 from .options import BACKBONE, WEIGHTS, ClassifierOptions

@@ -19,7 +19,7 @@ from ..modelfile import tensors_below
 from ..options import MIN_SIDE, STRIDE
 from .bands import band
 from .channels import Reduced, split_last
-from .normalisation import MEAN, STD
+from .normalisation import normalised
 from .threads import make_steady
 from .truncation import MapGrid, cut
 from .weights import read_weights, select_state
@@ -208,10 +208,8 @@ class Backbone(nn.Module):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
         device = next(self.parameters()).device
-        mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
         # Bytes go to the device, a quarter of what the numbers take.
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device, non_blocking=True).float()
-        return pixels.sub_(mean * 255).div_(std * 255).permute(2, 0, 1)[None]
+        return normalised(torch.from_numpy(np.ascontiguousarray(image))[None].to(device, non_blocking=True))
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the only map (B, C, h, w) of normalised images; :meth:`maps` says the rest.
@@ -228,8 +226,8 @@ class Backbone(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute a map (B, C, h, w) for each of :attr:`grids` of images (see :meth:`layer_maps`)."""
-        unfinished = self._unfinished(images)
-        with convolutions_in_tf32(self._tf32):
+        with convolutions_in_tf32(self._tf32, images.device):
+            unfinished = self._unfinished(images)
             layers = [finish(features).float() for finish, features in zip(self._reduced, unfinished, strict=True)]
         groups = ([layers[number] for number in group] for group in self._groups)
         return tuple(torch.cat(group, dim=1) if len(group) > 1 else group[0] for group in groups)
@@ -249,8 +247,8 @@ class Backbone(nn.Module):
         ValueError
             For images of another shape, or when H or W is below ``options.MIN_SIDE``.
         """
-        unfinished = self._unfinished(images)
-        with convolutions_in_tf32(self._tf32):
+        with convolutions_in_tf32(self._tf32, images.device):
+            unfinished = self._unfinished(images)
             return [last(features).float() for last, features in zip(self._last, unfinished, strict=True)]
 
     def _unfinished(self, images: Tensor) -> list[Tensor]:
@@ -263,8 +261,7 @@ class Backbone(nn.Module):
         if height or width:
             images = functional.pad(images, (0, width, 0, height))
         dtype = next(self._network.parameters()).dtype
-        with convolutions_in_tf32(self._tf32):
-            result = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
+        result = self._network(images.to(dtype).contiguous(memory_format=torch.channels_last))
         return list(result) if isinstance(result, tuple) else [result]
 
     @torch.no_grad()

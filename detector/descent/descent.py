@@ -17,9 +17,10 @@ from ...data.arrays import Array
 from ...data.cores import cpu_count
 from ...data.errors import InputError
 from ...data.outputs import report_disk
+from ..convolutions.normalisation import normalised
 from .epochs import Epoch, EpochRunner
 from .options import Augmentation, LearnOptions
-from .photographs import Batch, Photographs, normalised
+from .photographs import Batch, Photographs
 
 #: Shares of the epochs after which the schedule "steps" divides the rate by ten.
 _STEPS = (0.6, 0.85)

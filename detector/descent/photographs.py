@@ -16,7 +16,6 @@ from ...data.arrays import Array
 from ...data.errors import ImageError
 from ...data.labelled import LabelledImages
 from ...data.progress import track, warn
-from ..convolutions.normalisation import MEAN, STD
 from ..windows.scales import resize
 from .augment import at_size, centre_crop, training_crop, warped
 from .options import Augmentation, Fit
@@ -141,9 +140,3 @@ class Photographs:
 def centre_view(image: Array, side: int, fit: Fit) -> Array:
     """The single test view, uint8 (side, side, 3): the centre crop, or the whole photograph, warped."""
     return warped(image, side) if fit == "warp" else centre_crop(image, side, round(side * CONTEXT))
-
-
-def normalised(images: Tensor) -> Tensor:
-    """Normalise RGB uint8 (B, H, W, 3) for a network: float32 (B, 3, H, W), channels last in memory."""
-    mean, std = (255 * torch.tensor(values, device=images.device) for values in (MEAN, STD))
-    return images.float().sub_(mean).div_(std).permute(0, 3, 1, 2)

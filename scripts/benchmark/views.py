@@ -205,7 +205,7 @@ def one_at_a_time(classifier: SPPClassifier, crops: Sequence[NDArray[np.uint8]])
     total = torch.zeros(len(classifier.class_names), device=device)
     with torch.inference_mode():
         for crop in crops:
-            row = classifier.pooling(backbone(backbone.preprocess(crop).to(device)))
+            row = classifier.pooling(backbone(backbone.preprocess(crop)))
             total += classifier.probabilities(classifier.logits(row))[0]
     return total / len(crops)
 

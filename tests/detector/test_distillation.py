@@ -8,10 +8,10 @@ import torch
 from sppnet.data.errors import InputError
 from sppnet.detector import distillation as module
 from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.convolutions.normalisation import normalised
 from sppnet.detector.convolutions.reduction import reduced_channels
 from sppnet.detector.convolutions.truncation import cut, default_layers, to_learn
 from sppnet.detector.descent.options import TEACHER, Augmentation, LearnOptions
-from sppnet.detector.descent.photographs import normalised
 from sppnet.detector.distillation import Distillation, distil
 from sppnet.detector.modelfile import read_header, read_model
 from sppnet.detector.recipes import RECIPES

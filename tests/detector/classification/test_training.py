@@ -10,10 +10,11 @@ from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.detector.classification.network import SPPClassifier
 from sppnet.detector.classification.options import ClassifierOptions
 from sppnet.detector.classification.train import Training, classification_loss, one_view
+from sppnet.detector.convolutions.normalisation import normalised
 from sppnet.detector.descent.descent import drops_at_plateaus
 from sppnet.detector.descent.epochs import Epoch
 from sppnet.detector.descent.options import Augmentation, LearnOptions
-from sppnet.detector.descent.photographs import Photographs, normalised
+from sppnet.detector.descent.photographs import Photographs
 
 NAMES = ("red", "green", "blue")
 

@@ -7,10 +7,11 @@ from sppnet.data.errors import ImageError
 from sppnet.data.image import write_image
 from sppnet.data.labelled import LabelledImage, LabelledImages
 from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.convolutions.normalisation import normalised
 from sppnet.detector.descent import photographs as module
 from sppnet.detector.descent.augment import at_size, centre_crop, training_crop, warped
 from sppnet.detector.descent.options import Augmentation
-from sppnet.detector.descent.photographs import Photographs, centre_view, normalised
+from sppnet.detector.descent.photographs import Photographs, centre_view
 
 PAPER = Augmentation("paper")
 
