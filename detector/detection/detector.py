@@ -24,7 +24,7 @@ from ..head.head import Head
 from ..options import PRECISIONS, FeatureOptions, Method, Precision
 from ..pooling.spp import gpu_kernels
 from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures, linear_scores
-from ..windows.on_device import MapsOnDevice
+from ..windows.on_device import locate
 from ..windows.warping import WarpFeatures
 from .bundle import Bundle
 from .interface import BaseDetector
@@ -197,13 +197,17 @@ class Detector(BaseDetector):
         """Whether windows can stay on the device from their scores to the detections."""
         return isinstance(self.features, WindowFeatures) and gpu_kernels(self.device) is not None
 
+    def _odds(self, logits: Tensor) -> Tensor:
+        """Log-odds (N, classes) of logits (N, classes + 1), where they are."""
+        return log_odds_on_device(logits) if self._stays_on_device else torch.from_numpy(log_odds(logits.numpy()))
+
     def _look(self, maps: FeatureMaps) -> Look:
         """Regression outputs and scores of all classes at boxes that are on the device."""
         assert isinstance(self.features, WindowFeatures)
         box_weights, box_intercepts = self._box_weights, self._box_intercepts
         assert box_weights is not None
         assert box_intercepts is not None
-        features, on_device = self.features, MapsOnDevice(self.features, maps)
+        features = self.features
         classes, width, _ = box_weights.shape
         weights = box_weights.permute(1, 0, 2).reshape(width, 4 * classes)
 
@@ -212,7 +216,8 @@ class Detector(BaseDetector):
             scores = torch.empty(len(boxes), classes, device=boxes.device)
             for start in range(0, len(boxes), features.chunk):
                 part = slice(start, start + features.chunk)
-                rows = on_device.rows(boxes[part])
+                rows = torch.empty(len(boxes[part]), width, dtype=maps.dtype, device=maps.device)
+                features.pool_on_device(rows, maps, *locate(features, maps, boxes[part]))
                 deltas[part] = (rows @ weights).reshape(-1, classes, 4) + box_intercepts
                 linear = linear_scores(features.after_layers(rows), self._weights, self._intercepts)
                 scores[part] = log_odds_on_device(linear) if self.bundle.scorer == "softmax" else linear
@@ -262,22 +267,20 @@ def detect_each(
 
 
 def _scores_of_each(detectors: Sequence[Detector], maps: Any, windows: Array) -> list[Tensor]:
-    """Scores (N, classes) of windows (N, 4) by detectors with the same features, on their device."""
+    """Scores (N, classes) of windows (N, 4) by detectors with the same features: on the device, if they stay there."""
     features = detectors[0].features
     weights = torch.cat([one._weights for one in detectors])
     intercepts = torch.cat([one._intercepts for one in detectors])
     cells = features.locate(maps, windows)
     scores = features.scores(maps, cells, weights, intercepts)
+    if not detectors[0]._stays_on_device:
+        scores = scores.cpu()
     inverse = torch.from_numpy(cells.inverse).to(scores.device, non_blocking=True)
     parts = scores.split([len(one._weights) for one in detectors], dim=1)
     return [
-        (_odds(part) if one.bundle.scorer == "softmax" else part).contiguous()[inverse]
+        (one._odds(part) if one.bundle.scorer == "softmax" else part).contiguous()[inverse]
         for one, part in zip(detectors, parts, strict=True)
     ]
-
-
-def _odds(logits: Tensor) -> Tensor:
-    return torch.from_numpy(log_odds(logits.numpy())) if logits.device.type == "cpu" else log_odds_on_device(logits)
 
 
 class SPPDetector(Detector):

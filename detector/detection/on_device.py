@@ -52,8 +52,8 @@ class Found:
         return Detections(every[:, :4].copy(), every[:, 4].copy(), every[:, 5].astype("int64"), class_names, None)
 
 
-#: Maps boxes (M, 4) to the deltas (M, classes, 4) and scores (M, classes) of all classes; either may be None.
-Look = Callable[[Tensor], "tuple[Tensor | None, Tensor | None]"]
+#: Maps boxes (M, 4) to the deltas (M, classes, 4) and scores (M, classes) of all classes.
+Look = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def finish_on_device(
@@ -84,17 +84,14 @@ def finish_on_device(
         return found.to_cpu(class_names)
     deltas, _ = look(found.boxes)
     for number in range(passes):
-        if deltas is None or not len(found.boxes):
-            break
         moved = decode(found.boxes, _own(deltas, found.labels))
-        solid = Found(_clip(moved, image_size), found.scores, found.labels).solid()
-        # The features of the moved boxes serve for their scores and for the next pass.
-        deltas, again = look(solid.boxes) if options.rescored or number + 1 < passes else (None, None)
-        found = solid
-        if options.rescored and again is not None:
-            found = Found(
-                solid.boxes, solid.scores + (_own(again, solid.labels) - solid.scores) / (number + 2), solid.labels
-            )
+        found = Found(_clip(moved, image_size), found.scores, found.labels).solid()
+        if options.rescored or number + 1 < passes:
+            # The features of the moved boxes serve for their scores and for the next pass.
+            deltas, again = look(found.boxes)
+        if options.rescored:
+            change = (_own(again, found.labels) - found.scores) / (number + 2)
+            found = Found(found.boxes, found.scores + change, found.labels)
     return vote(found.suppressed(options.nms), found, options.voting).to_cpu(class_names)
 
 

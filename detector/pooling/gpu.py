@@ -1,7 +1,7 @@
 """Pool windows on a GPU: one Triton kernel over a channel-last map, equal to :mod:`.kernel` bit by bit.
 
 As on the CPU the maximum is one of integers that sort like the floats. A program pools one window for a block of
-channels. The maps are small enough for the GPU's caches: what takes time is to write the rows.
+channels.
 """
 
 # Triton compiles its functions for the types of the arguments.

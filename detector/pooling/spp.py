@@ -205,11 +205,11 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
         from . import gpu
 
         gpu.KeyMaps([torch.zeros(1, 1, 1, device=device)])
+    except torch.OutOfMemoryError:  # says nothing of the kernels, though it is a RuntimeError
+        raise
     except (ImportError, OSError, RuntimeError, CalledProcessError) as error:
-        warn(
-            f"warning: pooling on {device} takes several times as long: Triton, which torch's builds for Linux bring, "
-            f"does not work here ({' '.join(str(error).split())[:200]})"
-        )
+        reason = " ".join(str(error).split())[:200]
+        warn(f"warning: Triton does not work on {device} ({reason}): windows are pooled by torch's operations")
         return None
     return gpu
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,12 @@ from ..convolutions.backbone import Backbone
 from ..head.head import Head
 from ..options import FeatureOptions
 from ..pooling.kernel import unique_windows
-from ..pooling.spp import Poolable, bins, spp_pool_into
+from ..pooling.spp import Poolable, bins, gpu_kernels, spp_pool_into
 from .projection import project
 from .scales import choose_scale, resize, scale_boxes, scaled_size
+
+if TYPE_CHECKING:
+    from ..pooling.gpu import KeyMaps
 
 #: Most windows pooled at a time.
 CHUNK = {"cpu": 256, "cuda": 4096}
@@ -95,6 +98,18 @@ class FeatureMaps:
     def poolable(self) -> tuple[Poolable, ...]:
         """The maps, prepared for pooling: once for all chunks of windows."""
         return tuple(Poolable.of(level) for level in self.maps)
+
+    def key_maps(self, grids: int) -> tuple[KeyMaps, ...]:
+        """The maps of all scales for each of that number of grids, as a GPU's kernel takes them: made once."""
+        from ..pooling.gpu import KeyMaps  # which needs Triton
+
+        if not self._key_maps:
+            self._key_maps.extend(KeyMaps(self.maps[number::grids]) for number in range(grids))
+        return tuple(self._key_maps)
+
+    @cached_property
+    def _key_maps(self) -> list[KeyMaps]:
+        return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,6 +376,9 @@ class WindowFeatures(Features[FeatureMaps]):
     def _pool_into(self, rows: Tensor, maps: FeatureMaps, cells: Cells) -> Tensor:
         """Fill ``rows`` (U, width) scale by scale and return it; the numbers of each grid's map are adjacent."""
         grids, levels = self.backbone.grids, self.options.levels
+        if gpu_kernels(maps.device) is not None:
+            places = (torch.from_numpy(part).to(maps.device, non_blocking=True) for part in (cells.scale, cells.cells))
+            return self.pool_on_device(rows, maps, *places)
         for index in range(len(self.options.scales)):
             start, end = np.searchsorted(cells.scale, [index, index + 1])
             first = 0
@@ -368,6 +386,25 @@ class WindowFeatures(Features[FeatureMaps]):
                 on_map = cells.cells[start:end, 4 * number : 4 * number + 4]
                 spp_pool_into(rows[start:end], maps.poolable[index * len(grids) + number], on_map, levels, first)
                 first += grid.channels * bins(levels)
+        return rows
+
+    def pool_on_device(self, rows: Tensor, maps: FeatureMaps, scale: Tensor, cells: Tensor) -> Tensor:
+        """Pool windows that are on a GPU already, where there are kernels for it.
+
+        Parameters
+        ----------
+        rows : tensor (N, pooled_width) of the maps' dtype
+            Filled and returned.
+        maps : FeatureMaps
+        scale : int64 tensor (N,)
+            Index of each window's scale.
+        cells : int32 tensor (N, 4 * grids)
+            As in :class:`Cells`.
+        """
+        grids, levels, first = self.backbone.grids, self.options.levels, 0
+        for number, (grid, keys) in enumerate(zip(grids, maps.key_maps(len(grids)), strict=True)):
+            keys.pool_into(rows, cells[:, 4 * number : 4 * number + 4], levels, first, scale)
+            first += grid.channels * bins(levels)
         return rows
 
 

@@ -1,77 +1,43 @@
-"""Features of windows whose boxes are on the device already: nothing waits for it, and nothing leaves it.
+"""Scale and cells of windows whose boxes are on the device already: nothing waits for it, and nothing leaves it.
 
 The formulas are those of :mod:`.scales` and :mod:`.projection`, in the same double precision, so windows have the same
-cells. Windows with equal cells are not joined: to find them would take longer than to pool them twice.
+cells. Windows with equal cells are not joined: to find them would be to wait for the device.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..options import CornerRule, ScaleRule
-from ..pooling.levels import bins
 from .features import FeatureMaps, WindowFeatures
 from .projection import default_offset
 from .scales import CANONICAL, scaled_size
 
-if TYPE_CHECKING:
-    from ..pooling.gpu import KeyMaps
 
+def locate(features: WindowFeatures, maps: FeatureMaps, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """:meth:`.features.WindowFeatures.locate` of boxes (N, 4), x1, y1, x2, y2 in pixels of the image, half-open.
 
-class MapsOnDevice:
-    """The maps of an image, to pool boxes that are tensors.
-
-    Parameters
-    ----------
-    features : WindowFeatures
-    maps : FeatureMaps
-        On a device that has kernels (:func:`.spp.gpu_kernels`).
+    Returns
+    -------
+    scale : int64 tensor (N,)
+        Index of each box's scale.
+    cells : int32 tensor (N, 4 * grids)
+        x0, y0, x1, y1 on each of that scale's maps, inclusive.
     """
-
-    def __init__(self, features: WindowFeatures, maps: FeatureMaps) -> None:
-        self.features, self.image_size = features, maps.image_size
-        grids = features.backbone.grids
-        self._maps = [maps.maps[number :: len(grids)] for number in range(len(grids))]
-
-    @cached_property
-    def _keys(self) -> list[KeyMaps]:
-        """The maps of all scales, for each grid."""
-        from ..pooling.gpu import KeyMaps  # which needs Triton
-
-        return [KeyMaps(maps) for maps in self._maps]
-
-    def rows(self, boxes: Tensor) -> Tensor:
-        """Pooled features (N, pooled_width) of boxes (N, 4), x1, y1, x2, y2 in pixels of the image, half-open."""
-        features, levels = self.features, self.features.options.levels
-        maps = self._maps[0][0]
-        rows = torch.empty(len(boxes), features.pooled_width, dtype=maps.dtype, device=maps.device)
-        scale, cells = self.locate(boxes)
-        first = 0
-        for number, grid in enumerate(features.backbone.grids):
-            self._keys[number].pool_into(rows, cells[number], levels, first, scale)
-            first += grid.channels * bins(levels)
-        return rows
-
-    def locate(self, boxes: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The scale of each box, int64 (N,), and its cells on that scale's map of each grid, int32 (N, 4)."""
-        options = self.features.options
-        exact = boxes.double()
-        scale = choose_scale(exact, self.image_size, options.scales, options.scale_rule)
-        scaled = [scale_boxes(exact, self.image_size, scaled_size(self.image_size, side)) for side in options.scales]
-        cells = []
-        for grid, maps in zip(self.features.backbone.grids, self._maps, strict=True):
-            of_scales = [
-                project(at_scale, (one.shape[1], one.shape[2]), grid.stride, grid.offset0, options.projection_rule)
-                for at_scale, one in zip(scaled, maps, strict=True)
-            ]
-            every = torch.stack(of_scales, dim=1)
-            cells.append(every[torch.arange(len(boxes), device=boxes.device), scale])
-        return scale, cells
+    options, grids, exact = features.options, features.backbone.grids, boxes.double()
+    scale = choose_scale(exact, maps.image_size, options.scales, options.scale_rule)
+    of_scales = []
+    for index, side in enumerate(options.scales):
+        scaled = scale_boxes(exact, maps.image_size, scaled_size(maps.image_size, side))
+        on_maps = [
+            project(scaled, (one.shape[1], one.shape[2]), grid.stride, grid.offset0, options.projection_rule)
+            for grid, one in zip(grids, maps.maps[index * len(grids) :], strict=False)
+        ]
+        of_scales.append(torch.cat(on_maps, dim=1))
+    return scale, torch.stack(of_scales, dim=1)[torch.arange(len(boxes), device=boxes.device), scale]
 
 
 def choose_scale(boxes: Tensor, image_size: tuple[int, int], scales: tuple[int, ...], rule: ScaleRule) -> Tensor:

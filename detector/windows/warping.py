@@ -121,7 +121,8 @@ def warp(pixels: Tensor, frames: Array, crop: int) -> Tensor:
 def warp_at_once(pixels: Tensor, source: Array, target: Array, crop: int) -> Tensor:
     """:func:`warp` of all frames in one call, for a GPU.
 
-    Values differ from OpenCV's by 1e-3 at most for normalised photographs, since coordinates have single precision.
+    Coordinates have single precision: on noise of 1200 x 800 pixels values, normalised, differ from OpenCV's by 5e-4 at
+    most, and in proportion to the image's sides on others.
 
     Parameters
     ----------
@@ -192,6 +193,13 @@ class WarpFeatures(Features[WarpedWindows]):
         super().__init__(backbone, options, head)
         self.crop = options.crop or backbone.input_size
         self.batch = batch or BATCH["cpu" if self.device.type == "cpu" else "cuda"]
+
+    def smaller_chunks(self) -> bool:
+        """Halve the batches, or else the chunks (see :meth:`.features.Features.smaller_chunks`)."""
+        if self.batch <= BATCH["cpu"]:
+            return super().smaller_chunks()
+        self.batch //= 2
+        return True
 
     def maps(self, image: Array) -> WarpedWindows:
         """Prepare an RGB uint8 image (H, W, 3); no window is computed yet."""

@@ -14,7 +14,7 @@ from sppnet.detector.detection.on_device import finish_on_device
 from sppnet.detector.detection.postprocess import finish, log_odds, ranked
 from sppnet.detector.options import RCNN_DETECTION, DetectOptions, FeatureOptions
 from sppnet.detector.windows.features import WindowFeatures
-from sppnet.detector.windows.on_device import MapsOnDevice
+from sppnet.detector.windows.on_device import locate
 
 SIZE, CLASSES = (90, 140), ("a", "b", "c")
 
@@ -107,9 +107,9 @@ def test_windows_have_the_same_cells(scale_rule, projection_rule, layer):
     rng = np.random.default_rng(1)
     boxes = np.concatenate([boxes_of(rng, 400), boxes_of(rng, 400, whole=True), [[5, 5, 5, 9], [0, 0, *SIZE[::-1]]]])
     expected = features.locate(maps, boxes)
-    scale, cells = MapsOnDevice(features, maps).locate(torch.from_numpy(boxes.astype(np.float32)))
+    scale, cells = locate(features, maps, torch.from_numpy(boxes.astype(np.float32)))
     assert scale.tolist() == expected.scale[expected.inverse].tolist()
-    np.testing.assert_array_equal(torch.cat(cells, dim=1), expected.cells[expected.inverse])
+    np.testing.assert_array_equal(cells, expected.cells[expected.inverse])
 
 
 @pytest.mark.parametrize("scorer", ["svm", "softmax"])
@@ -127,7 +127,8 @@ def test_a_detector_finds_the_same(scorer, monkeypatch):
     image = rng.integers(0, 256, (*SIZE, 3), np.uint8)
     windows = boxes_of(rng, 30)
     expected = detector.detect(image, -10, windows)
-    monkeypatch.setattr(SPPDetector, "_stays_on_device", True)
+    for module in ("detection.detector", "windows.features"):
+        monkeypatch.setattr(f"sppnet.detector.{module}.gpu_kernels", lambda device: True)
     found = detector.detect(image, -10, windows)
     assert found.labels.tolist() == expected.labels.tolist()
     np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=1e-2)

@@ -148,6 +148,20 @@ def test_windows_of_several_maps_in_one_call():
     assert torch.equal(rows.cpu(), slow)
 
 
+def test_too_little_memory_says_nothing_of_triton(monkeypatch, messages, capsys):
+    def fail(maps):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(gpu, "KeyMaps", fail)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: torch.ones(size))
+    with pytest.raises(torch.OutOfMemoryError):
+        spp.gpu_kernels(torch.device("cuda", 6))
+    monkeypatch.setattr(gpu, "KeyMaps", lambda maps: maps)
+    assert spp.gpu_kernels(torch.device("cuda", 6)) is gpu
+    spp.gpu_kernels.cache_clear()
+    assert capsys.readouterr().err == ""
+
+
 def test_without_triton_torch_pools_and_it_is_said_once(monkeypatch, messages, capsys):
     def fail(maps):
         raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
@@ -159,6 +173,6 @@ def test_without_triton_torch_pools_and_it_is_said_once(monkeypatch, messages, c
         assert spp.gpu_kernels(torch.device("cuda", 7)) is None
     spp.gpu_kernels.cache_clear()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: pooling on cuda:7 takes several times as long: Triton")
-    assert line.endswith("(Failed to find C compiler. Please specify via CC)")
+    reason = "Failed to find C compiler. Please specify via CC"
+    assert line == f"warning: Triton does not work on cuda:7 ({reason}): windows are pooled by torch's operations"
     assert spp.gpu_kernels(torch.device("mps")) is None
