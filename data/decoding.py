@@ -17,14 +17,16 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from math import ceil
 from typing import IO, Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from .addresses import Address
 from .errors import ImageError
 
-Source = str | os.PathLike[str] | IO[bytes]
+Source = str | os.PathLike[str] | Address | IO[bytes]
 
 #: Most pixels of an image. Telephones take photographs of 200 megapixels.
 MAX_PIXELS = 250_000_000
@@ -97,6 +99,8 @@ def opened(source: Source, name: str) -> Iterator[IO[bytes]]:
         if isinstance(source, str | os.PathLike):
             _must_be_regular(os.stat(source).st_mode, name)  # before it is opened: opening a pipe would wait
             file: IO[bytes] = open(source, "rb")  # noqa: SIM115
+        elif isinstance(source, Address):
+            file = BytesIO(source.fetched().content or b"")
         else:
             file = source
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Find photographs without labels: files, folders and patterns."""
+"""Find photographs without labels: files, folders, patterns, lists of them, and addresses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .addresses import Address, Photograph, addresses_at, is_address, local_path
 from .cleaning import Tally
 from .errors import InputError
 from .image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_drawing
 from .sample import Sample, SampleList
+
+#: Suffixes of text files that list photographs, one on each line.
+LIST_SUFFIXES = (".txt", ".lst")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class ImageSearch:
 
     Attributes
     ----------
-    paths : list of Path
+    paths : list of Path or Address
         In the order of the patterns, sorted within each pattern, without duplicates.
     missing : dict of str to str
         For each pattern that stands for no image what is wrong with it.
@@ -30,7 +34,7 @@ class ImageSearch:
         Pictures of formats that cannot be read, and folders that cannot be opened.
     """
 
-    paths: list[Path]
+    paths: list[Photograph]
     missing: dict[str, str]
     left_out: Tally
 
@@ -44,39 +48,48 @@ def search_images(patterns: Iterable[str | Path]) -> ImageSearch:
         A file (of any suffix, even a link to nothing, which reading will report), a folder (searched to any depth for
         ``IMAGE_SUFFIXES``, through links as well; hidden files and folders are skipped) or a pattern such as
         ``photos/*.jpg``; ``**`` is allowed. Folders and patterns skip the drawings that ``sppnet detect`` wrote to a
-        folder ``images``, and the small copies for pages in a folder ``previews``.
+        folder ``images``, and the small copies for pages in a folder ``previews``. A text file (``LIST_SUFFIXES``) has
+        any of these on each line, as seen from the current folder, or else from the list's. An address is
+        ``s3://bucket/photos``, or any other of :mod:`.addresses`.
 
     Raises
     ------
     InputError
         When none of the patterns stands for an image.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Photograph] = {}
     missing: dict[str, str] = {}
     left_out = Tally()
-    for pattern in patterns:
-        paths = list(_images_of(Path(pattern), left_out))
-        if not paths:
-            missing[str(pattern)] = f"{pattern}: {_what_is_missing(Path(pattern))}"
-        for path in paths:
-            found.setdefault(os.path.abspath(path), path)
+    for pattern, place in _listed(patterns):
+        try:
+            paths = list(_photographs_of(pattern, left_out))
+        except InputError as error:
+            missing[str(pattern)] = f"{place}{error}"
+        else:
+            for path in paths:
+                found.setdefault(str(path) if isinstance(path, Address) else os.path.abspath(path), path)
     if missing and not found:
         raise InputError(next(iter(missing.values())))
     return ImageSearch(list(found.values()), missing, left_out)
 
 
 def find_images(patterns: Iterable[str | Path]) -> list[Path]:
-    """The paths of :func:`search_images`, each of whose patterns must stand for an image.
+    """The paths of :func:`search_images`, each of whose patterns must stand for image files.
 
     Raises
     ------
     InputError
-        When a pattern stands for no image.
+        When a pattern stands for no image, or for addresses.
     """
     found = search_images(patterns)
     if found.missing:
         raise InputError(next(iter(found.missing.values())))
-    return found.paths
+    paths = [path for path in found.paths if isinstance(path, Path)]
+    if len(paths) < len(found.paths):
+        raise InputError(
+            f"{next(one for one in found.paths if isinstance(one, Address))}: expected files, no addresses"
+        )
+    return paths
 
 
 def images_below(folder: Path, left_out: Tally | None = None) -> Iterator[Path]:
@@ -145,6 +158,54 @@ def _unlabelled(path: Path) -> Sample:
     return Sample(str(path), path, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
 
 
+def _listed(patterns: Iterable[str | Path]) -> Iterator[tuple[str | Path, str]]:
+    """The patterns, with those in lists instead of the lists; and the line of each, as messages begin with it."""
+    for pattern in patterns:
+        if is_address(pattern) or Path(pattern).suffix.lower() not in LIST_SUFFIXES or not Path(pattern).is_file():
+            yield pattern, ""
+            continue
+        try:
+            lines = Path(pattern).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError as error:
+            raise InputError(f"{pattern}: cannot be read ({error.strerror or error})") from None
+        if not any(map(str.strip, lines)):
+            raise InputError(f"{pattern}: lists no image")
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _seen_from(Path(pattern).parent, line.strip()), f"{pattern}: line {number}: "
+
+
+def _seen_from(folder: Path, pattern: str) -> str | Path:
+    """A pattern of a list in that folder."""
+    return pattern if is_address(pattern) or _is_there(pattern) or not _is_there(folder / pattern) else folder / pattern
+
+
+def _is_there(pattern: str | Path) -> bool:
+    return os.path.lexists(pattern) or any(glob.iglob(str(pattern), recursive=True))
+
+
+def _photographs_of(pattern: str | Path, left_out: Tally) -> Iterator[Photograph]:
+    """What a pattern that is no list stands for.
+
+    Raises
+    ------
+    InputError
+        When it is nothing.
+    """
+    path: Path | None = Path(pattern)
+    if isinstance(pattern, str) and is_address(pattern):
+        path = local_path(pattern)
+    if path is None:
+        yield from addresses_at(str(pattern), IMAGE_SUFFIXES)
+        return
+    found = False
+    for image in _images_of(path, left_out):
+        found = True
+        yield image
+    if not found:
+        raise InputError(f"{pattern}: {_what_is_missing(path)}")
+
+
 def _images_of(path: Path, left_out: Tally) -> Iterator[Path]:
     if path.is_dir():
         yield from images_below(path, left_out)
@@ -167,4 +228,4 @@ def _what_is_missing(path: Path) -> str:
     if path.is_dir():
         suffixes = ", ".join(IMAGE_SUFFIXES)
         return f"no image in this folder (drawings of sppnet do not count); expected files with {suffixes}"
-    return "no such image; expected a file, a folder or a pattern"
+    return "no such image; expected a file, a folder, a pattern, a list of these, or an address"

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from .addresses import Address
 from .decoding import Source, bits_of, check_size, first_tile, open_image, opened, tags_of
 from .errors import ImageError, InputError, MisuseWarning
 from .repair import pixels_only
@@ -205,7 +206,7 @@ def as_image(image: Any) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    image : str, Path, PIL image or uint8 array
+    image : str, Path, Address, PIL image or uint8 array
         A file, an opened image, RGB of shape (H, W, 3) or grey of shape (H, W).
         A contiguous colour array is returned without a copy.
 
@@ -216,7 +217,7 @@ def as_image(image: Any) -> NDArray[np.uint8]:
     ValueError
         When an array has another shape or dtype, or no pixels.
     """
-    if isinstance(image, str | os.PathLike):
+    if isinstance(image, str | os.PathLike | Address):
         return read_image(image)
     if isinstance(image, Image.Image):
         return _rgb(image)
@@ -278,7 +279,7 @@ def is_drawing(path: str | Path) -> bool:
 
 
 def _name(source: Source) -> str:
-    return str(source) if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "image"))
+    return str(source) if isinstance(source, str | os.PathLike | Address) else str(getattr(source, "name", "image"))
 
 
 def _decoded(file: IO[bytes], name: str, least: int | None, max_pixels: int | None) -> NDArray[np.uint8]:

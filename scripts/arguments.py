@@ -97,9 +97,12 @@ def compression(text: str) -> Compression:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def add_images_argument(parser: CommandParser, nargs: str, dest: str = "images") -> None:
-    """Add IMAGES, photographs without labels."""
-    parser.groups["data"].add_argument(dest, nargs=nargs, metavar="IMAGES", help="image files, folders or globs")
+def add_images_argument(parser: CommandParser, nargs: str, dest: str = "images", addresses: bool = False) -> None:
+    """Add IMAGES, photographs without labels, also at ``addresses`` if that is true."""
+    what = "image files, folders, globs or lists of these (.txt)"
+    if addresses:
+        what += ", or addresses that fsspec reads, such as s3://bucket/photos"
+    parser.groups["data"].add_argument(dest, nargs=nargs, metavar="IMAGES", help=what)
     add_pixels_argument(parser)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..data.addresses import Photograph
 from ..data.embedded import DEFAULT_MODEL
 from ..data.errors import InputError
 
@@ -89,7 +90,7 @@ def work_folder(args: argparse.Namespace) -> Path:
     return args.work or Path(f"{args.out}.work")
 
 
-def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: Iterable[Photograph] = ()) -> None:
     """Refuse to overwrite input files of the arguments, or ``inputs``; call this before any computation.
 
     Outputs that cannot be written are refused as well, and so is such a folder ``--work``.
@@ -103,7 +104,8 @@ def protect_inputs(args: argparse.Namespace, outputs: Iterable[Path], inputs: It
 
     outputs = list(outputs)
     named = (path for name in _READ for one in _flat(getattr(args, name, None)) for path in files_named(one))
-    refuse_inputs(outputs, (path for part in (inputs, named) for path in part))
+    files = (path for path in inputs if isinstance(path, Path))
+    refuse_inputs(outputs, (path for part in (files, named) for path in part))
     check_writable(outputs, [work_folder(args)] if "work" in args else [])
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from ..data.addresses import Photograph
     from ..data.detections import Detections
     from ..data.labelled import LabelledImages
     from ..data.sample import SampleList
@@ -138,15 +139,17 @@ def open_and_warn(
     return found
 
 
-def labelled_objects(dataset: Path, paths: Iterable[Path], class_names: tuple[str, ...]) -> dict[Path, Detections]:
+def labelled_objects(
+    dataset: Path, photographs: Iterable[Photograph], class_names: tuple[str, ...]
+) -> dict[Photograph, Detections]:
     """Labelled objects of photographs, from any set of a dataset.
 
     Parameters
     ----------
     dataset : Path
         In any layout; the photographs of a file with all labels lie below its folder.
-    paths : iterable of Path
-        Photographs; those that the dataset does not have are left out.
+    photographs : iterable of Path or Address
+        Those that the dataset does not have are left out.
     class_names : tuple of str
         The first classes of the result; the dataset's others follow.
 
@@ -167,7 +170,8 @@ def labelled_objects(dataset: Path, paths: Iterable[Path], class_names: tuple[st
     together = (*class_names, *(name for name in names if name not in class_names))
     new = label_map(names, together)
     by_path = {sample.path.resolve(): sample for of_set in sets.values() for sample in of_set}
-    known = [(path, by_path[path.resolve()]) for path in paths if path.resolve() in by_path]
+    files = (path for path in photographs if isinstance(path, Path))
+    known = [(path, by_path[path.resolve()]) for path in files if path.resolve() in by_path]
     if not known:
         raise InputError(f"{dataset}: has labels of none of the photographs")
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from .parser import CommandParser
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..data.addresses import Photograph
     from ..data.detections import Detections
     from ..data.errors import ImageError
     from ..data.formats import ImageDetections, Results
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from ..detector.detection.detector import Detector
     from ..detector.detection.stream import Finish, ImageDetector
 
-HELP = """Find objects in photographs: files, folders (searched through) or globs. Its earlier drawings are left out.
+HELP = """Find objects in photographs: files, folders (searched through), globs, lists of these, or addresses such as
+s3://bucket/photos. Its earlier drawings are left out.
 
 Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn; with --report
 also a page to look at all of them in a browser. A file that cannot be read or drawn is named, the others are done, and
@@ -54,7 +56,7 @@ FORMATS = ("json", "coco", "voc", "csv")
 
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet detect``."""
-    add_images_argument(parser, "*")
+    add_images_argument(parser, "*", addresses=True)
     parser.groups["data"].add_argument(
         "--samples", action="store_true", help="detect in the photographs that come with scikit-image, without IMAGES"
     )
@@ -137,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     undrawn: dict[str, str] = {}
     draw = None if args.no_draw else drawing(drawn, undrawn, truth)
 
-    def finish(path: Path, image: NDArray[Any], found: Detections) -> None:
+    def finish(path: Photograph, image: NDArray[Any], found: Detections) -> None:
         if page is not None:
             page.add(path, image, found)
             found = page.shown(found)
@@ -184,7 +186,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def done_before(journal: Journal, paths: list[Path], *pictures: Mapping[Path, Path]) -> set[Path]:
+def done_before(journal: Journal, paths: list[Photograph], *pictures: Mapping[Photograph, Path]) -> set[Photograph]:
     """The files that an earlier run has done, and whose pictures are there, too."""
     return {
         path
@@ -213,7 +215,7 @@ def journal_header(
     }
 
 
-def photographs(args: argparse.Namespace) -> tuple[list[Path], dict[str, str]]:
+def photographs(args: argparse.Namespace) -> tuple[list[Photograph], dict[str, str]]:
     """List the files of IMAGES, or the samples; and the errors of IMAGES that stand for no file, named on stderr.
 
     Raises
@@ -227,11 +229,11 @@ def photographs(args: argparse.Namespace) -> tuple[list[Path], dict[str, str]]:
     if bool(args.images) == args.samples:
         found = "both" if args.samples else "neither"
         raise InputError(f"expected IMAGES or --samples (photographs that come with scikit-image), not {found}")
-    return (free_photographs(), {}) if args.samples else searched(args.images)
+    return ([*free_photographs()], {}) if args.samples else searched(args.images)
 
 
-def searched(patterns: Iterable[str]) -> tuple[list[Path], dict[str, str]]:
-    """Image files of names, folders and patterns, and the errors of those that stand for none.
+def searched(patterns: Iterable[str]) -> tuple[list[Photograph], dict[str, str]]:
+    """Photographs of names, folders, patterns, lists and addresses, and the errors of those that stand for none.
 
     The errors, and pictures of formats that are not read, are named on stderr.
 
@@ -326,7 +328,7 @@ def load_model(model: str, args: argparse.Namespace) -> Detector:
 
 def detect_all(
     detector: ImageDetector,
-    paths: list[Path],
+    paths: Sequence[Photograph],
     threshold: float | None,
     quiet: bool,
 ) -> tuple[list[ImageDetections], dict[str, str]]:
@@ -338,7 +340,7 @@ def detect_all(
 
 
 def gathered(
-    paths: list[Path],
+    paths: Sequence[Photograph],
     results: Iterable[ImageDetections | ImageError],
     label: str,
     quiet: bool,
@@ -351,13 +353,13 @@ def gathered(
 
 
 def followed(
-    paths: list[Path],
+    paths: Sequence[Photograph],
     results: Iterable[ImageDetections | ImageError],
     label: str,
     quiet: bool,
     failed: dict[str, str],
     named: Collection[str] = (),
-) -> Iterator[tuple[Path, ImageDetections | None]]:
+) -> Iterator[tuple[Photograph, ImageDetections | None]]:
     """Yield each path with its result, as they come; None for an error, which goes to stderr and into ``failed``."""
     from ..data.errors import ImageError
     from ..data.progress import track, warn
@@ -372,7 +374,9 @@ def followed(
         yield path, None
 
 
-def drawing(drawn: dict[Path, Path], undrawn: dict[str, str], truth: Mapping[Path, Detections]) -> Finish:
+def drawing(
+    drawn: Mapping[Photograph, Path], undrawn: dict[str, str], truth: Mapping[Photograph, Detections]
+) -> Finish:
     """Return a function that draws the detections of a file, and what is labelled there, into its output picture.
 
     If drawing fails, even on a full disk, nothing is raised: the photograph is named on stderr and put into ``undrawn``
@@ -382,7 +386,7 @@ def drawing(drawn: dict[Path, Path], undrawn: dict[str, str], truth: Mapping[Pat
     from ..data.image import DRAWING, write_image
     from ..data.progress import warn
 
-    def draw(path: Path, image: NDArray[Any], detections: Detections) -> None:
+    def draw(path: Photograph, image: NDArray[Any], detections: Detections) -> None:
         try:
             write_image(drawn[path], detections.draw(image, truth.get(path)), comment=DRAWING)
         except (InputError, OSError, MemoryError) as error:
@@ -392,7 +396,7 @@ def drawing(drawn: dict[Path, Path], undrawn: dict[str, str], truth: Mapping[Pat
     return draw
 
 
-def drawn_names(paths: list[Path]) -> dict[Path, str]:
+def drawn_names(paths: Sequence[Photograph]) -> dict[Photograph, str]:
     """A unique file name ``NAME.jpg`` for each path; the second of two equal stems becomes ``NAME-2.jpg``.
 
     Names that are too long for file systems are shortened.

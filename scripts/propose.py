@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ..data.sample import SampleList
     from ..eval.recall import Coverage
 
-HELP = """Find boxes that could hold an object: in files, folders (searched through), globs, or a labelled set.
+HELP = """Find boxes that could hold an object: in files, folders (searched through), globs, lists of these, addresses
+such as s3://bucket/photos, or a labelled set.
 
 Writes DIR/NAME.npz for each image, with the array "boxes": float32 (N, 4), x1 y1 x2 y2 in pixels of the image as shown,
 0-based and half-open, the best first. With --dataset instead of IMAGES, prints the recall and
@@ -30,7 +31,7 @@ METHODS = ("fast", "quality", "dense", "opencv", "selectivesearch")
 
 def add_arguments(parser: CommandParser) -> None:
     """Add the options of ``sppnet propose``."""
-    add_images_argument(parser, "*", "inputs")
+    add_images_argument(parser, "*", "inputs", addresses=True)
     add_dataset_arguments(parser, None, "--dataset")
     windows = parser.groups["windows"]
     windows.add_argument(
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Propose boxes in every image; return 1 if some could not be read."""
     import numpy as np
 
+    from ..data.addresses import fetched_ahead
     from ..data.draw import draw_ranked
     from ..data.errors import ImageError, InputError
     from ..data.image import DRAWING, read_image, write_image
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     protect_inputs(args, [*files.values(), *drawn.values(), args.out / "recall.json"], paths)
     check_replaced(drawn.values())
     found, failed = [], len(missing)
-    for path in track(paths, "proposals", quiet=args.quiet):
+    for path in track(fetched_ahead(paths), "proposals", len(paths), args.quiet):
         boxes = np.zeros((0, 4), np.float32)
         try:
             image = read_image(path)

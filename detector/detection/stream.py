@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
 
+from ...data.addresses import Address, Photograph, fetched_ahead
 from ...data.ahead import ahead
 from ...data.arrays import Array
 from ...data.cores import cpu_count
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 Source = TypeVar("Source")
 
 #: Called with a file, its image, RGB uint8 (H, W, 3), and its detections.
-Finish = Callable[[Path, Array, Detections], object]
+Finish = Callable[[Photograph, Array, Detections], object]
 
 #: Images read ahead of the one in the network, besides one for each further thread that reads. Two, so that the network
 #: does not wait for one slow file.
@@ -105,32 +105,39 @@ def detect_images(
 
 
 def detect_files(
-    detector: ImageDetector, paths: Iterable[Path], threshold: float | None = None, finish: Finish | None = None
+    detector: ImageDetector,
+    photographs: Sequence[Photograph],
+    threshold: float | None = None,
+    finish: Finish | None = None,
 ) -> Generator[ImageDetections | ImageError, None, None]:
-    """Detect in many files, for results and drawings (see :func:`detect_images`).
+    """Detect in many files, for results and drawings (see :func:`detect_images`); those at addresses are fetched ahead.
 
     Parameters
     ----------
     detector : ImageDetector
-    paths : iterable of Path
+    photographs : sequence of Path or Address
     threshold : float, optional
         As in :meth:`.interface.BaseDetector.detect`; the detector's own by default.
     finish : callable, optional
-        ``finish(path, image, detections)`` is called for one image at a time, in order, before its result is yielded.
-        Its exceptions are raised here.
+        ``finish(photograph, image, detections)`` is called for one image at a time, in order, before its result is
+        yielded. Its exceptions are raised here.
 
-    Returns
-    -------
-    Generator of ImageDetections, or the ImageError of a file that cannot be read, in the order of the files.
+    Yields
+    ------
+    ImageDetections, or the ImageError of a file that cannot be read, in the order of the files.
     """
 
-    def conclude(path: Path, image: Array, found: Detections) -> ImageDetections:
+    def conclude(photograph: Photograph, image: Array, found: Detections) -> ImageDetections:
         if finish is not None:
-            finish(path, image, found)
+            finish(photograph, image, found)
         height, width = image.shape[:2]
-        return ImageDetections(str(path), width, height, found)
+        return ImageDetections(str(photograph), width, height, found)
 
-    return detect_images(detector, paths, threshold, conclude)
+    if not any(isinstance(photograph, Address) for photograph in photographs):
+        yield from detect_images(detector, photographs, threshold, conclude)
+        return
+    with closing(fetched_ahead(photographs)) as fetched:
+        yield from detect_images(detector, fetched, threshold, conclude)
 
 
 def _past_errors(function: Callable[[Item], Result]) -> Callable[[Item | ImageError], Result | ImageError]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ...data.addresses import Photograph
     from ...data.detections import Detections
     from ...detector.detection.detector import Detector
 
@@ -140,7 +141,7 @@ def overlapped_rate(detector: Detector, paths: list[Path]) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
 
-        def finish(path: Path, image: NDArray[np.uint8], found: Detections) -> None:
+        def finish(path: Photograph, image: NDArray[np.uint8], found: Detections) -> None:
             draw(Path(folder) / "drawn.jpg", image, found)
 
         start = perf_counter()

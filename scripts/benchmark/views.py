@@ -46,7 +46,7 @@ def add_arguments(parser: CommandParser) -> None:
         "images",
         nargs="*",
         metavar="IMAGES",
-        help="image files, folders or globs (default: the photographs that come with scikit-image)",
+        help="image files, folders, globs or lists of these (default: the photographs that come with scikit-image)",
     )
     source = network.add_mutually_exclusive_group()
     source.add_argument("--model", type=Path, metavar="M", help=CLASSIFIER_HELP)

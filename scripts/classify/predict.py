@@ -13,7 +13,7 @@ from ..common import INTERRUPTED, protect_inputs, resolve_device
 from ..parser import CommandParser
 from .evaluate import add_classifier_arguments, views_from
 
-HELP = """Label photographs: files, folders (searched through) or globs.
+HELP = """Label photographs: files, folders (searched through), globs or lists of these.
 
 Prints a table of the most probable labels and writes a JSON file with the probability of every class. A file that
 cannot be read is named and skipped; the exit status is then 1."""

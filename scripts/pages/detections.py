@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ...data.addresses import is_address, photograph_of
 from ...detector.detection.detector import Detector
 from ...eval.page import Gallery, Picture, found_boxes, write_page, write_preview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ...data.addresses import Photograph
     from ...data.arrays import Array
     from ...data.detections import Detections
     from ...data.formats import ImageDetections
@@ -26,7 +28,9 @@ LEAST = 0.05
 
 
 def common_folder(files: Sequence[str]) -> str:
-    """The folder that all files are in, at any depth; empty if there is none."""
+    """The folder that all files are in, at any depth; empty if there is none, or for addresses."""
+    if any(map(is_address, files)):
+        return ""
     try:
         found = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
     except ValueError:  # absolute and relative paths, or several drives
@@ -41,12 +45,12 @@ class DetectionPage:
     ----------
     folder : Path
         Of the page.
-    names : mapping of Path to str
+    names : mapping of Path or Address to str
         File name ``NAME.jpg`` for the small copy of each photograph.
     detector : Detector or CombinedDetector
     threshold : float or None
         Above which detections are shown at first; None for the default of each class.
-    truth : mapping of Path to Detections
+    truth : mapping of Path or Address to Detections
         What is labelled in photographs; its classes begin with the detector's.
 
     Attributes
@@ -58,10 +62,10 @@ class DetectionPage:
     def __init__(
         self,
         folder: Path,
-        names: Mapping[Path, str],
+        names: Mapping[Photograph, str],
         detector: Detector | CombinedDetector,
         threshold: float | None,
-        truth: Mapping[Path, Detections],
+        truth: Mapping[Photograph, Detections],
     ) -> None:
         self._folder, self._names = folder, names
         self._detector, self._threshold, self._truth = detector, threshold, truth
@@ -87,14 +91,14 @@ class DetectionPage:
             return found
         return self._detector.above(found, self._threshold)
 
-    def add(self, path: Path, image: Array, found: Detections) -> None:
+    def add(self, path: Photograph, image: Array, found: Detections) -> None:
         """Write the small copy of a photograph; one that cannot be written is missing on the page."""
         try:
             write_preview(self.file(path), image)
         except (OSError, MemoryError):
             self._failed.add(str(path))
 
-    def file(self, path: Path) -> Path:
+    def file(self, path: Photograph) -> Path:
         """The file of a photograph's small copy."""
         return self._folder / PREVIEWS / self._names[path]
 
@@ -121,7 +125,7 @@ class DetectionPage:
                 [[box[0], *box[2:]] for box in found_boxes(self._truth[path])] if path in self._truth else [],
             )
             for image in images
-            for path in [Path(image.file)]
+            for path in [photograph_of(image.file)]
             if image.file not in self._failed
         ]
         levels = [box[1] for picture in pictures for box in picture.boxes]

@@ -9,10 +9,10 @@ from sppnet.data.image import DRAWING, write_image
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """A folder of photographs and other things, made the current one."""
-    for name in ("b.jpg", "a.PNG", "sub/deep/c.webp", "sub/a[1].tif", ".hidden/x.jpg", ".y.jpg", "sub/note.txt"):
+    for name in ("b.jpg", "a.PNG", "sub/deep/c.webp", "sub/a[1].tif", ".hidden/x.jpg", ".y.jpg", "sub/note.md"):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".txt":
+        if path.suffix == ".md":
             path.write_text("text")
         else:
             Image.new("RGB", (6, 4)).save(path)
@@ -34,7 +34,7 @@ def test_a_folder_is_searched_to_any_depth(tree):
 
 
 def test_files_and_patterns(tree):
-    assert names("photos/sub/note.txt") == ["photos/sub/note.txt"]
+    assert names("photos/sub/note.md") == ["photos/sub/note.md"]
     assert names("photos/*.jpg") == ["photos/b.jpg"]
     assert names("photos/*") == ["photos/a.PNG", "photos/b.jpg"]
     assert names("photos/**/*.webp") == ["photos/sub/deep/c.webp"]
@@ -132,3 +132,31 @@ def test_a_gif_and_other_names_of_jpeg(tree):
         Image.new("RGB", (6, 4)).save(tree / name, "GIF" if name == "d.gif" else "JPEG")
     assert names("photos/*.gif", "photos/*.jfif", "photos/*.JPE") == ["photos/d.gif", "photos/e.jfif", "photos/f.JPE"]
     assert all(sample.image.shape == (4, 6, 3) for sample in FolderDataset("photos"))
+
+
+def test_a_list_has_files_folders_and_patterns_of_the_current_folder_or_its_own(tree):
+    (tree / "some.txt").write_text("photos/b.jpg\n\n  sub/deep \r\n*.PNG\nsub/a[1].tif\n")
+    assert names("photos/some.txt") == [ALL[1], ALL[3], ALL[0], ALL[2]]
+    assert names("photos/a.PNG", tree / "some.txt") == [
+        ALL[0], ALL[1], (tree / "sub/deep/c.webp").as_posix(), (tree / "sub/a[1].tif").as_posix(),
+    ]  # fmt: skip
+
+
+def test_what_a_list_lacks_is_named_by_its_line(tree):
+    (tree / "some.lst").write_text("photos/b.jpg\ngone.jpg\nempty\n")
+    found = search_images(["photos/some.lst", "photos/none.txt"])
+    assert [path.as_posix() for path in found.paths] == [ALL[1]]
+    assert list(found.missing) == ["gone.jpg", "empty", "photos/none.txt"]
+    first, second, third = found.missing.values()
+    assert first.startswith("photos/some.lst: line 2: gone.jpg: no such image; expected a file, a folder")
+    assert second.startswith("photos/some.lst: line 3: empty: no image in this folder")
+    assert third.startswith("photos/none.txt: no such image")
+    (tree / "bytes.txt").write_bytes(b"photos/\xff.jpg\nphotos/b.jpg\n")
+    assert names_of_found("photos/bytes.txt") == [ALL[1]]
+    (tree / "empty.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"^photos/empty.txt: lists no image$"):
+        find_images(["photos/empty.txt"])
+
+
+def names_of_found(pattern):
+    return [path.as_posix() for path in search_images([pattern]).paths]
