@@ -51,7 +51,7 @@ _NAME_BYTES = 255
 #: Results as they come, for ``--resume``.
 JOURNAL = "detections.jsonl"
 
-FORMATS = ("json", "coco", "voc", "csv")
+FORMATS = ("json", "coco", "voc", "csv", "parquet")
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -104,9 +104,12 @@ def run(args: argparse.Namespace) -> int:
     """Detect in every image; return 1 if some could not be read or drawn."""
     from ..data.errors import InputError
     from ..data.outputs import make_writable
+    from ..data.parquet import check_pyarrow
     from ..data.progress import log, warn
     from ..data.store import remove_unfinished
 
+    if "parquet" in args.format:
+        check_pyarrow()
     paths, missing = photographs(args)
     names = drawn_names(paths)
     drawn = {} if args.no_draw else {path: args.out / "images" / name for path, name in names.items()}
@@ -424,14 +427,15 @@ def _fitting(stem: str, end: str = "") -> str:
 
 def results_files(folder: Path, wanted: tuple[str, ...] = ("json",)) -> list[Path]:
     """Files that :func:`write_results` writes; of VOC's, which are named after the model's classes, existing ones."""
-    files = {"json": "detections.json", "csv": "detections.csv", "coco": "coco.json"}
+    files = {"json": "detections.json", "csv": "detections.csv", "coco": "coco.json", "parquet": "detections.parquet"}
     voc = (folder / "voc").glob("comp4_det_test_*.txt") if "voc" in wanted else ()
     return [*(folder / name for kind, name in files.items() if kind in wanted), *voc]
 
 
 def write_results(folder: Path, results: Results, wanted: tuple[str, ...] = ("json",)) -> None:
-    """Write ``detections.json``, ``detections.csv``, ``coco.json`` and ``voc/comp4_*.txt``, whichever are wanted."""
+    """Write results in the formats that are wanted: the files of :func:`results_files`, and VOC's of all classes."""
     from ..data.formats import write_coco, write_csv, write_detections_json, write_voc
+    from ..data.parquet import write_parquet
 
     if "json" in wanted:
         write_detections_json(folder / "detections.json", results)
@@ -441,3 +445,5 @@ def write_results(folder: Path, results: Results, wanted: tuple[str, ...] = ("js
         write_coco(folder / "coco.json", results)
     if "voc" in wanted:
         write_voc(folder / "voc", results)
+    if "parquet" in wanted:
+        write_parquet(folder / "detections.parquet", results)
