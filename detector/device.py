@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..data.errors import InputError
 
@@ -34,6 +35,11 @@ def usable_device(device: str | torch.device) -> torch.device:
     if name not in known:
         raise InputError(f"there is no device '{name}' here; expected one of {', '.join(['cpu', *known])}")
     return torch.device(name)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to the device; to CUDA's while the caller goes on, by way of pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ...data.cores import cpu_count
 from ...data.errors import InputError
 from ...data.outputs import report_disk
 from ..convolutions.normalisation import normalised
+from ..device import to_device
 from .epochs import Epoch, EpochRunner
 from .options import Augmentation, LearnOptions
 from .photographs import Batch, Photographs
@@ -176,7 +177,7 @@ class Descent(EpochRunner):
         return 1 if self.device.type == "cpu" else max(1, min(_MOST_WORKERS, cpu_count() - 1))
 
     def _images(self, images: Tensor) -> Tensor:
-        return normalised(images.to(self.device, non_blocking=True))
+        return normalised(to_device(images, self.device))
 
     def _step(self, batch: Batch) -> Tensor:
         loss = self._loss(self._images(batch.images), batch)

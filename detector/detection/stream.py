@@ -28,7 +28,8 @@ Finish = Callable[[Photograph, Array, Detections], object]
 #: does not wait for one slow file.
 AHEAD = 2
 
-#: Images that have left the network and are still being finished. More would not help: finishing takes less time.
+#: Images that have left the network and are still being finished, besides one for each further thread that finishes.
+#: More would not help: finishing takes less time.
 BEHIND = 1
 
 
@@ -64,8 +65,9 @@ def detect_images(
     """Detect in many images and yield ``conclude`` of each; the results do not depend on the pipelining.
 
     While the network works on an image, one thread reads the next images and proposes their windows, and another
-    concludes the previous image. A network on a GPU is fed by all cores but one. :data:`AHEAD` and :data:`BEHIND` bound
-    the number of images in memory. Close the generator (``contextlib.closing``) to stop early.
+    concludes the previous image. Beside a network on a GPU each of the two has as many threads as there are further
+    cores. :data:`AHEAD` and :data:`BEHIND` bound the number of images in memory. Close the generator
+    (``contextlib.closing``) to stop early.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ def detect_images(
         As in :meth:`.interface.BaseDetector.detect`; the detector's own if None.
     conclude : callable
         ``conclude(image, pixels, detections)`` returns the result of an image; it is called for one image at a time,
-        in order. ``pixels`` are RGB uint8 (H, W, 3). Its exceptions are raised here.
+        in order, or for several if the network is on a GPU. ``pixels`` are RGB uint8 (H, W, 3). Its exceptions are
+        raised here.
 
     Yields
     ------
@@ -94,11 +97,12 @@ def detect_images(
         image, pixels, windows = prepared
         return image, pixels, detector.detect(pixels, threshold, windows)
 
-    readers = 1 if detector.device.type == "cpu" else max(1, cpu_count() - 1)
+    threads = 1 if detector.device.type == "cpu" else max(1, cpu_count() - 1)
+    behind = BEHIND + threads - 1
     with (
-        closing(ahead(prepare, images, AHEAD + readers - 1, readers)) as prepared,
+        closing(ahead(prepare, images, AHEAD + threads - 1, threads)) as prepared,
         closing(
-            ahead(_past_errors(lambda found: conclude(*found)), map(_past_errors(find), prepared), BEHIND)
+            ahead(_past_errors(lambda found: conclude(*found)), map(_past_errors(find), prepared), behind, threads)
         ) as results,
     ):
         yield from results
@@ -119,8 +123,8 @@ def detect_files(
     threshold : float, optional
         As in :meth:`.interface.BaseDetector.detect`; the detector's own by default.
     finish : callable, optional
-        ``finish(photograph, image, detections)`` is called for one image at a time, in order, before its result is
-        yielded. Its exceptions are raised here.
+        ``finish(photograph, image, detections)`` is called before the result of an image is yielded; for one at a time,
+        in order, or for several if the network is on a GPU. Its exceptions are raised here.
 
     Yields
     ------

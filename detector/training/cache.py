@@ -20,6 +20,7 @@ from ...data.memory import after_image
 from ...data.store import content_key, load_array, save_array
 from ..convolutions.backbone import Backbone
 from ..convolutions.truncation import MapGrid
+from ..device import to_device
 from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures
 from ..windows.warping import WarpedWindows, WarpFeatures, frames
 
@@ -120,7 +121,7 @@ class MapCache:
         for scale in self.features.options.scales:
             for path in self._entries(image_key, scale):
                 stored = np.load(path, allow_pickle=False)
-                maps.append(torch.from_numpy(stored).to(self.features.device).to(dtype).permute(2, 0, 1))
+                maps.append(to_device(torch.from_numpy(stored), self.features.device).to(dtype).permute(2, 0, 1))
         return FeatureMaps(image_size, tuple(maps))
 
 
@@ -192,7 +193,7 @@ class RowCache:
         """Load the rows of an image's windows (see :class:`FeatureCache`)."""
         after_image()
         of_frames, of_rows = (np.load(path, allow_pickle=False) for path in self._entry(image_key))
-        stored = torch.from_numpy(of_rows).to(self.features.device)
+        stored = to_device(torch.from_numpy(of_rows), self.features.device)
         rows = dict(zip(map(tuple, of_frames.tolist()), stored, strict=False))
         return WarpedWindows(image_size, None, self.features.device, dtype, rows)
 

@@ -15,6 +15,7 @@ from ...data.boxes import flip
 from ...data.errors import InputError
 from ...eval.timing import StageTimer
 from ..descent.epochs import Epoch, EpochRunner
+from ..device import to_device
 from ..head.compression import learns_in_bfloat16
 from ..head.head import Head
 from ..options import FineTuneOptions
@@ -227,9 +228,9 @@ class FineTuner(EpochRunner):
             rows = torch.cat([part for part, _ in drawn])
             labels = np.concatenate([part for _, part in drawn])
             for chosen in self._mix(labels, rng):
-                wanted = torch.from_numpy(labels[chosen]).to(self.device)
+                wanted = to_device(torch.from_numpy(labels[chosen]), self.device)
                 mixed = rows.index_select(0, torch.from_numpy(chosen))
-                yield mixed.to(self.device).float() - self.mean, wanted
+                yield to_device(mixed, self.device).float() - self.mean, wanted
 
     def _mix(self, labels: Array, rng: np.random.Generator) -> Iterator[Array]:
         """Yield the row numbers of each batch: every positive once, with the number of negatives that belong to it."""

@@ -75,7 +75,7 @@ class Miner:
     def start(self, indices: Iterable[int]) -> None:
         """Add the objects of some images as positives, and some random negatives of each image."""
         random_windows = -(-self.options.start_negatives // max(1, len(self.images)))
-        for index in indices:
+        for index, maps in self.images.read_ahead(indices):
             rng = np.random.default_rng([self.seed, index])
             boxes, labels = self._positives(index)
             others = self.images.proposals[index]
@@ -84,7 +84,6 @@ class Miner:
             for label in range(len(self.machines)):
                 far = self.images.overlap(index, others, label) < self.options.negative_iou
                 groups.append((others[far], label, -1))
-            maps = self.images.maps(index)
             cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in groups]))
             parts = np.split(cells.inverse, np.cumsum([len(windows) for windows, _, _ in groups])[:-1])
             wanted = [(part, label, sign) for part, (_, label, sign) in zip(parts, groups, strict=True)]
@@ -101,8 +100,8 @@ class Miner:
 
         ``after_image`` is called with the total number of images visited.
         """
-        for index in indices:
-            self._visit(index)
+        for index, maps in self.images.read_ahead(indices):
+            self._visit(index, maps)
             self.visited += 1
             due = [m for m in self.machines if m.fresh > self.options.retrain_after]
             if due:
@@ -125,7 +124,7 @@ class Miner:
     def _release(self) -> None:
         self.store.keep(np.unique(np.concatenate([machine.members for machine in self.machines])))
 
-    def _visit(self, index: int) -> None:
+    def _visit(self, index: int, maps: Any) -> None:
         """Collect the hard negatives of one image for every class."""
         images, options = self.images, self.options
         labels = range(len(self.machines))
@@ -133,7 +132,6 @@ class Miner:
         far = np.stack([images.overlap(index, windows, label) < options.negative_iou for label in labels], axis=1)
         # Windows that are negatives of no class are not computed.
         windows, far = windows[far.any(axis=1)], far[far.any(axis=1)]
-        maps = images.maps(index)
         cells = images.features.locate(maps, windows)
         rows, of_cells = self._scored(maps, cells)
         scores = of_cells[cells.inverse]
@@ -229,11 +227,11 @@ class Miner:
 
     def _pool_again(self, numbers: Array, origin: Array) -> None:
         """Pool the rows ``numbers`` again from the windows they came from."""
-        for index in np.unique(origin[:, 0]):
+        for index, maps in self.images.read_ahead(np.unique(origin[:, 0]).tolist()):
             here = np.flatnonzero(origin[:, 0] == index)
             here = here[np.argsort(origin[here, 1], kind="stable")]
             cells = Cells(origin[here, 1].astype(np.int64), origin[here, 2:].copy(), np.arange(len(here)))
-            pooled = self.images.features.pool(self.images.maps(int(index)), cells)
+            pooled = self.images.features.pool(maps, cells)
             self.store.replace(numbers[here], pooled.cpu().numpy())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...data.ahead import ahead
 from ...data.arrays import Array
 from ...data.boxes import encode, flip, iou, unique
 from ...data.errors import InputError
@@ -22,6 +24,9 @@ from .cache import FeatureCache, mirrored
 #: The largest number of positives of a class, unless it has more objects. For 2,804 blood cells (205 photographs), all
 #: with five extra positives, there would be 12,000 of the red ones, and the SVMs would take minutes.
 MOST_POSITIVES = 5000
+
+#: Images whose maps are read ahead of the one in work.
+AHEAD = 2
 
 
 class TrainingImages:
@@ -86,6 +91,11 @@ class TrainingImages:
         """Maps of image ``index``, or the cached maps of its mirror image."""
         key = self.image_keys[index]
         return self.cache.load(mirrored(key) if mirror else key, self.sizes[index], dtype)
+
+    def read_ahead(self, indices: Iterable[int]) -> Generator[tuple[int, Any], None, None]:
+        """Each index with its :meth:`maps`; those of the next images are read while the caller computes."""
+        with closing(ahead(lambda index: (index, self.maps(index)), indices, AHEAD)) as read:
+            yield from read
 
     def windows(self, index: int) -> Array:
         """Objects and proposals of image ``index``, float32 (N, 4), without duplicates, objects first."""
@@ -183,7 +193,7 @@ def regression_windows(
     quota = max(1, most // max(1, len(shown)))
     width = images.features.pooled_width
     rows, deltas, owner = [np.zeros((0, width), np.float16)], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
-    for index in shown:
+    for index, maps in images.read_ahead(shown):
         boxes, labels = images.positives(index)
         objects = boxes[labels == label]
         windows = images.windows(index)
@@ -191,7 +201,6 @@ def regression_windows(
         near = np.flatnonzero(overlaps.max(axis=1) > min_iou)
         # Each image has its own seed, so that the choice does not depend on the images before it.
         chosen = np.sort(np.random.default_rng([seed, label, index]).permutation(near)[:quota])
-        maps = images.maps(index)
         cells = images.features.locate(maps, windows[chosen])
         pooled = images.features.pool(maps, cells).half().cpu().numpy()
         rows.append(pooled[cells.inverse])

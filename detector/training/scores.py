@@ -149,9 +149,9 @@ def _found_in_parts(
     first = detector_of(candidates[0][0], str(images.features.device))
     detectors = [[first.sharing(model) for model in models] for models in candidates]
     found: list[list[Detections]] = [[] for _ in candidates]
-    with_their_part = [(i, number) for number, part in enumerate(split.parts) for i in part]
-    for i, number in track(with_their_part, label, quiet=stages.quiet):
-        maps = first.features.complete(images.maps(i), images.samples[i])
+    part_of = {i: number for number, part in enumerate(split.parts) for i in part}
+    for i, stored in track(images.read_ahead(split.scored), label, len(split.scored), stages.quiet):
+        maps, number = first.features.complete(stored, images.samples[i]), part_of[i]
         results = detect_each([own[number] for own in detectors], maps, images.proposals[i], threshold=-np.inf)
         for of_candidate, result in zip(found, results, strict=True):
             of_candidate.append(result)

@@ -193,17 +193,18 @@ def test_stages_of_different_files_are_at_work_at_once(read):
     assert [int(result.file) for result in detect_files(detector, range(6), finish=finish)] == list(range(6))
 
 
-def test_all_cores_but_one_feed_a_gpu(read, monkeypatch):
-    """Three images are proposed at a time, and nothing but their order matters to what follows."""
+def test_all_cores_but_one_feed_a_gpu_and_finish_its_images(read, monkeypatch):
+    """Three images are proposed and three finished at a time; the network and the results have them in order."""
     monkeypatch.setattr(stream, "cpu_count", lambda: 4)
-    together, detected, beyond_the_network = threading.Barrier(3), [], []
+    together, finished, detected, beyond_the_network = threading.Barrier(3), threading.Barrier(3), [], []
 
     def detect(number):
         detected.append(number)
         beyond_the_network.append(len(read) - 1 - number)
 
     detector = Planted("cuda", propose=lambda number: together.wait(PATIENCE), detect=detect)
-    assert [int(result.file) for result in detect_files(detector, range(30))] == list(range(30))
+    results = detect_files(detector, range(30), finish=lambda *_: finished.wait(PATIENCE))
+    assert [int(result.file) for result in results] == list(range(30))
     assert detected == list(range(30))
     assert max(beyond_the_network) <= AHEAD + 2
 

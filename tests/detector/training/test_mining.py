@@ -88,7 +88,7 @@ def test_hard_negatives_are_those_of_the_slow_twin(images):
     weights, intercepts = miner.hyperplanes()
     scores = (images.features.pool(maps, cells).numpy() @ weights.T + intercepts)[cells.inverse]
     before = [rows_of(miner, label, -1) for label in range(CLASSES)]
-    miner._visit(2)
+    miner._visit(2, miner.images.maps(2))
     options = miner.options
     found = 0
     for label in range(CLASSES):
@@ -117,7 +117,7 @@ def test_windows_that_no_class_can_take_for_a_negative_are_not_computed(images, 
     seen = []
     scored = miner._scored
     monkeypatch.setattr(miner, "_scored", lambda maps, cells: seen.append(len(cells.inverse)) or scored(maps, cells))
-    miner._visit(0)
+    miner._visit(0, miner.images.maps(0))
     far = iou(single.windows(0), sample.boxes).max(axis=1) < miner.options.negative_iou
     assert seen == [far.sum()]
     assert 0 < far.sum() < len(far)
