@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.progress import log
     from ..data.store import write_json
     from ..eval.report import text_table
-    from .detect import check_replaced, drawn_names
+    from .photographs import check_replaced, drawn_names
 
     if args.set is None:
         sets = open_sets(args.dataset, args.images, lenient=True)

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
 from .arguments import add_folder_output, add_images_argument, add_model_arguments, some_of
 from .common import (
     INTERRUPTED,
     compile_kernels,
     loading,
     model_name,
-    model_names,
     protect_inputs,
     refuse_other_page,
-    report_slow_precision,
-    resolve_device,
 )
 from .datasets import labelled_objects
+from .detection import check_threshold, followed, journal_header, load_detector, results_files, write_results
 from .parser import CommandParser
+from .photographs import check_replaced, drawn_names, photographs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..data.addresses import Photograph
     from ..data.detections import Detections
-    from ..data.errors import ImageError
-    from ..data.formats import ImageDetections, Results
     from ..data.journal import Journal
-    from ..detector.detection.combination import CombinedDetector
-    from ..detector.detection.detector import Detector
-    from ..detector.detection.stream import Finish, ImageDetector
+    from ..detector.detection.stream import Finish
 
 HELP = """Find objects in photographs: files, folders (searched through), globs, lists of these, or addresses such as
 s3://bucket/photos. Its earlier drawings are left out.
@@ -44,9 +37,6 @@ s3://bucket/photos. Its earlier drawings are left out.
 Writes DIR/detections.json, other formats with --format, and DIR/images/NAME.jpg with the boxes drawn; with --report
 also a page to look at all of them in a browser. A file that cannot be read or drawn is named, the others are done, and
 the exit status is 1. DIR/detections.jsonl has the results as they come: after a stop of any kind, --resume goes on."""
-
-#: Longest file name on most file systems, bytes.
-_NAME_BYTES = 255
 
 #: Results as they come, for ``--resume``.
 JOURNAL = "detections.jsonl"
@@ -80,6 +70,14 @@ def add_arguments(parser: CommandParser) -> None:
     output.add_argument(
         "--resume", action="store_true", help="go on after a stop, with what DIR/detections.jsonl has; the same results"
     )
+    output.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="divide the photographs among the workers of a Ray cluster: the one at ADDRESS, or else the one that "
+        "RAY_ADDRESS names, or else the cores of this machine; they write DIR/detections.parquet, a folder",
+    )
     output.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
     output.add_argument(
         "--draw-truth",
@@ -108,6 +106,10 @@ def run(args: argparse.Namespace) -> int:
     from ..data.progress import log, warn
     from ..data.store import remove_unfinished
 
+    if args.ray is not None:
+        from .cluster import detect
+
+        return detect(args)
     if "parquet" in args.format:
         check_pyarrow()
     paths, missing = photographs(args)
@@ -198,252 +200,20 @@ def done_before(journal: Journal, paths: list[Photograph], *pictures: Mapping[Ph
     }
 
 
-def journal_header(
-    args: argparse.Namespace, detector: Detector | CombinedDetector, threshold: float | None
-) -> dict[str, Any]:
-    """Whatever the detections depend on but the photographs, JSON-like."""
-    from ..data.embedded import find_model
-    from ..data.store import file_key
-
-    return {
-        "model": model_name(args),
-        "classes": list(detector.class_names),
-        "content of the model": [file_key(find_model(model)) for model in model_names(args)],
-        "threshold": threshold,
-        "scales": None if args.scales is None else list(args.scales),
-        "max_windows": args.max_windows,
-        "compression": None if args.compress is None else str(args.compress),
-        "precision": args.precision,
-        "version": __version__,
-    }
-
-
-def photographs(args: argparse.Namespace) -> tuple[list[Photograph], dict[str, str]]:
-    """List the files of IMAGES, or the samples; and the errors of IMAGES that stand for no file, named on stderr.
-
-    Raises
-    ------
-    InputError
-        When neither or both are given, or there are no files.
-    """
-    from ..data.errors import InputError
-    from ..data.example_photographs import free_photographs
-
-    if bool(args.images) == args.samples:
-        found = "both" if args.samples else "neither"
-        raise InputError(f"expected IMAGES or --samples (photographs that come with scikit-image), not {found}")
-    return ([*free_photographs()], {}) if args.samples else searched(args.images)
-
-
-def searched(patterns: Iterable[str]) -> tuple[list[Photograph], dict[str, str]]:
-    """Photographs of names, folders, patterns, lists and addresses, and the errors of those that stand for none.
-
-    The errors, and pictures of formats that are not read, are named on stderr.
-
-    Raises
-    ------
-    InputError
-        When there are no files.
-    """
-    from ..data.folder import search_images
-    from ..data.progress import warn
-
-    found = search_images(patterns)
-    for line in (*found.missing.values(), *(f"warning: {line}" for line in found.left_out.lines())):
-        warn(f"sppnet: {line}")
-    return found.paths, found.missing
-
-
-def check_replaced(drawings: Iterable[Path]) -> None:
-    """Refuse to overwrite existing files that are not our drawings: they may be the user's photographs.
-
-    Raises
-    ------
-    InputError
-        When there is such a file; the message names the first.
-    """
-    from ..data.errors import InputError
-    from ..data.image import is_drawing
-
-    for path in drawings:
-        if path.exists() and not is_drawing(path):
-            raise InputError(f"{path}: already exists and was not drawn by this command; choose another --out")
-
-
-def load_detector(args: argparse.Namespace) -> Detector | CombinedDetector:
-    """Load the detector of ``--model``, or a combination of several."""
-    report_slow_precision(args)
-    detectors = [load_model(model, args) for model in model_names(args)]
-    if len(detectors) == 1:
-        return detectors[0]
-    from ..detector.detection.combination import CombinedDetector
-
-    return CombinedDetector(detectors)
-
-
-def check_threshold(args: argparse.Namespace, detector: Detector | CombinedDetector) -> None:
-    """Check that ``--threshold`` is a probability, and report models without probabilities.
-
-    Raises
-    ------
-    InputError
-        When a model has probabilities and the threshold is not from 0 to 1.
-    """
-    from ..data.errors import InputError
-    from ..data.progress import log
-    from ..detector.detection.combination import CombinedDetector
-
-    if args.threshold is None:
-        return
-    detectors = detector.detectors if isinstance(detector, CombinedDetector) else (detector,)
-    models = dict(zip(model_names(args), detectors, strict=True))
-    without = [name for name, one in models.items() if not one.calibrated]
-    if len(without) < len(models) and not 0 <= args.threshold <= 1:
-        name = next(name for name in models if name not in without)
-        raise InputError(f"--threshold: expected a probability from 0 to 1, which {name} gives, not {args.threshold:g}")
-    for name in without:
-        reason = "it was trained without held-out images, or by an earlier sppnet"
-        log(f"{name} has no probabilities ({reason}): its scores are compared with {args.threshold:g}", args.quiet)
-
-
-def load_model(model: str, args: argparse.Namespace) -> Detector:
-    """Load a model, name or file, and apply ``--scales``, ``--max-windows``, ``--compress`` and ``--precision``."""
-    from dataclasses import replace
-
-    from ..data.errors import InputError
-    from ..data.progress import log
-    from ..detector.detection.bundle import Bundle
-    from ..detector.detection.detector import detector_of
-    from .info import compression_lines
-
-    bundle = Bundle.load(model)
-    if args.scales is not None:
-        if bundle.features.method == "warp":
-            raise InputError(f"{model}: its windows are warped to one size; --scales is for models of the method spp")
-        bundle = replace(bundle, features=replace(bundle.features, scales=args.scales))
-    if args.max_windows is not None:
-        bundle = replace(bundle, detection=replace(bundle.detection, max_windows=args.max_windows))
-    if args.compress is not None:
-        bundle = bundle.compressed(args.compress)
-        log(f"{model}: {compression_lines(bundle.card)[0]}", args.quiet)
-    return detector_of(bundle, resolve_device(args), args.precision)
-
-
-def detect_all(
-    detector: ImageDetector,
-    paths: Sequence[Photograph],
-    threshold: float | None,
-    quiet: bool,
-) -> tuple[list[ImageDetections], dict[str, str]]:
-    """Detections in the files, in order, and the errors of unreadable files, which are also named on stderr."""
-    from ..detector.detection.stream import detect_files
-
-    with closing(detect_files(detector, paths, threshold)) as results:
-        return gathered(paths, results, "detecting", quiet)
-
-
-def gathered(
-    paths: Sequence[Photograph],
-    results: Iterable[ImageDetections | ImageError],
-    label: str,
-    quiet: bool,
-    named: Collection[str] = (),
-) -> tuple[list[ImageDetections], dict[str, str]]:
-    """Collect results and, by path, errors; errors go to stderr unless their files are among ``named``."""
-    failed: dict[str, str] = {}
-    found = [one for _, one in followed(paths, results, label, quiet, failed, named) if one is not None]
-    return found, failed
-
-
-def followed(
-    paths: Sequence[Photograph],
-    results: Iterable[ImageDetections | ImageError],
-    label: str,
-    quiet: bool,
-    failed: dict[str, str],
-    named: Collection[str] = (),
-) -> Iterator[tuple[Photograph, ImageDetections | None]]:
-    """Yield each path with its result, as they come; None for an error, which goes to stderr and into ``failed``."""
-    from ..data.errors import ImageError
-    from ..data.progress import track, warn
-
-    for path, result in track(zip(paths, results, strict=True), label, len(paths), quiet):
-        if not isinstance(result, ImageError):
-            yield path, result
-            continue
-        failed[str(path)] = str(result)
-        if str(path) not in named:
-            warn(f"sppnet: {result}")
-        yield path, None
-
-
 def drawing(
     drawn: Mapping[Photograph, Path], undrawn: dict[str, str], truth: Mapping[Photograph, Detections]
 ) -> Finish:
     """Return a function that draws the detections of a file, and what is labelled there, into its output picture.
 
-    If drawing fails, even on a full disk, nothing is raised: the photograph is named on stderr and put into ``undrawn``
-    with the error. The detections matter more than the pictures, and there may be space again at the end.
+    A photograph that cannot be drawn is named on stderr and put into ``undrawn`` with the error.
     """
-    from ..data.errors import InputError
-    from ..data.image import DRAWING, write_image
+    from ..data.drawings import draw_found
     from ..data.progress import warn
 
     def draw(path: Photograph, image: NDArray[Any], detections: Detections) -> None:
-        try:
-            write_image(drawn[path], detections.draw(image, truth.get(path)), comment=DRAWING)
-        except (InputError, OSError, MemoryError) as error:
-            undrawn[str(path)] = f"{path}: cannot be drawn ({error or type(error).__name__}); what was found is kept"
-            warn(f"sppnet: {undrawn[str(path)]}")
+        error = draw_found(drawn[path], path, image, detections, truth.get(path))
+        if error is not None:
+            undrawn[str(path)] = error
+            warn(f"sppnet: {error}")
 
     return draw
-
-
-def drawn_names(paths: Sequence[Photograph]) -> dict[Photograph, str]:
-    """A unique file name ``NAME.jpg`` for each path; the second of two equal stems becomes ``NAME-2.jpg``.
-
-    Names that are too long for file systems are shortened.
-    """
-    return dict(zip(paths, _distinct(path.stem for path in paths), strict=True))
-
-
-def _distinct(stems: Iterator[str]) -> Iterator[str]:
-    taken: set[str] = set()
-    for stem in stems:
-        name, number = _fitting(stem), 1
-        while name.casefold() in taken:
-            number += 1
-            name = _fitting(stem, f"-{number}")
-        taken.add(name.casefold())
-        yield f"{name}.jpg"
-
-
-def _fitting(stem: str, end: str = "") -> str:
-    """Stem with an end; the stem is shortened if the file name would be too long."""
-    room = _NAME_BYTES - len(end) - len(".jpg")
-    encoded = os.fsencode(stem)
-    return (stem if len(encoded) <= room else encoded[:room].decode(errors="ignore")) + end
-
-
-def results_files(folder: Path, wanted: tuple[str, ...] = ("json",)) -> list[Path]:
-    """Files that :func:`write_results` writes; of VOC's, which are named after the model's classes, existing ones."""
-    files = {"json": "detections.json", "csv": "detections.csv", "coco": "coco.json", "parquet": "detections.parquet"}
-    voc = (folder / "voc").glob("comp4_det_test_*.txt") if "voc" in wanted else ()
-    return [*(folder / name for kind, name in files.items() if kind in wanted), *voc]
-
-
-def write_results(folder: Path, results: Results, wanted: tuple[str, ...] = ("json",)) -> None:
-    """Write results in the formats that are wanted: the files of :func:`results_files`, and VOC's of all classes."""
-    from ..data.formats import write_coco, write_csv, write_detections_json, write_voc
-    from ..data.parquet import write_parquet
-
-    if "json" in wanted:
-        write_detections_json(folder / "detections.json", results)
-    if "csv" in wanted:
-        write_csv(folder / "detections.csv", results)
-    if "coco" in wanted:
-        write_coco(folder / "coco.json", results)
-    if "voc" in wanted:
-        write_voc(folder / "voc", results)
-    if "parquet" in wanted:
-        write_parquet(folder / "detections.parquet", results)

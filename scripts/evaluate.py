@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from ..data.formats import Results
     from ..data.progress import log
     from ..data.store import write_json
-    from .detect import check_replaced, detect_all, drawn_names, load_detector, results_files, write_results
+    from .detection import detect_all, load_detector, results_files, write_results
+    from .photographs import check_replaced, drawn_names
 
     outputs = [
         *results_files(args.out),

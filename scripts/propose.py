@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.store import atomic_path, write_json
     from ..eval.recall import recall_and_mabo
     from ..proposals.backends import make_proposer
-    from .detect import check_replaced, drawn_names, searched
+    from .photographs import check_replaced, drawn_names, searched
 
     if bool(args.inputs) == (args.dataset is not None):
         raise InputError("expected either IMAGES or --dataset")

@@ -306,7 +306,7 @@ class _Bench:
     def _score(self, bundle: Bundle, column: str, label: str) -> dict[str, Any]:
         """AP on the test set by both metrics, and the indices of unreadable images."""
         from ...eval.voc_ap import evaluate_voc
-        from ..detect import gathered
+        from ..detection import gathered
         from ..evaluate import in_all
 
         paths = [sample.path for sample in self.test_set]

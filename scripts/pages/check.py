@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ...data.errors import ImageError
 from ...eval.page import Gallery, Picture, write_page, write_preview
-from ..detect import drawn_names
+from ..photographs import drawn_names
 from .detections import PREVIEWS
 from .mistakes import truth_boxes
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ...eval.page import write_page, write_preview
 from ...eval.voc_ap import METRICS, VOCResult
-from ..detect import drawn_names
+from ..photographs import drawn_names
 from .detections import PREVIEWS
 from .mistakes import View, accuracy
 

@@ -74,7 +74,7 @@ def test_a_full_disk_costs_the_drawings_only(folder, tmp_path, monkeypatch, caps
     def full(*args, **more):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sppnet.data.image.write_image", full)
+    monkeypatch.setattr("sppnet.data.drawings.write_image", full)
     call = ["detect", str(pictures(folder)[0]), str(pictures(folder)[3]), "--model", str(folder / "model.safetensors")]
     assert main([*call, "-o", str(tmp_path)]) == 1
     assert capsys.readouterr().err.count("No space left on device") == 2
@@ -101,7 +101,7 @@ def test_long_names_are_shortened_and_stay_apart(folder, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_said_first(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr("sppnet.scripts.detect.detect_all", None)
+    monkeypatch.setattr("sppnet.scripts.detection.detect_all", None)
     call = ["detect", str(pictures(folder)[0]), "--model", str(folder / "model.safetensors"), "--quiet"]
     for more in ([], ["--no-draw"]):
         assert main([*call, *more, "-o", str(tmp_path / "file")]) == 2
