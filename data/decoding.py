@@ -86,6 +86,11 @@ def pixel_limit(most: int) -> Iterator[None]:
         _LIMITS.pop()
 
 
+def current_limit() -> int:
+    """The most pixels of an image that is read now."""
+    return _LIMITS[-1]
+
+
 @contextmanager
 def opened(source: Source, name: str) -> Iterator[IO[bytes]]:
     """The file at its start; a path is opened for the block.

@@ -96,7 +96,7 @@ class Journal:
                     break
                 try:
                     if number == 0:
-                        _check_header(json.loads(line), header, path)
+                        check_header(json.loads(line), header, path)
                     else:
                         self._take(json.loads(line), end)
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -155,7 +155,14 @@ class KeptImages(Sequence[ImageDetections]):
         return replace(image, detections=found if self.shown is None else self.shown(found))
 
 
-def _check_header(found: Any, header: Mapping[str, Any], path: Path) -> None:
+def check_header(found: Any, header: Mapping[str, Any], path: Path) -> None:
+    """Check that earlier results were made with the same header as later ones.
+
+    Raises
+    ------
+    InputError
+        When they were not; the message names what differs.
+    """
     wanted = json.loads(json.dumps(header))
     if not isinstance(found, dict) or "classes" not in found:
         raise InputError(f"{path}: not the results of an interrupted run; start anew without --resume")

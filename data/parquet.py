@@ -8,7 +8,7 @@ the probabilities of a model that has none. pyarrow writes them (``pip install s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,8 @@ import numpy as np
 from .detections import Detections
 from .errors import InputError
 from .formats import ImageDetections, Results
-from .store import atomic_path, content_key, writable_text
+from .journal import check_header
+from .store import atomic_path, content_key, read_json, writable_text, write_json
 
 #: Rows that are written and read at a time.
 ROWS = 1000
@@ -104,13 +105,26 @@ class Parts:
     Parameters
     ----------
     folder : Path
-        It may have to be made. ``_header.json`` in it says what made the results; readers of Parquet pass over it.
+        It is made. ``_header.json`` in it says what made the results; readers of Parquet pass over it.
     header : mapping
         JSON-like: whatever the results depend on but the photographs. "classes" are the names of the classes.
+    resume : bool
+        Go on with parts that are there.
+
+    Raises
+    ------
+    InputError
+        When there are parts and they are not to be gone on with, or have another header.
     """
 
-    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, header: Mapping[str, Any], resume: bool = False) -> None:
         self.folder, self.header = folder, dict(header)
+        if self.paths and not resume:
+            raise InputError(f"{folder}: has results already; --resume goes on with them, or choose another --out")
+        path = folder / "_header.json"
+        if self.paths:
+            check_header(read_json(path), header, path)
+        write_json(path, header)
 
     @property
     def paths(self) -> list[Path]:
@@ -128,12 +142,12 @@ class Parts:
         for path in self.paths:
             yield from read_rows(path, self.header["classes"])
 
-    def forget_errors(self) -> set[str]:
-        """Remove rows with an error, whose photographs are to be done again; returns the files that are left."""
+    def keep(self, wanted: Callable[[Row], bool]) -> set[str]:
+        """Remove other rows than the wanted ones, to be done again; returns the files that are left."""
         done: set[str] = set()
         for path in self.paths:
             rows = list(read_rows(path, self.header["classes"]))
-            good = [row for row in rows if row.error is None]
+            good = [row for row in rows if wanted(row)]
             done.update(row.file for row in good)
             if len(good) < len(rows):
                 if good:

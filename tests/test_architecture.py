@@ -40,6 +40,7 @@ DETECTOR = (
     "learners",
     "descent",
     "detection",
+    "cluster",
     "training",
     "classification",
     "distillation",
@@ -49,7 +50,7 @@ DETECTOR = (
 INIT = PACKAGE / "__init__.py"
 #: Used where the user has them.
 #: torch's builds for Linux bring Triton.
-OPTIONAL = {"supervision", "triton"}
+OPTIONAL = {"supervision", "triton", "ray", "pyarrow"}
 MODULES = sorted(path for floor in FLOORS for path in (PACKAGE / floor).rglob("*.py"))
 HEAVY = {"torch", "torchvision", "cv2", "numba", "sklearn", "scipy", "pycocotools", "selectivesearch", "matplotlib"}
 

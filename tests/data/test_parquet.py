@@ -33,6 +33,10 @@ def random_images(count, seed, probable):
     return images
 
 
+def whole(row):
+    return row.error is None
+
+
 def same(one, other):
     assert (one.file, one.error) == (other.file, other.error)
     assert (one.image is None) == (other.image is None)
@@ -100,7 +104,7 @@ def test_a_class_that_the_model_has_not_is_refused(tmp_path):
 
 def test_parts_are_written_whole_and_read_together(tmp_path):
     parts, images = Parts(tmp_path / "parts", HEADER), random_images(6, 1, True)
-    assert (parts.paths, list(parts.read()), parts.forget_errors()) == ([], [], set())
+    assert (parts.paths, list(parts.read()), parts.keep(whole)) == ([], [], set())
     parts.write([Row(one.file, one, None) for one in images[:3]])
     parts.write([Row(one.file, one, None) for one in images[3:5]] + [Row("broken.jpg", None, "damaged")])
     again = parts.write([Row(one.file, one, None) for one in images[:3]])
@@ -115,9 +119,9 @@ def test_photographs_with_an_error_are_done_again(tmp_path):
     parts.write([Row(images[1].file, images[1], "cannot be drawn")])
     parts.write([Row(one.file, one, None) for one in images[2:]])
     done = {images[0].file, images[2].file, images[3].file}
-    assert parts.forget_errors() == done
+    assert parts.keep(whole) == done
     assert {row.file for row in parts.read()} == done
-    assert parts.forget_errors() == done
+    assert parts.keep(whole) == done
 
 
 def test_without_pyarrow_it_is_said_how_to_install_it(monkeypatch):
