@@ -97,6 +97,10 @@ class CombinedDetector(BaseDetector):
         """Result of ``maps`` of each detector for an RGB uint8 image (H, W, 3)."""
         return tuple(detector.maps(image) for detector in self.detectors)
 
+    def maps_of(self, images: Sequence[Array]) -> list[tuple[Any, ...]]:
+        """Result of ``maps_of`` of each detector, image by image."""
+        return list(zip(*(detector.maps_of(images) for detector in self.detectors), strict=True))
+
     def score_on(self, maps: tuple[Any, ...], windows: Array) -> Array:
         """Best scores (N, classes) of any detector for windows (N, 4) on the result of :meth:`maps`."""
         scores = []

@@ -162,6 +162,10 @@ class Detector(BaseDetector):
         """Feature maps of an RGB uint8 image (H, W, 3): :meth:`.features.Features.maps`."""
         return self.features.maps(image)
 
+    def maps_of(self, images: Sequence[Array]) -> list[Any]:
+        """Feature maps of several images: :meth:`.features.Features.maps_of`."""
+        return self.features.maps_of(images)
+
     def score_on(self, maps: Any, windows: Array) -> Array:
         """Scores (N, classes) of windows (N, 4) on the result of :meth:`maps` (see :meth:`score_windows`)."""
         (scores,) = _scores_of_each([self], maps, windows)

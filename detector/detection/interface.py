@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Set
+from collections.abc import Callable, Generator, Iterable, Sequence, Set
 from contextlib import closing
 from typing import Any, Literal, TypeVar, overload
 
@@ -44,6 +44,9 @@ class BaseDetector(ABC):
     # What has been said about too little memory: smaller parts (True), the CPU (False).
     _told: Set[bool] = frozenset()
 
+    # Whether a GPU's memory was too small for several images.
+    _alone = False
+
     @property
     @abstractmethod
     def calibrated(self) -> bool:
@@ -76,6 +79,10 @@ class BaseDetector(ABC):
     @abstractmethod
     def maps(self, image: Array) -> Any:
         """Do the work that an RGB uint8 image (H, W, 3) needs only once, before its windows are known."""
+
+    def maps_of(self, images: Sequence[Array]) -> list[Any]:
+        """:meth:`maps` of several images, for a GPU."""
+        return [self.maps(image) for image in images]
 
     @abstractmethod
     def score_on(self, maps: Any, windows: Array) -> Array:
@@ -182,6 +189,24 @@ class BaseDetector(ABC):
         pixels = as_image(image)
         looked_at = self.propose(pixels) if windows is None else clip(as_boxes(windows), *pixels.shape[:2])
         return self._within_memory(lambda: self.detect_on(self.maps(pixels), looked_at, threshold))
+
+    def detect_batch(
+        self, images: Sequence[Array], threshold: float | None, windows: Sequence[Array]
+    ) -> list[Detections]:
+        """:meth:`detect` in several RGB uint8 images (H, W, 3), each with its windows (N, 4), for a GPU.
+
+        Images of one shape go through the convolutions together, unless the GPU's memory is too small for that. The
+        results are those of :meth:`detect` but for rounding.
+        """
+        if len(images) > 1 and not self._alone:
+            try:
+                maps = self.maps_of(images)
+                return [self.detect_on(*pair, threshold) for pair in zip(maps, windows, strict=True)]
+            except torch.OutOfMemoryError:
+                self._alone = True
+            torch.cuda.empty_cache()
+            warn(f"warning: the memory of {self.device} is too small: it has one photograph at a time from now on")
+        return [self.detect(image, threshold, own) for image, own in zip(images, windows, strict=True)]
 
     def _smaller_chunks(self) -> bool:
         """Take fewer windows at a time from now on; False if that is not possible."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import torch
@@ -32,6 +33,9 @@ AHEAD = 2
 #: More would not help: finishing takes less time.
 BEHIND = 1
 
+#: Images that go through a network on a GPU together, if they have the same shape.
+TOGETHER = 4
+
 
 class ImageDetector(Protocol):
     """Interface of a detector, such as :class:`.detector.SPPDetector` or :class:`.combination.CombinedDetector`.
@@ -55,6 +59,12 @@ class ImageDetector(Protocol):
         """Find objects in the image among these windows."""
         ...
 
+    def detect_batch(
+        self, images: Sequence[Array], threshold: float | None, windows: Sequence[Array]
+    ) -> list[Detections]:
+        """Find objects in several images; only for a network on a GPU."""
+        ...
+
 
 def detect_images(
     detector: ImageDetector,
@@ -65,9 +75,9 @@ def detect_images(
     """Detect in many images and yield ``conclude`` of each; the results do not depend on the pipelining.
 
     While the network works on an image, one thread reads the next images and proposes their windows, and another
-    concludes the previous image. Beside a network on a GPU each of the two has as many threads as there are further
-    cores. :data:`AHEAD` and :data:`BEHIND` bound the number of images in memory. Close the generator
-    (``contextlib.closing``) to stop early.
+    concludes the previous image. A network on a GPU works on several images at a time, and beside it each of the two
+    has as many threads as there are further cores. :data:`AHEAD`, :data:`TOGETHER` and :data:`BEHIND` bound the number
+    of images in memory. Close the generator (``contextlib.closing``) to stop early.
 
     Parameters
     ----------
@@ -97,12 +107,25 @@ def detect_images(
         image, pixels, windows = prepared
         return image, pixels, detector.detect(pixels, threshold, windows)
 
-    threads = 1 if detector.device.type == "cpu" else max(1, cpu_count() - 1)
-    behind = BEHIND + threads - 1
+    def find_together(
+        prepared: Iterator[tuple[Source, Array, Array] | ImageError],
+    ) -> Iterator[tuple[Source, Array, Detections] | ImageError]:
+        while group := list(islice(prepared, TOGETHER)):
+            read = [one for one in group if not isinstance(one, ImageError)]
+            found = iter(detector.detect_batch([one[1] for one in read], threshold, [one[2] for one in read]))
+            yield from (one if isinstance(one, ImageError) else (*one[:2], next(found)) for one in group)
+
+    on_cpu = detector.device.type == "cpu"
+    threads, together = (1, 1) if on_cpu else (max(1, cpu_count() - 1), TOGETHER)
     with (
-        closing(ahead(prepare, images, AHEAD + threads - 1, threads)) as prepared,
+        closing(ahead(prepare, images, AHEAD + threads + together - 2, threads)) as prepared,
         closing(
-            ahead(_past_errors(lambda found: conclude(*found)), map(_past_errors(find), prepared), behind, threads)
+            ahead(
+                _past_errors(lambda found: conclude(*found)),
+                map(_past_errors(find), prepared) if on_cpu else find_together(prepared),
+                BEHIND + threads - 1,
+                threads,
+            )
         ) as results,
     ):
         yield from results

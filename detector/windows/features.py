@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,6 +160,10 @@ class Features(ABC, Generic[Maps]):
     @abstractmethod
     def maps(self, image: Array) -> Maps:
         """Compute the data needed once for an RGB uint8 image (H, W, 3)."""
+
+    def maps_of(self, images: Sequence[Array]) -> list[Maps]:
+        """:meth:`maps` of several images, for a GPU: those of one shape together where that helps."""
+        return [self.maps(image) for image in images]
 
     def complete(self, maps: Maps, sample: Sample) -> Maps:
         """Let cached data of an image serve for all its windows, not only for the cached ones; reads it if needed."""
@@ -342,9 +346,15 @@ class WindowFeatures(Features[FeatureMaps]):
 
     def maps_at(self, image: Array, scale: int) -> tuple[Tensor, ...]:
         """Compute the maps (C, h, w) of an RGB uint8 image (H, W, 3), resized to a shorter side of ``scale``."""
+        (maps,) = self._maps_at([resize(image, scale)[0]])
+        return maps
+
+    def _maps_at(self, scaled: Sequence[Array]) -> list[tuple[Tensor, ...]]:
+        """The maps of several images of one shape, which are at their scale already."""
         with torch.inference_mode():
-            batch = self.backbone.preprocess(resize(image, scale)[0])
-            return tuple(found[0] for found in self.backbone.maps(batch))
+            pixels = [self.backbone.preprocess(image) for image in scaled]
+            batch = self.backbone.maps(torch.cat(pixels) if len(pixels) > 1 else pixels[0])
+        return [tuple(found[number] for found in batch) for number in range(len(scaled))]
 
     def maps(self, image: Array) -> FeatureMaps:
         """Compute all maps of an RGB uint8 image (H, W, 3); the convolutions run once for each scale."""
@@ -352,6 +362,24 @@ class WindowFeatures(Features[FeatureMaps]):
         height, width = image.shape[:2]
         maps = [found for scale in self.options.scales for found in self.maps_at(image, scale)]
         return FeatureMaps((height, width), tuple(maps))
+
+    def maps_of(self, images: Sequence[Array]) -> list[FeatureMaps]:
+        """:meth:`maps` of several images, for a GPU: at each scale those that have the same shape are one batch.
+
+        No image is padded to the shape of another: zeros beyond an edge change the cells near it. The maps of a batch
+        are those of single images but for rounding, since a GPU sums in another order for another size of batch.
+        """
+        after_image()
+        maps: list[list[Tensor]] = [[] for _ in images]
+        for scale in self.options.scales:
+            scaled = [resize(image, scale)[0] for image in images]
+            shapes = [image.shape for image in scaled]
+            for shape in dict.fromkeys(shapes):
+                alike = [number for number, other in enumerate(shapes) if other == shape]
+                for number, found in zip(alike, self._maps_at([scaled[number] for number in alike]), strict=True):
+                    maps[number].extend(found)
+        sizes = [image.shape[:2] for image in images]
+        return [FeatureMaps(size, tuple(found)) for size, found in zip(sizes, maps, strict=True)]
 
     def locate(self, maps: FeatureMaps, windows: Array, chosen: Array | None = None) -> Cells:
         """Choose each window's scale and project its corners onto that scale's maps (see :meth:`Features.locate`)."""

@@ -325,6 +325,33 @@ def test_too_little_memory_on_a_gpu_means_smaller_parts_and_then_the_cpu(bundle,
     assert cpu == "warning: the memory of cuda is too small: the CPU does the work from now on"
 
 
+def test_several_images_at_a_time_are_one_after_the_other_where_memory_is_short(
+    bundle, image, monkeypatch, messages, capsys
+):
+    detector = SPPDetector(bundle)
+    images = [image, image[:, ::-1].copy(), image[10:]]
+    windows = [detector.propose(one) for one in images]
+    expected = [detector.detect(one, -10) for one in images]
+    together = detector.detect_batch(images, -10, windows)
+    for found, alone in zip(together, expected, strict=True):
+        assert len(found) > 5
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-4)
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=1e-2)
+    tried = []
+
+    def tight(images):
+        tried.append(len(images))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(detector, "maps_of", tight)
+    for _ in range(2):
+        assert detector.detect_batch(images, -10, windows) == expected
+    assert tried == [3]
+    assert capsys.readouterr().err == (
+        "warning: the memory of cpu is too small: it has one photograph at a time from now on\n"
+    )
+
+
 def test_too_little_memory_of_the_cpu_is_an_error(bundle, image, monkeypatch):
     detector = SPPDetector(bundle)
 

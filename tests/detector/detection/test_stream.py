@@ -16,7 +16,7 @@ from sppnet.data.formats import ImageDetections
 from sppnet.data.image import read_image, write_image
 from sppnet.detector.detection import stream
 from sppnet.detector.detection.combination import CombinedDetector
-from sppnet.detector.detection.stream import AHEAD, BEHIND, detect_files
+from sppnet.detector.detection.stream import AHEAD, BEHIND, TOGETHER, detect_files
 
 PATIENCE = 30  # seconds until a test that waits for another thread gives up
 
@@ -151,7 +151,7 @@ class Planted:
     """A detector that finds nothing and calls what a test has planted for its stages, with the image's number."""
 
     def __init__(self, device="cpu", **stages):
-        self.device, self.stages = torch.device(device), stages
+        self.device, self.stages, self.batches = torch.device(device), stages, []
 
     def call(self, stage, image):
         self.stages.get(stage, lambda number: None)(int(image[0, 0, 0]))
@@ -163,6 +163,10 @@ class Planted:
     def detect(self, image, threshold, windows):
         self.call("detect", image)
         return Detections.empty(("a",))
+
+    def detect_batch(self, images, threshold, windows):
+        self.batches.append([int(image[0, 0, 0]) for image in images])
+        return [self.detect(image, threshold, own) for image, own in zip(images, windows, strict=True)]
 
 
 @pytest.fixture
@@ -206,7 +210,20 @@ def test_all_cores_but_one_feed_a_gpu_and_finish_its_images(read, monkeypatch):
     results = detect_files(detector, range(30), finish=lambda *_: finished.wait(PATIENCE))
     assert [int(result.file) for result in results] == list(range(30))
     assert detected == list(range(30))
-    assert max(beyond_the_network) <= AHEAD + 2
+    assert max(beyond_the_network) <= AHEAD + 2 + TOGETHER - 1
+    assert [len(batch) for batch in detector.batches] == [TOGETHER] * (30 // TOGETHER) + [30 % TOGETHER]
+
+
+def test_errors_keep_their_place_among_images_that_a_gpu_has_together(monkeypatch):
+    def as_image(number):
+        if number % 3 == 1:
+            raise ImageError(f"{number}: planted")
+        return np.full((2, 2, 3), number, np.uint8)
+
+    monkeypatch.setattr(stream, "as_image", as_image)
+    results = list(detect_files(Planted("cuda"), range(11)))
+    said = [str(one) if isinstance(one, ImageError) else one.file for one in results]
+    assert said == [f"{number}: planted" if number % 3 == 1 else str(number) for number in range(11)]
 
 
 def test_few_images_are_in_memory(read):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sppnet.data.boxes import flip
 from sppnet.detector.convolutions.backbone import Backbone
+from sppnet.detector.convolutions.truncation import default_layers
 from sppnet.detector.options import FeatureOptions
 from sppnet.detector.pooling.spp import Poolable
 from sppnet.detector.windows import features as features_module
@@ -159,3 +160,23 @@ def test_a_wrong_offset_moves_the_windows(features):
     left = features.pool(maps, features.locate(maps, window))
     right = features.pool(maps, features.locate(maps, flip(window, 128)))
     assert not torch.equal(left, right)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
+def test_maps_of_several_images_are_those_of_each(name):
+    layer = default_layers(name)
+    features = WindowFeatures(Backbone(name, layer=layer), FeatureOptions(scales=(64, 96)))
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, size, np.uint8) for size in [(90, 140, 3), (45, 70, 3), (80, 60, 3), (90, 140, 3)]]
+    batches = []
+    maps_of = features.backbone.maps
+    features.backbone.maps = lambda batch: (batches.append(len(batch)), maps_of(batch))[1]
+    together = features.maps_of(images)
+    # Those of 90 x 140 and 45 x 70 pixels have one shape at each scale.
+    assert batches == [3, 1, 3, 1]
+    assert features.maps_of([]) == []
+    for image, found in zip(images, together, strict=True):
+        alone = features.maps(image)
+        assert found.image_size == alone.image_size == image.shape[:2]
+        for one, other in zip(found.maps, alone.maps, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
