@@ -35,6 +35,7 @@ def make_world(folder: Path) -> Path:
     for name in ("photos", "more", "smears"):
         _photographs(folder / name, seed=len(name))
     shutil.copy(folder / "photos" / "0.jpg", folder / "photo.jpg")
+    (folder / "some.txt").write_text("photos/0.jpg\nphoto.jpg\n")
     for name, classes in {"pets": ("cat", "dog"), "others": ("cat", "dog")}.items():
         _class_folders(folder / name, classes)
     for part in ("train", "test"):
