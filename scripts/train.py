@@ -151,7 +151,7 @@ def add_effort_argument(parser: CommandParser) -> None:
         default="normal",
         help="what the photographs decide, in place of the defaults of options that are not given: quick: scales and "
         "proposals that fit the objects; normal: also mirror images, and C and regressions by their scores on other "
-        "photographs; best: more of these, and whether fine-tuned fc layers (fc7) are better",
+        "photographs; best: more of these, a finer pyramid, and whether fine-tuned fc layers (fc7) are better",
     )
 
 

@@ -66,6 +66,7 @@ ROUNDS: dict[Effort, tuple[Round, ...]] = {
     "best": (
         {"C": (0.0003, 0.001, 0.003, 0.01, 0.03), "positive_weight": (1.0, 2.0, 5.0)},
         {"regressions": (1, 2, 3), "ridge": (300.0, 1000.0, 3000.0)},
+        {"pyramid": ((1, 2, 3, 6), (1, 2, 4, 8))},
         {"features": ("pool5", "fc7")},
     ),
 }
@@ -244,6 +245,10 @@ def choose_by_scores(
     path = stages.folder / f"search-{key}.json"
     try:
         choices = [Choice(**one) for one in read_json(path)["choices"]]
+        # JSON has no tuples.
+        choices = [
+            replace(one, value=tuple(one.value) if isinstance(one.value, list) else one.value) for one in choices
+        ]
         return _with(plan, choices), choices
     except (KeyError, TypeError, ValueError):  # there is none, or a damaged one
         pass
@@ -268,4 +273,10 @@ def _reasons(plan: TrainPlan, tried: Sequence[Trial], how: str) -> list[Choice]:
 
 
 def _named(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value if isinstance(value, str) else f'{value:g}'}" for name, value in values.items())
+    return ", ".join(f"{name} {_as_text(value)}" for name, value in values.items())
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_as_text, value))
+    return value if isinstance(value, str) else f"{value:g}"

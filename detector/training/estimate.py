@@ -146,6 +146,13 @@ def stages_of(
         if "features" in options:
             stages += _fine_tuned(plan, speed, images, searched)
             continue
+        if "pyramid" in options:
+            # The other pyramids' own windows, and again those of the one in use.
+            stages += (candidates - 1) * [mining, ("box regressors", regressors(share, 1.0))]
+            stages.append(
+                (f"{candidates} candidates compared", candidates * searched * speed.windows * (1 + CANDIDATE))
+            )
+            continue
         if "ridge" in options:
             stages.append(("box regressors", regressors(*[share] * len(options["ridge"]))))
         elif number == 0:

@@ -30,6 +30,7 @@ CHOICES = {
     "proposals": ("detection", "proposals"),
     "max_windows": ("detection", "max_windows"),
     "scales": ("features", "scales"),
+    "pyramid": ("features", "levels"),
     "features": ("features", "kind"),
     "mirror": ("options", "mirror"),
     "held_out": ("options", "held_out"),

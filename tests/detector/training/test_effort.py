@@ -17,6 +17,7 @@ from sppnet.detector.training import run as training
 from sppnet.detector.training.effort import fit_to_objects
 from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.plan import CHOICES, TrainPlan
+from sppnet.detector.training.search import Trial
 from sppnet.detector.training.stages import Stages
 from sppnet.detector.training.train import train
 from sppnet.eval.voc_ap import VOCResult
@@ -263,6 +264,33 @@ def test_fc_layers_are_compared_with_pooled_features(scenes, searched, tmp_path,
     assert bundle.calibration == alone.calibration
 
 
+@pytest.mark.parametrize("better", [(1, 2), (3,)])
+def test_pyramids_are_compared(scenes, searched, tmp_path, monkeypatch, better):
+    """What is chosen is trained as if it had been asked for, and a stored choice is used again."""
+    pyramids, found = [(1, 2), (3,)], {}
+
+    def choose(plan, rounds, judge, sizes):
+        for one, judged in zip(pyramids, judge([plan.changed(pyramid=levels) for levels in pyramids]), strict=True):
+            found[one] = VOCResult(tuple(of_class.curve() for of_class in judged)).mean_ap("voc07")
+        tried = [Trial({"pyramid": levels}, found[levels], float(levels == better), 0.0) for levels in pyramids]
+        return plan.changed(pyramid=better), [tried]
+
+    monkeypatch.setitem(effort.ROUNDS, "best", ({"pyramid": tuple(pyramids)},))
+    monkeypatch.setattr(effort, "search", choose)
+    options = FOLDS | {"features": replace(FOLDS["features"], levels=pyramids[0])}
+    plan = TrainPlan(effort="best", fixed=frozenset({"scales", "proposals", "mirror"}))
+    shutil.copytree(searched / "work", tmp_path / "work", ignore=shutil.ignore_patterns("stages"))
+    bundle = train(scenes, plan, out=tmp_path / "model", work=tmp_path / "work", **options).bundle
+    assert bundle.features.levels == better
+    assert bundle.card["held_out"]["map"] == found[better]
+    monkeypatch.setattr(effort, "search", None)
+    again = train(scenes, plan, out=tmp_path / "again", work=tmp_path / "work", **options).bundle
+    assert again.header() == bundle.header()
+    options["features"] = replace(options["features"], levels=better)
+    alone = train(scenes, out=tmp_path / "alone", work=tmp_path / "work", **options).bundle
+    assert all(torch.equal(values, alone.tensors()[name]) for name, values in bundle.tensors().items())
+
+
 def test_options_that_exclude_fc_layers_keep_pooled_features():
     best = TrainPlan(effort="best")
     assert {"features": ("pool5", "fc7")} in effort.open_rounds(best, 100)
@@ -275,7 +303,7 @@ def test_rounds_need_photographs_to_score_on():
         assert effort.open_rounds(TrainPlan(effort="normal"), images)
     for plan in (TrainPlan(), TrainPlan(effort="quick"), TrainPlan(effort="best", features=FeatureOptions(kind="fc7"))):
         assert not effort.open_rounds(plan, 100)
-    for share, rounds in ((0.0, 0), (0.1, 3)):
+    for share, rounds in ((0.0, 0), (0.1, 4)):
         plan = TrainPlan(effort="best", options=TrainOptions(held_out=share))
         assert len(effort.open_rounds(plan, 100)) == rounds
 

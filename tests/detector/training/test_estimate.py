@@ -66,6 +66,20 @@ def test_a_held_out_part_is_all_that_is_scored():
     assert part["held-out images"] == folds["held-out images"] / 4 == many["held-out images"] / 4
 
 
+def test_another_pyramid_is_mined_and_regressed_anew():
+    with_one, with_two = ([*ROUNDS, {"pyramid": pyramids}] for pyramids in (((1, 2), (3,)), ((1, 2), (3,), (6,))))
+    labels = [label for label, _ in stages_of(TrainPlan(), SPEED, 10, [100], with_one, 10)]
+    assert labels.count("hard negatives") == 2
+    assert labels[-2] == "2 candidates compared"
+    once, one, two = (
+        seconds(stages_of(TrainPlan(), SPEED, 10, [100], rounds, 10)) for rounds in (ROUNDS, with_one, with_two)
+    )
+    for label in ("hard negatives", "box regressors"):
+        assert two[label] - one[label] == pytest.approx(one[label] - once[label])
+        assert one[label] > once[label]
+    assert two["3 candidates compared"] - once["3 candidates compared"] == 1.5 * one["2 candidates compared"]
+
+
 def test_fc_layers_are_fine_tuned_six_times():
     stages = stages_of(TrainPlan(), SPEED, 100, [100], [{"C": (1, 2)}, {"features": ("pool5", "fc7")}], 100)
     labels = [label for label, _ in stages]
