@@ -21,18 +21,22 @@ def folder(tmp_path_factory):
     """Photographs, most of them links to a few scenes, one damaged; a model; and what a run without a stop writes."""
     folder = tmp_path_factory.mktemp("resume")
     make_scenes(folder / "scenes", {"val": 4}, seed=0, size=(96, 128))
-    scenes = sorted((folder / "scenes" / "JPEGImages").iterdir())
-    (folder / "many").mkdir()
-    for number in range(60):
-        (folder / "many" / f"{number:03d}.jpg").symlink_to(scenes[number % len(scenes)])
+    link_scenes(folder, "many", 60)
     (folder / "many" / "030.png").write_text("no picture")
     random_model().save(folder / "model.safetensors")
     assert main(command(folder, folder / "whole")[3:]) == 1
     return folder
 
 
-def command(folder, out, *more):
-    called = [sys.executable, "-m", "sppnet", "detect", str(folder / "many"), "-o", str(out)]
+def link_scenes(folder, name, count):
+    scenes = sorted((folder / "scenes" / "JPEGImages").iterdir())
+    (folder / name).mkdir()
+    for number in range(count):
+        (folder / name / f"{number:03d}.jpg").symlink_to(scenes[number % len(scenes)])
+
+
+def command(folder, out, *more, photographs="many"):
+    called = [sys.executable, "-m", "sppnet", "detect", str(folder / photographs), "-o", str(out)]
     model = ["--model", str(folder / "model.safetensors"), "--max-windows", "20", "--threshold", "-10"]
     return [*called, *model, *FORMATS, *more]
 
@@ -41,9 +45,10 @@ def contents(out):
     return {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.suffix not in (".jsonl", "")}
 
 
-def stopped(folder, out, number, after):
+def stopped(folder, out, number, after, photographs="many"):
     """Run until some images are done, then send a signal; returns the exit status and the lines on stderr."""
-    process = subprocess.Popen(command(folder, out, "--resume"), stderr=subprocess.PIPE, text=True)
+    called = command(folder, out, "--resume", photographs=photographs)
+    process = subprocess.Popen(called, stderr=subprocess.PIPE, text=True)
     journal = out / "detections.jsonl"
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > after):
         time.sleep(0.005)
@@ -72,13 +77,16 @@ def test_a_stopped_run_goes_on(folder, tmp_path, number, capsys):
 
 @pytest.mark.corpus
 def test_a_run_killed_at_twenty_moments_goes_on(folder, tmp_path):
-    moments = random.Random(0)
+    link_scenes(folder, "more", 400)
+    assert main(command(folder, tmp_path / "whole", photographs="more")[3:]) == 0
+    moments, out = random.Random(0), tmp_path / "out"
     for _ in range(20):
-        journal = tmp_path / "detections.jsonl"
+        journal = out / "detections.jsonl"
         done = journal.read_bytes().count(b"\n") if journal.exists() else 0
-        stopped(folder, tmp_path, signal.SIGKILL, after=done + moments.randrange(0, 4))
-    assert main(command(folder, tmp_path, "--resume")[3:]) == 1
-    assert contents(tmp_path) == contents(folder / "whole")
+        stopped(folder, out, signal.SIGKILL, done + moments.randrange(0, 12), photographs="more")
+    assert journal.read_bytes().count(b"\n") < 400
+    assert main(command(folder, out, "--resume", photographs="more")[3:]) == 0
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_pictures_that_are_missing_are_drawn_again(folder, tmp_path):
