@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Timer
@@ -25,7 +25,13 @@ Item = TypeVar("Item")
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet: bool = False) -> Iterator[Item]:
+def track(
+    iterable: Iterable[Item],
+    label: str,
+    total: int | None = None,
+    quiet: bool = False,
+    size: Callable[[Item], int] = lambda item: 1,
+) -> Iterator[Item]:
     """Iterate over ``iterable`` and show how many items are done and the estimated time left.
 
     Parameters
@@ -37,6 +43,8 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
         Number of items; by default ``len(iterable)`` if that is known.
     quiet : bool
         Show nothing.
+    size : callable
+        How many an item counts for, of the ``total``.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
@@ -46,8 +54,8 @@ def track(iterable: Iterable[Item], label: str, total: int | None = None, quiet:
         return iter(iterable)
     later = _EXPECTED[-1].begin(label) if _EXPECTED else None
     if sys.stderr.isatty():
-        return _bar(iterable, label, total, later)
-    return _lines(iterable, label, total, later)
+        return _bar(iterable, label, total, later, size)
+    return _lines(iterable, label, total, later, size)
 
 
 @dataclass(frozen=True)
@@ -203,25 +211,30 @@ def notice_if_slow(message: str, quiet: bool = False, seconds: float = 1.5) -> I
         timer.cancel()
 
 
-def _bar(iterable: Iterable[Item], label: str, total: int | None, later: float | None) -> Iterator[Item]:
+def _bar(
+    iterable: Iterable[Item], label: str, total: int | None, later: float | None, size: Callable[[Item], int]
+) -> Iterator[Item]:
     """Show a bar, with the time left in all stages if ``later``, the seconds of the later ones, is known."""
     from tqdm import tqdm
 
-    bar = tqdm(iterable, desc=label, total=total, dynamic_ncols=True, file=sys.stderr)
     start = time.monotonic()
-    for done, item in enumerate(bar):
-        if later is not None and done:
-            bar.set_postfix_str(_to_the_end(_left(done, total, time.monotonic() - start), later), refresh=False)
-        yield item
+    with tqdm(desc=label, total=total, dynamic_ncols=True, file=sys.stderr) as bar:
+        for item in iterable:
+            if later is not None and bar.n:
+                bar.set_postfix_str(_to_the_end(_left(bar.n, total, time.monotonic() - start), later), refresh=False)
+            yield item
+            bar.update(size(item))
 
 
-def _lines(iterable: Iterable[Item], label: str, total: int | None, later: float | None) -> Iterator[Item]:
+def _lines(
+    iterable: Iterable[Item], label: str, total: int | None, later: float | None, size: Callable[[Item], int]
+) -> Iterator[Item]:
     """Log a line every few seconds, and one at the end if the job took long enough."""
     start = last = time.monotonic()
     done = 0
     for item in iterable:
         yield item
-        done += 1
+        done += size(item)
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES and done != total:
             last = now

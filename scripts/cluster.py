@@ -93,20 +93,12 @@ def errors_on_cluster(
             log(f"{workers} workers on {device}, each with {share}", args.quiet)
             job = Job(models, Path.cwd(), args.precision, args.threshold, parts, pictures, current_limit(), device)
             results = detect_on_cluster(job, named, workers, resources)
-            for error in track(_one_by_one(results, counts), "detecting", len(paths), args.quiet):
-                if error is not None:
-                    yield error
+            for one in track(results, "detecting", len(paths), args.quiet, lambda done: done.photographs):
+                counts.append(one)
+                yield from one.errors
     finally:
         for model in models:
             model.unlink(missing_ok=True)
-
-
-def _one_by_one(results: Iterator[Done], counts: list[Done]) -> Iterator[str | None]:
-    """As many items as photographs are done, so that progress tells them: errors first, then None."""
-    for one in results:
-        counts.append(one)
-        yield from one.errors
-        yield from [None] * (one.photographs - len(one.errors))
 
 
 def refuse_options(args: argparse.Namespace) -> None:

@@ -116,7 +116,6 @@ def connected(address: str) -> Iterator[None]:
     """
     # Whoever runs a cluster decides about this; a cluster of our own tells nobody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:

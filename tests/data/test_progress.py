@@ -46,6 +46,22 @@ def test_plain_lines_come_now_and_then_and_tell_the_time_left(monkeypatch, capsy
 
 
 @on_stderr
+def test_items_may_count_for_several(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    for item in track([30, 50, 20], "things", 100, size=lambda item: item):
+        now[0] += item
+    assert capsys.readouterr().err.splitlines() == [
+        "things: 30/100, 1:10 left",
+        "things: 80/100, 20.0 s left",
+        "things: 100 in 1:40",
+    ]
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(track([30, 50, 20], "things", 100, size=lambda item: item)) == [30, 50, 20]
+    assert "100/100" in sys.stderr.getvalue()
+
+
+@on_stderr
 def test_the_time_left_in_all_stages_is_corrected_by_the_stages_that_are_done(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
