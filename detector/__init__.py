@@ -23,5 +23,5 @@ Appendix A, corners to cells            ``windows/projection.py``
 
 Each of the following imports only from those before it: ``values.py``, ``options.py``,
 ``device.py`` and ``modelfile.py``, ``pooling`` and ``convolutions``, ``head``, ``windows``, ``learners``, ``descent``,
-``detection``, ``training``, ``classification``, ``distillation.py``, ``recipes.py``, ``load.py``.
+``detection``, ``cluster``, ``training``, ``classification``, ``distillation.py``, ``recipes.py``, ``load.py``.
 """
