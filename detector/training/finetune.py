@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...data.ahead import ahead
 from ...data.arrays import Array
 from ...data.boxes import flip
 from ...data.errors import InputError
@@ -19,7 +23,7 @@ from ..device import to_device
 from ..head.compression import learns_in_bfloat16
 from ..head.head import Head
 from ..options import FineTuneOptions
-from .sampling import TrainingImages, labelled_windows
+from .sampling import AHEAD, TrainingImages, labelled_windows
 
 #: Most positive windows of a held-out image.
 _HELD_OUT_POSITIVES = 8
@@ -29,6 +33,29 @@ _MEAN_IMAGES = 200
 
 #: Rows scored at a time outside training.
 _ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Windows of an image to learn from.
+
+    Attributes
+    ----------
+    index : int
+        The image.
+    mirrored : bool
+        Whether they are seen on its mirror image.
+    boxes : float32 array (N, 4)
+    scales : int64 array (N,)
+        Index of each window's scale.
+    labels : int64 array (N,)
+    """
+
+    index: int
+    mirrored: bool
+    boxes: Array
+    scales: Array
+    labels: Array
 
 
 class FineTuner(EpochRunner):
@@ -114,8 +141,9 @@ class FineTuner(EpochRunner):
         rng = np.random.default_rng([self.seed, len(fit)])
         total = torch.zeros(self.images.features.pooled_width, dtype=torch.float64)
         count = 0
-        for index in rng.permutation(np.asarray(fit))[:_MEAN_IMAGES]:
-            rows, _ = self._draw(int(index), rng, self.options.positives_of_each(len(fit)), False)
+        most = self.options.positives_of_each(len(fit))
+        chosen = rng.permutation(np.asarray(fit))[:_MEAN_IMAGES]
+        for rows in self._rows([self._draw(int(index), rng, most, False) for index in chosen]):
             total += rows.double().sum(dim=0)
             count += len(rows)
         return (total / max(count, 1)).float().to(self.device)
@@ -209,8 +237,8 @@ class FineTuner(EpochRunner):
             self._draw(index, np.random.default_rng([self.seed, index]), _HELD_OUT_POSITIVES, False)
             for index in self.held_out
         ]
-        labels = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *(label for _, label in drawn)]))
-        return (torch.cat([rows for rows, _ in drawn]), labels) if len(labels) else None
+        labels = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *(one.labels for one in drawn)]))
+        return (torch.cat(list(self._rows(drawn))), labels) if len(labels) else None
 
     def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield mini-batches with a fixed share of positives, from as many images at a time as fit in memory."""
@@ -225,8 +253,8 @@ class FineTuner(EpochRunner):
                 self._draw(int(index), rng, most, options.mirror and rng.random() < 0.5)
                 for index in order[start : start + together]
             ]
-            rows = torch.cat([part for part, _ in drawn])
-            labels = np.concatenate([part for _, part in drawn])
+            rows = torch.cat(list(self._rows(drawn)))
+            labels = np.concatenate([one.labels for one in drawn])
             for chosen in self._mix(labels, rng):
                 wanted = to_device(torch.from_numpy(labels[chosen]), self.device)
                 mixed = rows.index_select(0, torch.from_numpy(chosen))
@@ -243,9 +271,9 @@ class FineTuner(EpochRunner):
             places = np.arange(number * many, (number + 1) * many) % max(1, len(negatives))
             yield np.concatenate([positives[number * few : (number + 1) * few], negatives[places[: len(negatives)]]])
 
-    def _draw(self, index: int, rng: np.random.Generator, most: int, mirrored: bool) -> tuple[Tensor, Array]:
-        """Draw windows of an image: half-precision rows (N, pooled_width) on the CPU and labels (N,)."""
-        options, features = self.options, self.images.features
+    def _draw(self, index: int, rng: np.random.Generator, most: int, mirrored: bool) -> Drawn:
+        """Draw windows of an image."""
+        options = self.options
         windows, labels = labelled_windows(self.images, index, options, self.background)
         positives = rng.permutation(np.flatnonzero((labels >= 0) & (labels < self.background)))[:most]
         wanted = options.negatives_per_positive * max(1, len(positives))
@@ -254,13 +282,23 @@ class FineTuner(EpochRunner):
         boxes = windows[chosen]
         if mirrored:
             boxes = flip(boxes, self.images.sizes[index][1])
-        # The cache holds half precision, so max pooling in half precision loses nothing.
-        maps = self.images.maps(index, mirrored, torch.float16)
-        scales = rng.integers(features.options.window_scales, size=len(boxes))
-        cells = features.locate(maps, boxes, scales)
-        rows = features.pool(maps, cells).cpu()
-        # Indexing half precision with brackets is a hundred times slower.
-        return rows.index_select(0, torch.from_numpy(cells.inverse)), labels[chosen]
+        scales = rng.integers(self.images.features.options.window_scales, size=len(boxes))
+        return Drawn(index, mirrored, boxes, scales, labels[chosen])
+
+    def _rows(self, drawn: Sequence[Drawn]) -> Iterator[Tensor]:
+        """Half-precision rows (N, pooled_width) of the windows of each image, on the CPU."""
+        features = self.images.features
+
+        def read(one: Drawn) -> tuple[Drawn, Any]:
+            # The cache holds half precision, so max pooling in half precision loses nothing.
+            return one, self.images.maps(one.index, one.mirrored, torch.float16)
+
+        with closing(ahead(read, drawn, AHEAD)) as read_ahead:
+            for one, maps in read_ahead:
+                cells = features.locate(maps, one.boxes, one.scales)
+                pooled = features.pool(maps, cells).cpu()
+                # Indexing half precision with brackets is a hundred times slower.
+                yield pooled.index_select(0, torch.from_numpy(cells.inverse))
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}

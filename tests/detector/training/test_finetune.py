@@ -73,19 +73,26 @@ def test_image_without_objects_teaches_nothing(images):
         tuner_on(others, fit=[0], held_out=[]).run()
 
 
+def rows_and_labels(tuner, seed, mirrored):
+    """Of some windows of the first image."""
+    drawn = tuner._draw(0, np.random.default_rng(seed), 4, mirrored)
+    (rows,) = tuner._rows([drawn])
+    return rows, drawn.labels
+
+
 def test_batches_mix_images_in_the_asked_for_proportion(images, monkeypatch):
     tuner = tuner_on(images)
     drawn = {}
-    whole = tuner._draw
+    whole = tuner._rows
 
-    def draw(index, *args):
-        rows, labels = whole(index, *args)
-        # The image's number in the row's first place tells where the row came from.
-        rows[:, 0] = index
-        drawn[index] = len(rows)
-        return rows, labels
+    def rows_of(windows):
+        for one, rows in zip(windows, whole(windows), strict=True):
+            # The image's number in the row's first place tells where the row came from.
+            rows[:, 0] = one.index
+            drawn[one.index] = len(rows)
+            yield rows
 
-    monkeypatch.setattr(tuner, "_draw", draw)
+    monkeypatch.setattr(tuner, "_rows", rows_of)
     batches = list(tuner._batches(np.random.default_rng(0)))
     assert set(drawn) == set(FIT)
     assert batches
@@ -108,7 +115,7 @@ def test_little_memory_takes_images_a_few_at_a_time(images, monkeypatch):
 def test_mirrored_windows_see_the_mirror_image(images):
     """A window's row of the mirror image is what the network makes of the mirrored pixels."""
     tuner = tuner_on(images)
-    rows, labels = tuner._draw(0, np.random.default_rng(3), 4, True)
+    rows, labels = rows_and_labels(tuner, 3, True)
     rng = np.random.default_rng(3)
     windows, of_all = labelled_windows(images, 0, OPTIONS, CLASSES)
     positives = rng.permutation(np.flatnonzero((of_all >= 0) & (of_all < CLASSES)))[:4]
@@ -169,7 +176,7 @@ def test_mean_row_ends_up_in_the_bias(images):
     tuner = tuner_on(images, replace(OPTIONS, epochs=1), held_out=[])
     learnt = []
     tuner.run(lambda: learnt.append(copy_of(tuner.network)))
-    rows, _ = tuner._draw(0, np.random.default_rng(0), 4, False)
+    rows, _ = rows_and_labels(tuner, 0, False)
     with torch.no_grad():
         result = tuner.network(rows.float())
         tuner.network.load_state_dict(learnt[0])
@@ -181,7 +188,7 @@ def test_mean_row_ends_up_in_the_bias(images):
 def test_pretrained_layers_start_as_the_function_they_are(images):
     tuner = tuner_on(images, replace(OPTIONS, epochs=1, rate=1e-12), held_out=[])
     tuner.network.pretrained = True
-    rows, _ = tuner._draw(0, np.random.default_rng(0), 4, False)
+    rows, _ = rows_and_labels(tuner, 0, False)
     tuner.network.eval()
     before = tuner.network(rows.float()).detach()
     tuner.run()
