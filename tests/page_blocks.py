@@ -93,8 +93,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def options(page: Path) -> set[str]:
-    """The options that a page names, wherever it does."""
-    return option_names(re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.S))
+    """The options that a page names, wherever it does, but in a command of another program, such as `ray start`."""
+    return option_names(re.sub(r"<!--.*?-->|`ray .*?`", "", page.read_text(encoding="utf-8"), flags=re.S))
 
 
 def option_names(text: str) -> set[str]:
