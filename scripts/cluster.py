@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from .common import INTERRUPTED, compile_kernels, loading, model_names, protect_inputs
@@ -50,7 +51,7 @@ def detect(args: argparse.Namespace) -> int:
         log(f"{len(done)} of {len(paths)} images were done before", args.quiet)
     left = [path for path in paths if writable_text(str(path)) not in done]
     counts: list[Done] = []
-    stopped = False
+    stopped, start = False, monotonic()
     try:
         for error in errors_on_cluster(args, bundles, parts, left, drawn, counts):
             warn(f"sppnet: {error}")
@@ -59,7 +60,8 @@ def detect(args: argparse.Namespace) -> int:
     if missing:
         parts.write([Row(pattern, None, error) for pattern, error in missing.items()])
     objects, images = (sum(getattr(one, what) for one in counts) for what in ("objects", "images"))
-    log(f"{objects} objects in {images} images: {parts.folder}", args.quiet)
+    rate = images / (monotonic() - start)
+    log(f"{objects} objects in {images} images, {rate:.1f} images a second: {parts.folder}", args.quiet)
     if stopped:
         warn(f"sppnet: interrupted after {len(done) + images} of {len(paths)} images; --resume goes on")
         return INTERRUPTED

@@ -106,7 +106,7 @@ def connected(address: str) -> Iterator[None]:
     Parameters
     ----------
     address : str
-        ``"auto"`` for a cluster that runs here, ``HOST:PORT``, or ``ray://HOST:PORT``. An empty one means what the
+        ``"auto"`` for the cluster that this machine is in, or its head's ``HOST:PORT``. An empty one means what the
         variable ``RAY_ADDRESS`` says, or else a cluster of this machine's cores that ends with the block.
 
     Raises
