@@ -198,6 +198,9 @@ def detect_on_cluster(
         {"photographs": [(str(photograph), name) for photograph, name in photographs[first : first + size]]}
         for first in range(0, len(photographs), size)
     ]
+    # A run that was stopped in the middle of a block lost no worker over it.
+    for old in job.parts.folder.glob("_tries-*"):
+        old.unlink()
     worker: Any = Worker
     found = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map(
         worker,

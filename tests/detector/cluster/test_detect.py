@@ -82,7 +82,9 @@ def test_a_cluster_of_this_machine_gives_the_rows_of_the_plain_command(world, tm
     # With it, what is missing, cannot be read or has no picture is done again.
     sorted(parts.glob("part-*"))[0].unlink()
     (tmp_path / "images" / "00003.jpg").unlink()
+    (parts / "_tries-of-a-stopped-run").write_text("....")
     assert main(command(world, "many", tmp_path, "--ray", "--resume")) == 1
+    assert [path.name for path in parts.iterdir() if not path.name.startswith("part-")] == ["_header.json"]
     assert rows(parts, names) == rows(plain / "detections.parquet", names)
     assert pictures(tmp_path) == pictures(plain)
     # Another model would find something else.
