@@ -8,12 +8,14 @@ worker is lost, Ray gives its block to another, and nothing is lost or there twi
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from logging import getLogger
 from math import ceil
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from ...data.addresses import Photograph, photograph_of
@@ -114,8 +116,16 @@ def connected(address: str) -> Iterator[None]:
     InputError
         When Ray is not installed, or there is no such cluster.
     """
-    # Whoever runs a cluster decides about this; a cluster of our own tells nobody.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        # Whoever runs a cluster decides about these. One of our own tells nobody that it is there, and lets nobody in
+        # that does not know its secret: its ports are open to the network, and behind them is Python.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
+        if "ray" not in sys.modules:  # which has read it by then
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Else each start says that restarts of Ray Data's own actors might fail, which they do not (tests kill ten).
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:
@@ -126,7 +136,6 @@ def connected(address: str) -> Iterator[None]:
         "log_to_driver": False,
         "logging_level": "error",
     }
-    address = address or os.environ.get("RAY_ADDRESS", "")
     if not address:
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
     else:

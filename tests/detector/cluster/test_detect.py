@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from importlib.util import find_spec
 
 import pytest
 from random_models import random_model
@@ -17,8 +18,10 @@ from sppnet.data.scenes import make_scenes
 from sppnet.scripts.cli import main
 
 pytest.importorskip("pyarrow")
-pytest.importorskip("ray")
-from sppnet.detector.cluster.detect import TRIES, Job, Worker, workers_of
+# It is not imported here: it reads variables then that the package sets before it imports it.
+if find_spec("ray") is None:
+    pytest.skip("could not import 'ray'", allow_module_level=True)
+from sppnet.detector.cluster.detect import TRIES, Job, Worker, connected, workers_of
 
 COUNT = 40
 
@@ -179,6 +182,24 @@ def test_workers_take_the_cluster(monkeypatch, there, device, expected):
             workers_of(device)
     else:
         assert workers_of(device) == expected
+
+
+@pytest.mark.corpus
+def test_a_cluster_of_this_machine_lets_nobody_in():
+    """Its ports are open to the network, and whoever is behind them may run code: a secret keeps others out."""
+    code = (
+        "import ray, sys; ray.init(address=sys.argv[1], logging_level='error'); print(ray.cluster_resources()['CPU'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with connected(""):
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        secret = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+        for more, let_in in (({}, False), (secret | {"RAY_AUTH_TOKEN": "0" * 64}, False), (secret, True)):
+            called = [sys.executable, "-c", code, address]
+            done = subprocess.run(called, env=environment | more, capture_output=True, text=True, timeout=120)
+            assert (done.returncode == 0) is let_in, done.stderr
 
 
 @pytest.mark.corpus
