@@ -124,8 +124,6 @@ def connected(address: str) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
         if "ray" not in sys.modules:  # which has read it by then
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-    # Else each start says that restarts of Ray Data's own actors might fail, which they do not (tests kill ten).
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:
