@@ -171,7 +171,7 @@ def test_wrong_calls_are_one_line(folder, capsys):
         (["detect", "nowhere", "--model", model], "nowhere"),
         (["detect", scenes, "--model", str(not_a_model)], "not an sppnet model"),
         (["detect", scenes, "--model", "missing"], "no such model file"),
-        (["detect", scenes, "--model", model, "--format", "json,xml"], "of json,coco,voc,csv, got 'json,xml'"),
+        (["detect", scenes, "--model", model, "--format", "json,xml"], "of json,coco,voc,csv,parquet, got 'json,xml'"),
         (["evaluate", scenes, "--set", "nonsense", "--model", model], "nonsense"),
         (["evaluate", scenes, "--set", "val", "--model", model, "--metric", "ap"], "of voc07,voc,coco, got 'ap'"),
         (["train", scenes, "--set", "train", "--out", "m", "--classes", "unicorn"], "unicorn"),
