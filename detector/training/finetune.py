@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...data.ahead import ahead
 from ...data.arrays import Array
 from ...data.boxes import flip
 from ...data.errors import InputError
@@ -23,7 +21,7 @@ from ..device import to_device
 from ..head.compression import learns_in_bfloat16
 from ..head.head import Head
 from ..options import FineTuneOptions
-from .sampling import AHEAD, TrainingImages, labelled_windows
+from .sampling import TrainingImages, labelled_windows, read_for
 
 #: Most positive windows of a held-out image.
 _HELD_OUT_POSITIVES = 8
@@ -293,12 +291,11 @@ class FineTuner(EpochRunner):
             # The cache holds half precision, so max pooling in half precision loses nothing.
             return one, self.images.maps(one.index, one.mirrored, torch.float16)
 
-        with closing(ahead(read, drawn, AHEAD)) as read_ahead:
-            for one, maps in read_ahead:
-                cells = features.locate(maps, one.boxes, one.scales)
-                pooled = features.pool(maps, cells).cpu()
-                # Indexing half precision with brackets is a hundred times slower.
-                yield pooled.index_select(0, torch.from_numpy(cells.inverse))
+        for one, maps in read_for(self.device, read, drawn):
+            cells = features.locate(maps, one.boxes, one.scales)
+            pooled = features.pool(maps, cells).cpu()
+            # Indexing half precision with brackets is a hundred times slower.
+            yield pooled.index_select(0, torch.from_numpy(cells.inverse))
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}

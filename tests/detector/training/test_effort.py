@@ -264,10 +264,9 @@ def test_fc_layers_are_compared_with_pooled_features(scenes, searched, tmp_path,
     assert bundle.calibration == alone.calibration
 
 
-@pytest.mark.parametrize("better", [(1, 2), (3,)])
-def test_pyramids_are_compared(scenes, searched, tmp_path, monkeypatch, better):
+def test_pyramids_are_compared(scenes, searched, tmp_path, monkeypatch):
     """What is chosen is trained as if it had been asked for, and a stored choice is used again."""
-    pyramids, found = [(1, 2), (3,)], {}
+    pyramids, found, better = [(1, 2), (3,)], {}, (3,)
 
     def choose(plan, rounds, judge, sizes):
         for one, judged in zip(pyramids, judge([plan.changed(pyramid=levels) for levels in pyramids]), strict=True):
