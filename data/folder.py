@@ -165,7 +165,7 @@ def _listed(patterns: Iterable[str | Path]) -> Iterator[tuple[str | Path, str]]:
             yield pattern, ""
             continue
         try:
-            lines = Path(pattern).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            lines = Path(pattern).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
         except OSError as error:
             raise InputError(f"{pattern}: cannot be read ({error.strerror or error})") from None
         if not any(map(str.strip, lines)):

@@ -246,12 +246,14 @@ class Worker:
         done: dict[str, Any] = {"photographs": len(photographs), "images": 0, "objects": 0, "errors": [], "refused": ""}
         try:
             begun = _begin(tries)
-            rows = self._lost(photographs) if begun > TRIES else self._rows(photographs)
+        except OSError as error:
+            return {**done, "refused": self._unwritten(error)}
+        rows = self._lost(photographs) if begun > TRIES else self._rows(photographs)
+        try:
             self._job.parts.write(rows)
             tries.unlink(missing_ok=True)
         except OSError as error:
-            file = error.filename or self._job.parts.folder
-            return {**done, "refused": f"{file}: cannot be written by a worker ({error.strerror or error})"}
+            return {**done, "refused": self._unwritten(error)}
         images = [row.image for row in rows if row.image is not None]
         return {
             **done,
@@ -259,6 +261,10 @@ class Worker:
             "objects": sum(len(image.detections) for image in images),
             "errors": [row.error for row in rows if row.error is not None],
         }
+
+    def _unwritten(self, error: OSError) -> str:
+        file = error.filename or self._job.parts.folder
+        return f"{file}: cannot be written by a worker ({error.strerror or error})"
 
     def _rows(self, photographs: Sequence[tuple[Photograph, str]]) -> list[Row]:
         pictures, names = self._job.pictures, dict(photographs)

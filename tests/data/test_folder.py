@@ -153,6 +153,9 @@ def test_what_a_list_lacks_is_named_by_its_line(tree):
     assert third.startswith("photos/none.txt: no such image")
     (tree / "bytes.txt").write_bytes(b"photos/\xff.jpg\nphotos/b.jpg\n")
     assert names_of_found("photos/bytes.txt") == [ALL[1]]
+    Image.new("RGB", (6, 4)).save(tree / "two\u2028parts.png")
+    (tree / "odd.txt").write_text("photos/two\u2028parts.png\r\n", encoding="utf-8")
+    assert names_of_found("photos/odd.txt") == ["photos/two\u2028parts.png"]
     (tree / "empty.txt").write_text("\n")
     with pytest.raises(InputError, match=r"^photos/empty.txt: lists no image$"):
         find_images(["photos/empty.txt"])

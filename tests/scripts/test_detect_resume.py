@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from many_photographs import link_scenes
 from random_models import random_model
 from sppnet.data.formats import read_detections_json
 from sppnet.data.scenes import make_scenes
@@ -22,17 +23,10 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     make_scenes(folder / "scenes", {"val": 4}, seed=0, size=(96, 128))
     link_scenes(folder, "many", 60)
-    (folder / "many" / "030.png").write_text("no picture")
+    (folder / "many" / "00030.png").write_text("no picture")
     random_model().save(folder / "model.safetensors")
     assert main(command(folder, folder / "whole")[3:]) == 1
     return folder
-
-
-def link_scenes(folder, name, count):
-    scenes = sorted((folder / "scenes" / "JPEGImages").iterdir())
-    (folder / name).mkdir()
-    for number in range(count):
-        (folder / name / f"{number:03d}.jpg").symlink_to(scenes[number % len(scenes)])
 
 
 def command(folder, out, *more, photographs="many"):

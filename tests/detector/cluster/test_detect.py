@@ -12,6 +12,7 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
+from many_photographs import link_scenes
 from random_models import random_model
 from sppnet.data.parquet import Parts, read_rows
 from sppnet.data.scenes import make_scenes
@@ -32,17 +33,10 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     make_scenes(folder / "scenes", {"val": 4}, seed=0, size=(96, 128))
     link_scenes(folder, "many", COUNT)
-    (folder / "many" / "007.png").write_text("no picture")
+    (folder / "many" / "00007.png").write_text("no picture")
     random_model().save(folder / "model.safetensors")
     assert main([*command(folder, "many", folder / "plain"), "--format", "parquet"]) == 1
     return folder
-
-
-def link_scenes(folder, name, count):
-    scenes = sorted((folder / "scenes" / "JPEGImages").iterdir())
-    (folder / name).mkdir()
-    for number in range(count):
-        (folder / name / f"{number:05d}.jpg").symlink_to(scenes[number % len(scenes)])
 
 
 def command(folder, photographs, out, *more):
@@ -74,7 +68,7 @@ def test_a_cluster_of_this_machine_gives_the_rows_of_the_plain_command(world, tm
     assert len(rows(parts, names)) == COUNT + 1
     assert pictures(tmp_path) == pictures(plain)
     assert len(pictures(tmp_path)) == COUNT
-    assert said.count("007.png: not an image") == 1
+    assert said.count("00007.png: not an image") == 1
     assert re.search(rf"objects in {COUNT} images, [0-9.]+ images a second: {re.escape(str(parts))}", said)
     assert [path.name for path in parts.iterdir() if not path.name.startswith("part-")] == ["_header.json"]
     # Nothing is lost by a second call without --resume.
