@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -109,10 +110,12 @@ def refuse_options(args: argparse.Namespace) -> None:
     Raises
     ------
     InputError
-        When an option needs all results in one place, or names one of several devices.
+        When Ray is not installed, or an option needs all results in one place, or names one of several devices.
     """
     from ..data.errors import InputError
 
+    if find_spec("ray") is None:
+        raise InputError("--ray needs Ray: pip install 'sppnet[ray]'")
     if args.report or args.draw_truth is not None:
         raise InputError("--ray: the workers write no page and draw no labels; leave --report and --draw-truth out")
     if {*args.format} - {"json", "parquet"}:

@@ -65,7 +65,7 @@ def add_arguments(parser: CommandParser) -> None:
         type=formats,
         default=FORMATS[:1],
         metavar="F,F",
-        help=f"any of {','.join(FORMATS)}; json is always written",
+        help=f"any of {','.join(FORMATS)}; json is always written, but with --ray; parquet needs the extra 'parquet'",
     )
     output.add_argument(
         "--resume", action="store_true", help="go on after a stop, with what DIR/detections.jsonl has; the same results"
@@ -76,7 +76,8 @@ def add_arguments(parser: CommandParser) -> None:
         const="",
         metavar="ADDRESS",
         help="divide the photographs among the workers of a Ray cluster: the one at ADDRESS, or else the one that "
-        "RAY_ADDRESS names, or else the cores of this machine; they write DIR/detections.parquet, a folder",
+        "RAY_ADDRESS names, or else the cores of this machine; they write DIR/detections.parquet, a folder; it needs "
+        "the extra 'ray'",
     )
     output.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
     output.add_argument(

@@ -114,7 +114,7 @@ def connected(address: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        When Ray is not installed, or there is no such cluster.
+        When there is no such cluster.
     """
     address = address or os.environ.get("RAY_ADDRESS", "")
     if not address:
@@ -124,10 +124,8 @@ def connected(address: str) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
         if "ray" not in sys.modules:  # which has read it by then
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--ray needs Ray: pip install 'sppnet[ray]'") from None
+    import ray
+
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     options: dict[str, Any] = {
         "runtime_env": {"env_vars": environment},

@@ -96,7 +96,7 @@ class TrainingImages:
         return self.cache.load(mirrored(key) if mirror else key, self.sizes[index], dtype)
 
     def read_ahead(self, indices: Iterable[int]) -> Generator[tuple[int, Any], None, None]:
-        """Each index with its :meth:`maps`; :func:`read_for` a GPU those of the next images are read ahead."""
+        """Each index with its :meth:`maps`, which are read ahead for a GPU (see :func:`read_for`)."""
         return read_for(self.features.device, lambda index: (index, self.maps(index)), indices)
 
     def windows(self, index: int) -> Array:

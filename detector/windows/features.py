@@ -358,10 +358,8 @@ class WindowFeatures(Features[FeatureMaps]):
 
     def maps(self, image: Array) -> FeatureMaps:
         """Compute all maps of an RGB uint8 image (H, W, 3); the convolutions run once for each scale."""
-        after_image()
-        height, width = image.shape[:2]
-        maps = [found for scale in self.options.scales for found in self.maps_at(image, scale)]
-        return FeatureMaps((height, width), tuple(maps))
+        (maps,) = self.maps_of([image])
+        return maps
 
     def maps_of(self, images: Sequence[Array]) -> list[FeatureMaps]:
         """:meth:`maps` of several images, for a GPU: at each scale those that have the same shape are one batch.
