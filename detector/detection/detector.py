@@ -24,7 +24,8 @@ from ..head.head import Head
 from ..options import PRECISIONS, FeatureOptions, Method, Precision
 from ..pooling.spp import gpu_kernels
 from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures, linear_scores
-from ..windows.on_device import locate
+from ..windows.on_device import locate, pooled_chunks
+from ..windows.on_device import scores as scores_on_device
 from ..windows.warping import WarpFeatures
 from .bundle import Bundle
 from .interface import BaseDetector
@@ -218,10 +219,7 @@ class Detector(BaseDetector):
         def look(boxes: Tensor) -> tuple[Tensor, Tensor]:
             deltas = torch.empty(len(boxes), classes, 4, device=boxes.device)
             scores = torch.empty(len(boxes), classes, device=boxes.device)
-            for start in range(0, len(boxes), features.chunk):
-                part = slice(start, start + features.chunk)
-                rows = torch.empty(len(boxes[part]), width, dtype=maps.dtype, device=maps.device)
-                features.pool_on_device(rows, maps, *locate(features, maps, boxes[part]))
+            for part, rows in pooled_chunks(features, maps, *locate(features, maps, boxes)):
                 deltas[part] = (rows @ weights).reshape(-1, classes, 4) + box_intercepts
                 linear = linear_scores(features.after_layers(rows), self._weights, self._intercepts)
                 scores[part] = log_odds_on_device(linear) if self.bundle.scorer == "softmax" else linear
@@ -275,14 +273,16 @@ def _scores_of_each(detectors: Sequence[Detector], maps: Any, windows: Array) ->
     features = detectors[0].features
     weights = torch.cat([one._weights for one in detectors])
     intercepts = torch.cat([one._intercepts for one in detectors])
-    cells = features.locate(maps, windows)
-    scores = features.scores(maps, cells, weights, intercepts)
-    if not detectors[0]._stays_on_device:
-        scores = scores.cpu()
-    inverse = torch.from_numpy(cells.inverse).to(scores.device, non_blocking=True)
+    if detectors[0]._stays_on_device:
+        assert isinstance(features, WindowFeatures)
+        boxes = torch.from_numpy(windows).to(maps.device, non_blocking=True)
+        scores = scores_on_device(features, maps, boxes, weights, intercepts)
+    else:
+        cells = features.locate(maps, windows)
+        scores = features.scores(maps, cells, weights, intercepts).cpu()[torch.from_numpy(cells.inverse)]
     parts = scores.split([len(one._weights) for one in detectors], dim=1)
     return [
-        (one._odds(part) if one.bundle.scorer == "softmax" else part).contiguous()[inverse]
+        (one._odds(part) if one.bundle.scorer == "softmax" else part).contiguous()
         for one, part in zip(detectors, parts, strict=True)
     ]
 

@@ -238,10 +238,7 @@ class Features(ABC, Generic[Maps]):
 
     def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """Like :meth:`chunks`, with pooled rows (n, pooled_width) in the precision of the fc layers, if any."""
-        most = self.chunk
-        if self._layers is not None:
-            # Rounding preserves the order, so the maxima of the rounded map are the rounded maxima.
-            maps = maps.to(self._layers.dtype)
+        most, maps = self.chunk, self.for_layers(maps)
         starts = range(0, len(cells), most)
         parts = [part for start in starts for part in self._parts(start, min(start + most, len(cells)))]
         longest = max((part.stop - part.start for part in parts), default=0)
@@ -249,6 +246,11 @@ class Features(ABC, Generic[Maps]):
             for part in parts:
                 chosen = cells[np.arange(part.start, part.stop)]
                 yield part, self._pool_into(rows[: len(chosen)], maps, chosen)
+
+    def for_layers(self, maps: Maps) -> Maps:
+        """The maps in the precision of the fc layers, if any."""
+        # Rounding preserves the order, so the maxima of the rounded map are the rounded maxima.
+        return maps if self._layers is None else maps.to(self._layers.dtype)
 
     def _parts(self, start: int, end: int) -> Iterator[slice]:
         """Split a chunk into parts that stay in the cache until they are scored.

@@ -1,18 +1,19 @@
-"""Scale and cells of windows whose boxes are on the device already: nothing waits for it, and nothing leaves it.
+"""Scale, cells and pooled rows of windows whose boxes are on a GPU already; no window leaves it.
 
 The formulas are those of :mod:`.scales` and :mod:`.projection`, in the same double precision, so windows have the same
-cells. Windows with equal cells are not joined: to find them would be to wait for the device.
+cells. Only :func:`distinct` waits for the device, which counts the windows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import torch
 from torch import Tensor
 
 from ..options import CornerRule, ScaleRule
-from .features import FeatureMaps, WindowFeatures
+from .features import FeatureMaps, WindowFeatures, linear_scores
 from .projection import default_offset
 from .scales import CANONICAL, scaled_size
 
@@ -38,6 +39,45 @@ def locate(features: WindowFeatures, maps: FeatureMaps, boxes: Tensor) -> tuple[
         ]
         of_scales.append(torch.cat(on_maps, dim=1))
     return scale, torch.stack(of_scales, dim=1)[torch.arange(len(boxes), device=boxes.device), scale]
+
+
+def distinct(scale: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Join windows that are equal on the maps, as :attr:`.features.Cells.inverse` does.
+
+    Parameters
+    ----------
+    scale, cells
+        The result of :func:`locate`.
+
+    Returns
+    -------
+    scale : int64 tensor (U,), ascending
+    cells : int32 tensor (U, 4 * grids)
+    inverse : int64 tensor (N,)
+        Index of the distinct window of each given one.
+    """
+    joined, inverse = torch.cat([scale[:, None].int(), cells], dim=1).unique(dim=0, return_inverse=True)
+    return joined[:, 0].long(), joined[:, 1:], inverse
+
+
+def pooled_chunks(
+    features: WindowFeatures, maps: FeatureMaps, scale: Tensor, cells: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """:meth:`.features.Features.pooled_chunks` of windows as :func:`locate` gives them, in the maps' precision."""
+    for start in range(0, len(cells), features.chunk):
+        part = slice(start, start + features.chunk)
+        rows = torch.empty(len(cells[part]), features.pooled_width, dtype=maps.dtype, device=maps.device)
+        yield part, features.pool_on_device(rows, maps, scale[part], cells[part])
+
+
+def scores(features: WindowFeatures, maps: FeatureMaps, boxes: Tensor, weights: Tensor, intercepts: Tensor) -> Tensor:
+    """Linear scores (N, classes) of boxes (N, 4): :meth:`.features.Features.scores`, from projection on."""
+    scale, cells, inverse = distinct(*locate(features, maps, boxes))
+    of_distinct = torch.empty(len(cells), len(weights), device=maps.device)
+    with torch.inference_mode():
+        for part, rows in pooled_chunks(features, features.for_layers(maps), scale, cells):
+            of_distinct[part] = linear_scores(features.after_layers(rows), weights, intercepts)
+    return of_distinct[inverse]
 
 
 def choose_scale(boxes: Tensor, image_size: tuple[int, int], scales: tuple[int, ...], rule: ScaleRule) -> Tensor:

@@ -14,7 +14,7 @@ from sppnet.detector.detection.on_device import finish_on_device
 from sppnet.detector.detection.postprocess import finish, log_odds, ranked
 from sppnet.detector.options import RCNN_DETECTION, DetectOptions, FeatureOptions
 from sppnet.detector.windows.features import WindowFeatures
-from sppnet.detector.windows.on_device import locate
+from sppnet.detector.windows.on_device import distinct, locate
 
 SIZE, CLASSES = (90, 140), ("a", "b", "c")
 
@@ -110,6 +110,12 @@ def test_windows_have_the_same_cells(scale_rule, projection_rule, layer):
     scale, cells = locate(features, maps, torch.from_numpy(boxes.astype(np.float32)))
     assert scale.tolist() == expected.scale[expected.inverse].tolist()
     np.testing.assert_array_equal(cells, expected.cells[expected.inverse])
+    joined = distinct(scale, cells)
+    assert (joined[0].dtype, joined[1].dtype) == (torch.int64, torch.int32)
+    assert len(joined[0]) == len(joined[1]) == len(expected) < len(boxes)
+    assert joined[0].tolist() == sorted(joined[0].tolist())
+    for whole, part in zip((scale, cells), joined, strict=False):
+        assert torch.equal(part[joined[2]], whole)
 
 
 @pytest.mark.parametrize("scorer", ["svm", "softmax"])
