@@ -13,7 +13,11 @@ Result = TypeVar("Result")
 
 
 def ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], depth: int = 2, workers: int = 1
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    depth: int = 2,
+    workers: int = 1,
+    begin: Callable[[], object] | None = None,
 ) -> Generator[Result, None, None]:
     """Compute ``map(function, items)`` in background threads, while the caller uses earlier results.
 
@@ -31,6 +35,8 @@ def ahead(
         The largest number of results computed, or in progress, beyond the last one requested.
     workers : int
         Number of threads. With more than one, ``function`` runs on several items at a time.
+    begin : callable, optional
+        Called once in each thread, before anything else.
 
     Yields
     ------
@@ -43,14 +49,18 @@ def ahead(
     """
     if depth < 1 or workers < 1:
         raise ValueError(f"depth and workers must be at least 1, not {depth} and {workers}")
-    return _ahead(function, iter(items), depth, workers)
+    return _ahead(function, iter(items), depth, workers, begin)
 
 
 def _ahead(
-    function: Callable[[Item], Result], items: Iterator[Item], depth: int, workers: int
+    function: Callable[[Item], Result],
+    items: Iterator[Item],
+    depth: int,
+    workers: int,
+    begin: Callable[[], object] | None,
 ) -> Generator[Result, None, None]:
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
         while True:
             for item in islice(items, depth + 1 - len(waiting)):

@@ -1,9 +1,10 @@
-"""The same last bits for any number of threads."""
+"""Torch's threads: the same last bits for any number of them, and their division among several images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -53,3 +54,33 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class _Division:
+    """What :func:`divided` knows of all its blocks."""
+
+    def __init__(self) -> None:
+        self.lock, self.blocks, self.threads = Lock(), 0, 0
+
+
+_division = _Division()
+
+
+@contextmanager
+def divided() -> Iterator[int]:
+    """Number of torch's threads, for a block whose own threads each take a part by ``torch.set_num_threads``.
+
+    Such a call is for the thread that makes it, and for all threads that are still to come. So at the end of the last
+    block that divides them the number is set back; a block in another thread meanwhile gets the whole number, too.
+    """
+    with _division.lock:
+        if _division.blocks == 0:
+            _division.threads = torch.get_num_threads()
+        _division.blocks += 1
+    try:
+        yield _division.threads
+    finally:
+        with _division.lock:
+            _division.blocks -= 1
+            if _division.blocks == 0:
+                torch.set_num_threads(_division.threads)

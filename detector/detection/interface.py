@@ -246,8 +246,8 @@ class BaseDetector(ABC):
     ) -> Generator[Any, None, None]:
         """Yield the result of :meth:`detect` for each of many images.
 
-        While the network works on an image, the next two are read and their windows proposed in the background. No
-        more images are in memory. Work starts when the first result is requested.
+        On a CPU each core has an image of its own, and two more may wait. For a network on a GPU the next images are
+        read, and their windows proposed, in the background. Work starts when the first result is requested.
 
         Parameters
         ----------

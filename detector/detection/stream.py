@@ -1,10 +1,11 @@
-"""Pipelined detection in many images: stages of different images run at the same time."""
+"""Detection in many images: on CPU cores one image on each, before and after a GPU several at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from ...data.detections import Detections
 from ...data.errors import ImageError
 from ...data.formats import ImageDetections
 from ...data.image import as_image
+from ..convolutions.threads import divided
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,15 +27,19 @@ Source = TypeVar("Source")
 #: Called with a file, its image, RGB uint8 (H, W, 3), and its detections.
 Finish = Callable[[Photograph, Array, Detections], object]
 
-#: Images read ahead of the one in the network, besides one for each further thread that reads. Two, so that the network
-#: does not wait for one slow file.
+#: Most images in work on CPU cores, and images beyond them that are done or wait, so that a core need not wait while
+#: another has a large one.
+MOST, SPARE = 16, 2
+
+#: Images read ahead of those in a network on a GPU, besides one for each further thread that reads. Two, so that the
+#: network does not wait for one slow file.
 AHEAD = 2
 
-#: Images that have left the network and are still being finished, besides one for each further thread that finishes.
+#: Images that have left such a network and are still being finished, besides one for each further thread that finishes.
 #: More would not help: finishing takes less time.
 BEHIND = 1
 
-#: Images that go through a network on a GPU together, if they have the same shape.
+#: Images that go through it together, if they have the same shape.
 TOGETHER = 4
 
 
@@ -51,12 +57,12 @@ class ImageDetector(Protocol):
     def propose(self, image: Array) -> Array:
         """Propose windows (N, 4) in an RGB uint8 image (H, W, 3).
 
-        Called while ``detect`` runs on another image, and on several images at a time.
+        Called on several images at a time, and while ``detect`` runs on others.
         """
         ...
 
     def detect(self, image: Array, threshold: float | None, windows: Array) -> Detections:
-        """Find objects in the image among these windows."""
+        """Find objects in the image among these windows; on CPU cores called on several images at a time."""
         ...
 
     def detect_batch(
@@ -72,12 +78,13 @@ def detect_images(
     threshold: float | None,
     conclude: Callable[[Source, Array, Detections], Result],
 ) -> Generator[Result | ImageError, None, None]:
-    """Detect in many images and yield ``conclude`` of each; the results do not depend on the pipelining.
+    """Detect in many images and yield ``conclude`` of each; the results are those of one image after another.
 
-    While the network works on an image, one thread reads the next images and proposes their windows, and another
-    concludes the previous image. A network on a GPU works on several images at a time, and beside it each of the two
-    has as many threads as there are further cores. :data:`AHEAD`, :data:`TOGETHER` and :data:`BEHIND` bound the number
-    of images in memory. Close the generator (``contextlib.closing``) to stop early.
+    On a CPU each core has an image of its own, from reading to ``conclude``: cores that share an image wait for each
+    other. A network on a GPU works on several images at a time; meanwhile, all cores but one read the next images and
+    propose their windows, and conclude the previous ones. :data:`MOST` and :data:`SPARE`, or :data:`AHEAD`,
+    :data:`TOGETHER` and :data:`BEHIND`, bound the number of images in memory. Close the generator
+    (``contextlib.closing``) to stop early.
 
     Parameters
     ----------
@@ -87,9 +94,8 @@ def detect_images(
     threshold : float or None
         As in :meth:`.interface.BaseDetector.detect`; the detector's own if None.
     conclude : callable
-        ``conclude(image, pixels, detections)`` returns the result of an image; it is called for one image at a time,
-        in order, or for several if the network is on a GPU. ``pixels`` are RGB uint8 (H, W, 3). Its exceptions are
-        raised here.
+        ``conclude(image, pixels, detections)`` returns the result of an image; it is called for several images at a
+        time. ``pixels`` are RGB uint8 (H, W, 3). Its exceptions are raised here.
 
     Yields
     ------
@@ -103,9 +109,12 @@ def detect_images(
             return error
         return image, pixels, detector.propose(pixels)
 
-    def find(prepared: tuple[Source, Array, Array]) -> tuple[Source, Array, Detections]:
-        image, pixels, windows = prepared
-        return image, pixels, detector.detect(pixels, threshold, windows)
+    def whole(image: Source) -> Result | ImageError:
+        prepared = prepare(image)
+        if isinstance(prepared, ImageError):
+            return prepared
+        _, pixels, windows = prepared
+        return conclude(image, pixels, detector.detect(pixels, threshold, windows))
 
     def find_together(
         prepared: Iterator[tuple[Source, Array, Array] | ImageError],
@@ -115,20 +124,33 @@ def detect_images(
             found = iter(detector.detect_batch([one[1] for one in read], threshold, [one[2] for one in read]))
             yield from (one if isinstance(one, ImageError) else (*one[:2], next(found)) for one in group)
 
-    on_cpu = detector.device.type == "cpu"
-    threads, together = (1, 1) if on_cpu else (max(1, cpu_count() - 1), TOGETHER)
+    def end(found: tuple[Source, Array, Detections] | ImageError) -> Result | ImageError:
+        return found if isinstance(found, ImageError) else conclude(*found)
+
+    if detector.device.type == "cpu":
+        with closing(_on_all_cores(whole, images)) as results:
+            yield from results
+        return
+    threads = max(1, cpu_count() - 1)
     with (
-        closing(ahead(prepare, images, AHEAD + threads + together - 2, threads)) as prepared,
-        closing(
-            ahead(
-                _past_errors(lambda found: conclude(*found)),
-                map(_past_errors(find), prepared) if on_cpu else find_together(prepared),
-                BEHIND + threads - 1,
-                threads,
-            )
-        ) as results,
+        closing(ahead(prepare, images, AHEAD + threads + TOGETHER - 2, threads)) as prepared,
+        closing(ahead(end, find_together(prepared), BEHIND + threads - 1, threads)) as results,
     ):
         yield from results
+
+
+def _on_all_cores(work: Callable[[Source], Result], images: Iterable[Source]) -> Generator[Result, None, None]:
+    """``map(work, images)`` with one image for each core, which torch then has for itself.
+
+    Where there are fewer images than cores, each has several. The cores are those of ``torch.get_num_threads()``.
+    """
+    with divided() as cores:
+        rest = iter(images)
+        first = list(islice(rest, min(cores, MOST)))
+        workers = max(1, len(first))
+        begin = partial(torch.set_num_threads, cores // workers)
+        with closing(ahead(work, chain(first, rest), workers - 1 + SPARE, workers, begin)) as results:
+            yield from results
 
 
 def detect_files(
@@ -146,8 +168,8 @@ def detect_files(
     threshold : float, optional
         As in :meth:`.interface.BaseDetector.detect`; the detector's own by default.
     finish : callable, optional
-        ``finish(photograph, image, detections)`` is called before the result of an image is yielded; for one at a time,
-        in order, or for several if the network is on a GPU. Its exceptions are raised here.
+        ``finish(photograph, image, detections)`` is called before the result of an image is yielded, for several at a
+        time. Its exceptions are raised here.
 
     Yields
     ------
@@ -165,8 +187,3 @@ def detect_files(
         return
     with closing(fetched_ahead(photographs)) as fetched:
         yield from detect_images(detector, fetched, threshold, conclude)
-
-
-def _past_errors(function: Callable[[Item], Result]) -> Callable[[Item | ImageError], Result | ImageError]:
-    """Wrap a function so that it passes on the error of an earlier stage."""
-    return lambda item: item if isinstance(item, ImageError) else function(item)

@@ -154,7 +154,7 @@ class Features(ABC, Generic[Maps]):
         if options.kind != "pool5" and head is None:
             raise ValueError(f"features {options.kind} need a head, not None")
         self.backbone, self.options, self.head = backbone, options, head
-        self._room: Tensor | None = None
+        self._rooms: list[Tensor] = []
         self._halved = 0
 
     @abstractmethod
@@ -278,7 +278,7 @@ class Features(ABC, Generic[Maps]):
         if self.chunk // 2 < LEAST_CHUNK:
             return False
         self._halved += 1
-        self._room = None
+        self._rooms.clear()
         return True
 
     @property
@@ -293,8 +293,11 @@ class Features(ABC, Generic[Maps]):
         New blocks of this size for each image would cost page faults and fragment the heap: gigabytes after a
         thousand images.
         """
-        # A second caller at the same time gets separate memory.
-        rows, self._room = self._room, None
+        # A second caller at the same time gets separate memory. Taking from a list is one step, and needs no lock.
+        try:
+            rows: Tensor | None = self._rooms.pop()
+        except IndexError:
+            rows = None
         # Memory from inference mode cannot be written to outside of it.
         closed = rows is not None and rows.is_inference() and not torch.is_inference_mode_enabled()
         if rows is None or closed or len(rows) < count or (rows.dtype, rows.device) != (like.dtype, like.device):
@@ -302,7 +305,7 @@ class Features(ABC, Generic[Maps]):
         try:
             yield rows
         finally:
-            self._room = rows
+            self._rooms.append(rows)
 
     def scores(self, maps: Maps, cells: Cells, weights: Tensor, intercepts: Tensor) -> Tensor:
         """Compute linear scores of distinct windows, float32 (U, classes) on their device; features are not kept.

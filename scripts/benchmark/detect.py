@@ -120,7 +120,7 @@ def measure_stages(detector: Detector, paths: list[Path], count: int, device: st
                 boxes = detector.propose(image)
             found = detect_in_stages(detector, image, boxes, timer)
             with timer.stage("drawing"):
-                draw(Path(folder) / "drawn.jpg", image, found)
+                draw(Path(folder) / f"{path.stem}.jpg", image, found)
             whole.append(perf_counter() - start)
             windows.append(len(boxes))
     return {
@@ -142,7 +142,7 @@ def overlapped_rate(detector: Detector, paths: list[Path]) -> float:
     with tempfile.TemporaryDirectory() as folder:
 
         def finish(path: Photograph, image: NDArray[np.uint8], found: Detections) -> None:
-            draw(Path(folder) / "drawn.jpg", image, found)
+            draw(Path(folder) / f"{path.stem}.jpg", image, found)
 
         start = perf_counter()
         done = sum(1 for _ in detect_files(detector, paths, finish=finish))

@@ -1,6 +1,7 @@
 """Pipelined detection in many files: same results as one by one, with few images in memory."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -16,9 +17,20 @@ from sppnet.data.formats import ImageDetections
 from sppnet.data.image import read_image, write_image
 from sppnet.detector.detection import stream
 from sppnet.detector.detection.combination import CombinedDetector
-from sppnet.detector.detection.stream import AHEAD, BEHIND, TOGETHER, detect_files
+from sppnet.detector.detection.stream import AHEAD, SPARE, TOGETHER, detect_files
 
 PATIENCE = 30  # seconds until a test that waits for another thread gives up
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads for the test; it must be the same after it."""
+    before, wanted = torch.get_num_threads(), []
+    yield lambda number: torch.set_num_threads(number) or wanted.append(number)
+    with ThreadPoolExecutor(1) as another:
+        found = torch.get_num_threads(), another.submit(torch.get_num_threads).result()
+    torch.set_num_threads(before)
+    assert not wanted or found == (wanted[-1], wanted[-1])
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +72,9 @@ def facts(result):
 
 
 @pytest.mark.parametrize("kind", ["one", "combination"])
-@pytest.mark.parametrize("threshold", [None, -10.0])
-def test_same_as_one_by_one_to_the_last_bit(detectors, paths, kind, threshold):
+@pytest.mark.parametrize(("threshold", "cores"), [(None, 3), (-10.0, 3), (-10.0, 30), (-10.0, 1)])
+def test_same_as_one_by_one_to_the_last_bit(detectors, paths, kind, threshold, cores, threads):
+    threads(cores)
     finished = {"ours": [], "theirs": []}
 
     def finish(whose):
@@ -70,7 +83,7 @@ def test_same_as_one_by_one_to_the_last_bit(detectors, paths, kind, threshold):
     ours = list(detect_files(detectors[kind], paths, threshold, finish("ours")))
     theirs = one_by_one(detectors[kind], paths, threshold, finish("theirs"))
     assert list(map(facts, ours)) == list(map(facts, theirs))
-    assert finished["ours"] == finished["theirs"]
+    assert sorted(finished["ours"], key=lambda one: paths.index(one[0])) == finished["theirs"]
     assert [isinstance(result, ImageError) for result in ours] == [0, 0, 1, 0, 1, 1, 0, 0, 0]
     assert threshold is None or all(len(result.detections) for result in ours if isinstance(result, ImageDetections))
 
@@ -133,8 +146,9 @@ def test_the_call_of_many_is_checked_at_once(detectors, paths):
     assert len(list(detectors["one"].detect_many(stack))) == 2
 
 
-def test_leaving_many_early_ends_all(detectors):
-    threads, taken = set(threading.enumerate()), []
+def test_leaving_many_early_ends_all(detectors, threads):
+    threads(3)
+    running, taken = set(threading.enumerate()), []
 
     def images():
         for number in range(99):
@@ -143,8 +157,8 @@ def test_leaving_many_early_ends_all(detectors):
 
     for _ in detectors["one"].detect_many(images()):
         break
-    assert set(threading.enumerate()) == threads
-    assert len(taken) <= 1 + BEHIND + AHEAD
+    assert set(threading.enumerate()) == running
+    assert len(taken) <= 3 + SPARE
 
 
 class Planted:
@@ -182,19 +196,31 @@ def read(monkeypatch):
     return numbers
 
 
-def test_stages_of_different_files_are_at_work_at_once(read):
-    """The network waits for the next image to be proposed, and the finishing of an image for the network's next."""
-    proposed, detected = ([threading.Event() for _ in range(6)] for _ in range(2))
+@pytest.mark.parametrize(("cores", "images", "of_each"), [(3, 12, 1), (7, 3, 2), (4, 1, 4), (1, 4, 1)])
+def test_each_core_has_an_image_of_its_own(read, threads, cores, images, of_each):
+    """As many images are in the network at a time; where there are fewer images than cores, each has several."""
+    threads(cores)
+    together, had = threading.Barrier(min(cores, images)), []
 
     def detect(number):
-        assert proposed[min(number + AHEAD, 5)].wait(PATIENCE)
-        detected[number].set()
+        had.append(torch.get_num_threads())
+        together.wait(PATIENCE)
 
-    def finish(number, image, found):
-        assert detected[min(number + BEHIND, 5)].wait(PATIENCE)
+    results = detect_files(Planted(detect=detect), range(images))
+    assert [int(result.file) for result in results] == list(range(images))
+    assert had == [of_each] * images
 
-    detector = Planted(propose=lambda number: proposed[number].set(), detect=detect)
-    assert [int(result.file) for result in detect_files(detector, range(6), finish=finish)] == list(range(6))
+
+def test_cores_are_divided_anew_while_others_are_at_work(read, threads):
+    """Another thread, which is new, has all cores for its images, and the last to end gives all back."""
+    threads(4)
+    had = []
+    with closing(detect_files(Planted(), range(99))) as first, ThreadPoolExecutor(1) as another:
+        next(first)
+        second = detect_files(Planted(detect=lambda number: had.append(torch.get_num_threads())), range(2))
+        assert len(another.submit(list, second).result()) == 2
+        assert had == [2, 2]
+        assert next(first).file == "1"
 
 
 def test_all_cores_but_one_feed_a_gpu_and_finish_its_images(read, monkeypatch):
@@ -227,45 +253,40 @@ def test_errors_keep_their_place_among_images_that_a_gpu_has_together(monkeypatc
     assert said == [f"{number}: planted" if number % 3 == 1 else str(number) for number in range(11)]
 
 
-def test_few_images_are_in_memory(read):
-    finished, beyond_the_network, unfinished = [], [], []
-
-    def detect(number):
-        beyond_the_network.append(len(read) - 1 - number)
-        unfinished.append(number - len(finished))
-
-    with closing(
-        detect_files(Planted(detect=detect), range(40), finish=lambda number, *_: finished.append(number))
-    ) as results:
-        for taken, _ in enumerate(results, start=1):
-            # However long the caller takes over a result, the network goes no further.
-            assert len(unfinished) <= taken + BEHIND
-            assert len(read) <= taken + BEHIND + AHEAD
-    assert max(beyond_the_network) <= AHEAD
-    assert max(unfinished) <= BEHIND + 1
-    assert read == finished == list(range(40))
+def test_few_images_are_in_memory(read, threads):
+    """However long the caller takes over a result, no more are read."""
+    threads(3)
+    finished = []
+    with closing(detect_files(Planted(), range(40), finish=lambda number, *_: finished.append(number))) as results:
+        for taken, result in enumerate(results, start=1):
+            assert int(result.file) == taken - 1
+            assert len(read) <= taken + 2 + SPARE
+    assert sorted(read) == sorted(finished) == list(range(40))
 
 
 @pytest.mark.parametrize("stage", ["propose", "detect", "finish"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_an_error_of_any_stage_ends_all(read, stage, error):
+def test_an_error_of_any_stage_ends_all(read, threads, stage, error):
+    threads(3)
+
     def fail(number, *_):
         if number == 3:
             raise error("planted")
 
-    threads = set(threading.enumerate())
+    running = set(threading.enumerate())
     planted = {stage: fail}
     finish = planted.pop("finish", None)
     results = detect_files(Planted(**planted), range(99), finish=finish)
     with closing(results), pytest.raises(error, match="planted"):
         list(results)
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) == running
     assert len(read) < 10
 
 
-def test_leaving_early_ends_all(read):
-    threads = set(threading.enumerate())
+def test_leaving_early_ends_all(read, threads):
+    threads(3)
+    running = set(threading.enumerate())
     with closing(detect_files(Planted(), range(99))) as results:
         assert next(results).file == "0"
-    assert set(threading.enumerate()) == threads
-    assert len(read) <= 1 + BEHIND + AHEAD
+    assert set(threading.enumerate()) == running
+    assert len(read) <= 3 + SPARE
