@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...data.arrays import Array
 from ...data.cores import cpu_count
-from ...data.nms import nms
 from ..learners.svm import LinearSVM, RowStore, fit_all
 from ..options import SVMOptions
 from ..windows.features import Cells
+from .collecting import Collected, Collector, keeps_rows
 from .sampling import TrainingImages, extra_positives
 
 
@@ -56,7 +54,8 @@ class Miner:
             np.concatenate([np.zeros(0, np.int64), *(images.positives(i)[1] for i in range(len(images)))]),
             minlength=classes,
         )
-        self.extra_positives = extra_positives(objects, options.extra_positives, capacity // 2)
+        extra = extra_positives(objects, options.extra_positives, capacity // 2)
+        self.collector = Collector(classes, options, seed, extra, -(-options.start_negatives // max(1, len(images))))
 
     def hyperplanes(self) -> tuple[Array, Array]:
         """Weights float32 (classes, width) and intercepts (classes,) for unscaled features."""
@@ -74,26 +73,8 @@ class Miner:
 
     def start(self, indices: Iterable[int]) -> None:
         """Add the objects of some images as positives, and some random negatives of each image."""
-        random_windows = -(-self.options.start_negatives // max(1, len(self.images)))
         for index, maps in self.images.read_ahead(indices):
-            rng = np.random.default_rng([self.seed, index])
-            boxes, labels = self._positives(index)
-            others = self.images.proposals[index]
-            others = others[rng.permutation(len(others))[:random_windows]]
-            groups = [(boxes[labels == label], label, 1) for label in range(len(self.machines))]
-            for label in range(len(self.machines)):
-                far = self.images.overlap(index, others, label) < self.options.negative_iou
-                groups.append((others[far], label, -1))
-            cells = self.images.features.locate(maps, np.concatenate([windows for windows, _, _ in groups]))
-            parts = np.split(cells.inverse, np.cumsum([len(windows) for windows, _, _ in groups])[:-1])
-            wanted = [(part, label, sign) for part, (_, label, sign) in zip(parts, groups, strict=True)]
-            self._add(index, maps, cells, wanted)
-
-    def _positives(self, index: int) -> tuple[Array, Array]:
-        """Positives of an image, boxes (N, 4) and labels (N,): its objects and the proposals that fit them well."""
-        objects = self.images.positives(index)
-        near = self.images.near_positives(index, self.extra_positives, self.options.positive_iou)
-        return np.concatenate([objects[0], near[0]]), np.concatenate([objects[1], near[1]])
+            self.add(index, self.collector.first(self.images, index, index, maps))
 
     def mine(self, indices: Iterable[int], after_image: Callable[[int], None] = lambda visited: None) -> None:
         """Collect the hard negatives of some images; solve again when there are many new ones, and at the end.
@@ -126,55 +107,20 @@ class Miner:
 
     def _visit(self, index: int, maps: Any) -> None:
         """Collect the hard negatives of one image for every class."""
-        images, options = self.images, self.options
-        labels = range(len(self.machines))
-        windows = images.windows(index)
-        far = np.stack([images.overlap(index, windows, label) < options.negative_iou for label in labels], axis=1)
-        # Windows that are negatives of no class are not computed.
-        windows, far = windows[far.any(axis=1)], far[far.any(axis=1)]
-        cells = images.features.locate(maps, windows)
-        rows, of_cells = self._scored(maps, cells)
-        scores = of_cells[cells.inverse]
-        wanted = []
-        for label in labels:
-            hard = np.flatnonzero((scores[:, label] > options.hard_above) & far[:, label])
-            kept = hard[nms(windows[hard], scores[hard, label], options.duplicate_iou)]
-            wanted.append((cells.inverse[kept], label, -1))
-        self._add(index, maps, cells, wanted, rows)
+        self.add(index, self.collector.hard(self.images, index, maps, self.hyperplanes()))
 
-    def _scored(self, maps: Any, cells: Cells) -> tuple[Tensor | None, Array]:
-        """Scores (U, classes) of distinct windows, and their rows if they are short enough to keep."""
-        features = self.images.features
-        weights, intercepts = (torch.from_numpy(part).to(features.device) for part in self.hyperplanes())
-        if not self._short_rows:
-            return None, features.scores(maps, cells, weights, intercepts).cpu().numpy()
-        rows = features.rows(maps, cells)
-        return rows, torch.addmm(intercepts, rows, weights.T).cpu().numpy()
-
-    def _add(
-        self,
-        index: int,
-        maps: Any,
-        cells: Cells,
-        wanted: list[tuple[Array, int, int]],
-        rows: Tensor | None = None,
-    ) -> None:
-        """Add some of the distinct windows of an image, as (numbers, label, sign), to the SVMs of their classes.
-
-        Each window is pooled once, or not at all if ``rows`` (U, width) are given.
-        """
-        used = np.unique(np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _, _ in wanted)]))
-        if len(used) == 0:
+    def add(self, index: int, found: Collected) -> None:
+        """Add what was collected in an image to the SVMs of its classes."""
+        if len(found) == 0:
             return
-        if len(used) > self.store.room:
-            self._make_room(len(used))
-        values = self.images.features.rows(maps, cells[used]) if rows is None else rows[torch.from_numpy(used)]
-        stored = self.store.add(values.cpu().numpy())
+        if len(found) > self.store.room:
+            self._make_room(len(found))
+        stored = self.store.add(found.rows)
         self.origin[stored, 0] = index
-        self.origin[stored, 1] = cells.scale[used]
-        self.origin[stored, 2:] = cells.cells[used]
-        for numbers, label, sign in wanted:
-            self.machines[label].add(stored[np.searchsorted(used, np.unique(numbers))], sign)
+        self.origin[stored, 1] = found.scale
+        self.origin[stored, 2:] = found.cells
+        for numbers, label, sign in found.examples:
+            self.machines[label].add(stored[numbers], sign)
 
     def _make_room(self, needed: int) -> None:
         """Drop easy negatives; if that is not enough, drop the easiest of the hard ones."""
@@ -187,18 +133,13 @@ class Miner:
             self.report(f"memory for pooled windows is full: keeping the hardest {keep} negatives of a class")
             self._release()
 
-    @property
-    def _short_rows(self) -> bool:
-        """Whether rows are fc outputs. These are kept: their last bits depend on how many are computed at a time."""
-        return self.images.features.options.kind != "pool5"
-
     def state(self) -> dict[str, Array]:
         """Everything except the pooled rows, which :meth:`restore` pools again."""
         # Free unused rows, which the file does not keep: memory must fill up in the same way in a resumed run.
         self._release()
         used = np.unique(np.concatenate([machine.members for machine in self.machines]))
         arrays = {"origin": self.origin[used], "visited": np.array(self.visited)}
-        if self._short_rows:
+        if keeps_rows(self.images):
             arrays["rows"] = self.store.rows[used]
         for label, machine in enumerate(self.machines):
             arrays[f"members{label}"] = np.searchsorted(used, machine.members)
@@ -212,7 +153,7 @@ class Miner:
         """Restore a :meth:`state` of the same images and options in a new miner."""
         origin = arrays["origin"]
         self.visited = int(arrays["visited"])
-        if self._short_rows:
+        if keeps_rows(self.images):
             numbers = self.store.add(arrays["rows"].view(np.float16))
         else:
             numbers = self.store.reserve(len(origin))

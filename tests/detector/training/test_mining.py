@@ -11,7 +11,7 @@ from sppnet.data.boxes import flip, iou
 from sppnet.data.errors import InputError
 from sppnet.detector.learners.svm import LinearSVM, RowStore
 from sppnet.detector.options import SVMOptions
-from sppnet.detector.training import mining
+from sppnet.detector.training import collecting, mining
 from sppnet.detector.training.mining import Miner
 from sppnet.detector.training.sampling import TrainingImages, extra_positives, mean_norm, regression_windows
 
@@ -115,8 +115,12 @@ def test_windows_that_no_class_can_take_for_a_negative_are_not_computed(images, 
     miner.start([0])
     miner.fit()
     seen = []
-    scored = miner._scored
-    monkeypatch.setattr(miner, "_scored", lambda maps, cells: seen.append(len(cells.inverse)) or scored(maps, cells))
+    scored = collecting.scored
+    monkeypatch.setattr(
+        collecting,
+        "scored",
+        lambda images, maps, cells, planes: seen.append(len(cells.inverse)) or scored(images, maps, cells, planes),
+    )
     miner._visit(0, miner.images.maps(0))
     far = iou(single.windows(0), sample.boxes).max(axis=1) < miner.options.negative_iou
     assert seen == [far.sum()]
