@@ -355,6 +355,18 @@ def add_json_argument(parser: CommandParser, what: str) -> None:
     parser.groups["output"].add_argument("--json", type=Path, metavar="FILE", help=what)
 
 
+def add_ray_argument(parser: CommandParser, what: str) -> None:
+    """Add ``--ray``; ``what`` the workers do ends its help."""
+    parser.groups["output"].add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="divide the photographs among the workers of a Ray cluster: the one at ADDRESS, or else the one that "
+        f"RAY_ADDRESS names, or else the cores of this machine; {what}; it needs the extra 'ray'",
+    )
+
+
 def add_file_output(parser: CommandParser, what: str = "model file to write") -> None:
     """Add ``--out`` for a file that takes a long time to make, and ``--work``."""
     output = parser.groups["output"]

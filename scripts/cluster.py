@@ -1,9 +1,10 @@
-"""``sppnet detect --ray``: the photographs are divided among the workers of a Ray cluster."""
+"""``--ray``: the photographs are divided among the workers of a Ray cluster."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -16,6 +17,7 @@ from .photographs import check_replaced, drawn_names, photographs
 if TYPE_CHECKING:
     from ..data.addresses import Photograph
     from ..data.parquet import Parts
+    from ..detector.cluster.crew import RayCrew
     from ..detector.cluster.detect import Done
     from ..detector.detection.bundle import Bundle
 
@@ -79,8 +81,8 @@ def errors_on_cluster(
 ) -> Iterator[str]:
     """Detect in photographs on the cluster; yields the errors as they come, and appends what was done to ``counts``."""
     from ..data.decoding import current_limit
-    from ..data.progress import log, track
-    from ..detector.cluster.detect import Job, connected, detect_on_cluster, workers_of
+    from ..data.progress import track
+    from ..detector.cluster.detect import Job, connected, detect_on_cluster
 
     if not paths:
         return
@@ -91,9 +93,7 @@ def errors_on_cluster(
     pictures = args.out / "images" if drawn else None
     try:
         with connected(args.ray):
-            workers, device, resources = workers_of(args.device)
-            share = ", ".join(f"{name} {number}" for name, number in resources.items())
-            log(f"{workers} workers on {device}, each with {share}", args.quiet)
+            workers, device, resources = told_workers(args)
             job = Job(models, Path.cwd(), args.precision, args.threshold, parts, pictures, current_limit(), device)
             results = detect_on_cluster(job, named, workers, resources)
             for one in track(results, "detecting", len(paths), args.quiet, lambda done: done.photographs):
@@ -104,22 +104,60 @@ def errors_on_cluster(
             model.unlink(missing_ok=True)
 
 
+def told_workers(args: argparse.Namespace) -> tuple[int, str, dict[str, int]]:
+    """:func:`.cluster.detect.workers_of` for the arguments, which is also said."""
+    from ..data.progress import log
+    from ..detector.cluster.detect import workers_of
+
+    workers, device, resources = workers_of(args.device)
+    share = ", ".join(f"{name} {number}" for name, number in resources.items())
+    log(f"{workers} workers on {device}, each with {share}", args.quiet)
+    return workers, device, resources
+
+
+@contextmanager
+def training_crew(args: argparse.Namespace) -> Iterator[RayCrew | None]:
+    """In this block there are the workers of a training with ``--ray``; None without it."""
+    if args.ray is None:
+        yield None
+        return
+    from ..detector.cluster.crew import RayCrew
+    from ..detector.cluster.detect import connected
+
+    with connected(args.ray, store=None):
+        yield RayCrew(*told_workers(args))
+
+
 def refuse_options(args: argparse.Namespace) -> None:
     """Refuse what cannot be had from a cluster.
 
     Raises
     ------
     InputError
-        When Ray is not installed, or an option needs all results in one place, or names one of several devices.
+        When Ray is not installed, or an option of ``sppnet detect`` needs all results in one place, or names one of
+        several devices.
+    """
+    from ..data.errors import InputError
+
+    check_ray(args)
+    if args.report or args.draw_truth is not None:
+        raise InputError("--ray: the workers write no page and draw no labels; leave --report and --draw-truth out")
+    if {*args.format} - {"json", "parquet"}:
+        raise InputError(f"--ray writes DIR/{PARTS}, a folder of Parquet files, alone; leave --format out")
+
+
+def check_ray(args: argparse.Namespace) -> None:
+    """Check that there can be workers.
+
+    Raises
+    ------
+    InputError
+        When Ray is not installed, or ``--device`` names one of several devices.
     """
     from ..data.errors import InputError
 
     if find_spec("ray") is None:
         raise InputError("--ray needs Ray: pip install 'sppnet[ray]'")
-    if args.report or args.draw_truth is not None:
-        raise InputError("--ray: the workers write no page and draw no labels; leave --report and --draw-truth out")
-    if {*args.format} - {"json", "parquet"}:
-        raise InputError(f"--ray writes DIR/{PARTS}, a folder of Parquet files, alone; leave --format out")
     if args.device not in ("auto", "cpu", "cuda"):
         raise InputError(
             f"--ray: each worker has a device of its own; expected --device auto, cpu or cuda, not {args.device}"

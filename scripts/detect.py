@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_folder_output, add_images_argument, add_model_arguments, some_of
+from .arguments import add_folder_output, add_images_argument, add_model_arguments, add_ray_argument, some_of
 from .common import (
     INTERRUPTED,
     compile_kernels,
@@ -70,15 +70,7 @@ def add_arguments(parser: CommandParser) -> None:
     output.add_argument(
         "--resume", action="store_true", help="go on after a stop, with what DIR/detections.jsonl has; the same results"
     )
-    output.add_argument(
-        "--ray",
-        nargs="?",
-        const="",
-        metavar="ADDRESS",
-        help="divide the photographs among the workers of a Ray cluster: the one at ADDRESS, or else the one that "
-        "RAY_ADDRESS names, or else the cores of this machine; they write DIR/detections.parquet, a folder; it needs "
-        "the extra 'ray'",
-    )
+    add_ray_argument(parser, "they write DIR/detections.parquet, a folder")
     output.add_argument("--no-draw", action="store_true", help="do not draw the boxes")
     output.add_argument(
         "--draw-truth",

@@ -36,8 +36,10 @@ from .arguments import (
     add_features_argument,
     add_file_output,
     add_held_out_argument,
+    add_ray_argument,
     integers,
 )
+from .cluster import check_ray, training_crew
 from .common import compile_kernels, protect_inputs, refuse_other_page, resolve_device, work_folder
 from .datasets import dataset_from
 from .parser import CommandParser, as_typed
@@ -128,6 +130,11 @@ def add_arguments(parser: CommandParser) -> None:
         help="also score detectors that learn from a quarter and a half of the images, and say what more may bring",
     )
     add_file_output(parser)
+    add_ray_argument(
+        parser,
+        "they compute proposals and maps into the folder --work, collect hard negatives in rounds, and score; all "
+        "machines need the photographs and that folder under the same paths",
+    )
     parser.groups["output"].add_argument(
         "--no-keep",
         action="store_true",
@@ -232,6 +239,8 @@ def run(args: argparse.Namespace) -> int:
     if args.features == "pool5" and (fine_tuning := {"epochs", "fc_width"} & args.given):
         option = min(fine_tuning).replace("_", "-")
         raise InputError(f"--{option} belongs to fine-tuned fc layers, which --features pool5 does not have")
+    if args.ray is not None:
+        check_ray(args)
     chosen = {} if args.scales is None else {"scales": args.scales}
     plan = TrainPlan(
         backbone=args.backbone,
@@ -261,9 +270,9 @@ def run(args: argparse.Namespace) -> int:
     if alike or dataset.warnings:
         log(f"'sppnet check {quote(str(args.dataset))}' looks further and names all files", args.quiet)
     compile_kernels(args.quiet)
-    device = resolve_device(args)
-    with recording() as course:
-        detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet)
+    device = training_device(args)
+    with recording() as course, training_crew(args) as crew:
+        detector = train(dataset, plan, out=args.out, work=args.work, device=device, quiet=args.quiet, crew=crew)
     card, calibration = detector.card, detector.bundle.calibration
     lines = [*choice_lines(card), *score_lines(card), *compression_lines(card)]
     lines += calibration_lines(detector.class_names, None if calibration is None else calibration.to_dict(), card)
@@ -286,6 +295,11 @@ def run(args: argparse.Namespace) -> int:
     megabytes = sum(path.stat().st_size for path in work.rglob("*") if path.is_file()) / 1e6
     log(f"{work} holds {megabytes:.0f} MB of proposals and features for further runs; it can be deleted", args.quiet)
     return 0
+
+
+def training_device(args: argparse.Namespace) -> str:
+    """Torch device of this process; with ``--ray`` that of ``--device`` is for the workers."""
+    return resolve_device(args if args.ray is None else argparse.Namespace(device="auto"))
 
 
 def known_classes(args: argparse.Namespace, dataset: SampleList) -> None:

@@ -41,7 +41,8 @@ BLOCKS_PER_WORKER = 8
 #: After so many workers were lost over a block its photographs are left out: one of them may be what kills workers.
 TRIES = 3
 
-#: Bytes of Ray's store of objects where a cluster is made: the least that it allows is 75 MB, and we need next to none.
+#: Bytes of Ray's store of objects where a cluster is made for detection, which needs next to none: 75 MB is the least
+#: that it allows.
 STORE = 100 << 20
 
 #: What workers must have in common with this process so that they compute the same bits.
@@ -102,7 +103,7 @@ class Done:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, store: int | None = STORE) -> Iterator[None]:
     """In this block there is a Ray cluster: one that runs already, or one of this machine.
 
     Parameters
@@ -110,6 +111,8 @@ def connected(address: str) -> Iterator[None]:
     address : str
         ``"auto"`` for the cluster that this machine is in, or its head's ``HOST:PORT``. An empty one means what the
         variable ``RAY_ADDRESS`` says, or else a cluster of this machine's cores that ends with the block.
+    store : int or None
+        Bytes of the store of objects of such a cluster; None for the size that Ray chooses.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def connected(address: str) -> Iterator[None]:
         "logging_level": "error",
     }
     if not address:
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
+        options |= {"address": "local", "include_dashboard": False, "object_store_memory": store}
     else:
         options["address"] = address
     try:

@@ -15,7 +15,7 @@ from ...data.boxes import iou
 from ...data.nms import nms
 from ..options import SVMOptions
 from ..windows.features import Cells
-from .sampling import TrainingImages
+from .images import TrainingImages
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ from ..device import to_device
 from ..head.compression import learns_in_bfloat16
 from ..head.head import Head
 from ..options import FineTuneOptions
-from .sampling import TrainingImages, labelled_windows, read_for
+from .images import TrainingImages, read_for
+from .sampling import labelled_windows
 
 #: Most positive windows of a held-out image.
 _HELD_OUT_POSITIVES = 8

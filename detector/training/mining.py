@@ -13,7 +13,8 @@ from ..learners.svm import LinearSVM, RowStore, fit_all
 from ..options import SVMOptions
 from ..windows.features import Cells
 from .collecting import Collected, Collector, keeps_rows
-from .sampling import TrainingImages, extra_positives
+from .images import TrainingImages
+from .sampling import extra_positives
 
 
 class Miner:
@@ -49,7 +50,7 @@ class Miner:
         self.store = RowStore(width, capacity)
         self.origin = np.zeros((capacity, 2 + images.features.cell_columns), np.int32)
         self.machines = [LinearSVM(self.store, options, scale, seed + label) for label in range(classes)]
-        self.visited = 0
+        self.visited, self.complete = 0, False
         objects = np.bincount(
             np.concatenate([np.zeros(0, np.int64), *(images.positives(i)[1] for i in range(len(images)))]),
             minlength=classes,
@@ -138,7 +139,8 @@ class Miner:
         # Free unused rows, which the file does not keep: memory must fill up in the same way in a resumed run.
         self._release()
         used = np.unique(np.concatenate([machine.members for machine in self.machines]))
-        arrays = {"origin": self.origin[used], "visited": np.array(self.visited)}
+        arrays = {name: np.array(value) for name, value in (("visited", self.visited), ("complete", self.complete))}
+        arrays["origin"] = self.origin[used]
         if keeps_rows(self.images):
             arrays["rows"] = self.store.rows[used]
         for label, machine in enumerate(self.machines):
@@ -152,7 +154,7 @@ class Miner:
     def restore(self, arrays: dict[str, Array]) -> None:
         """Restore a :meth:`state` of the same images and options in a new miner."""
         origin = arrays["origin"]
-        self.visited = int(arrays["visited"])
+        self.visited, self.complete = int(arrays["visited"]), bool(arrays.get("complete", False))
         if keeps_rows(self.images):
             numbers = self.store.add(arrays["rows"].view(np.float16))
         else:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from ... import __version__
-from ...data.boxes import flip
 from ...data.image import image_size
 from ...data.outputs import report_disk
 from ...data.progress import expecting, log, readable_time, track
@@ -22,7 +21,6 @@ from ...data.sample import Dataset, Sample
 from ...data.store import file_key
 from ...eval.voc_ap import Judged
 from ...proposals.backends import Proposer
-from ...proposals.cache import ProposalCache
 from ..convolutions.backbone import Backbone
 from ..detection.bundle import Bundle
 from ..detection.detector import features_of
@@ -31,13 +29,15 @@ from ..head.head import Head
 from ..head.pretrained import start_from_classifier
 from ..options import EFFORTS, BoxOptions, Compression, SVMOptions
 from ..windows.features import Features, Planes
-from .cache import feature_cache, mirrored
+from .crew import BLOCK, Crew, Shared
 from .effort import Choice, choose_by_scores, open_rounds, searched, with_effort
 from .estimate import measure, stages_of, work_bytes
+from .images import TrainingImages
 from .mining import Miner
 from .plan import TrainPlan
+from .preparation import Preparation, prepare
 from .reduction import reduce_maps
-from .sampling import TrainingImages, sample_rows, training_windows
+from .sampling import sample_rows
 from .scores import judge_parts, score_parts
 from .split import Split, choose_split
 from .stages import Groups, Regressors, Stages
@@ -79,6 +79,8 @@ class Run:
     quiet : bool
     choices : tuple of Choice
         What the labelled objects have decided already.
+    crew : Crew or None
+        Who does the work on single images, if not this process.
     """
 
     dataset: Dataset
@@ -88,6 +90,7 @@ class Run:
     work: Path
     quiet: bool
     choices: tuple[Choice, ...] = ()
+    crew: Crew | None = None
 
     @cached_property
     def pooled(self) -> Features[Any]:
@@ -113,7 +116,7 @@ class Run:
     def _expected(self, samples: Sequence[Sample]) -> list[tuple[str, float]]:
         """Stages to come and their seconds, if there may be a search; says how long each effort would take."""
         plan = self.plan
-        if plan.effort is None or not plan.searchable:
+        if plan.effort is None or not plan.searchable or self.crew is not None:
             return []
         labels = np.concatenate([one.labels[~one.difficult] for one in samples])
         objects = np.bincount(labels, minlength=len(self.dataset.class_names)).tolist()
@@ -134,6 +137,8 @@ class Run:
         """Choose the options that are open, and train with them."""
         plan, names = self.plan, self.dataset.class_names
         split = choose_split(images.samples, len(names), plan.options, plan.folded(len(images)))
+        if self.crew is not None:
+            images = images.visited_by(self._shared(self.crew, images, split).each)
         stages = cache(lambda features: replace(self, plan=replace(plan, features=features))._stages(images, split))
         if plan.effort is not None and plan.searchable and split.parts:
             miner = cache(lambda features: stages(features).miner(stages(features).images.features, plan.svm))
@@ -153,6 +158,12 @@ class Run:
             why = "a search needs photographs to score on, and SVMs on pool5 of SPP-net"
             log(f"no options are compared, whatever the effort: {why}", self.quiet)
         return self._trained(stages(plan.features))
+
+    def _shared(self, crew: Crew, images: TrainingImages, split: Split) -> Shared:
+        """The images that are learnt from, given to the crew."""
+        if not self.plan.options.mirror:
+            return Shared(images, crew, split.order)
+        return Shared(images.with_mirrors(), crew, (*split.order, *(index + len(images) for index in split.order)))
 
     def _stages(self, images: TrainingImages, split: Split) -> Stages:
         """The stages of this run's features."""
@@ -230,21 +241,19 @@ class Run:
 
     def _images(self, samples: Sequence[Sample], keys: Sequence[str]) -> TrainingImages:
         """Training images with proposals and feature maps, computed if not cached."""
-        stored = ProposalCache(self.work / "proposals", self.proposer)
-        cache = feature_cache(self.work, self.pooled)
-        sizes = [image_size(sample.path) for sample in samples]
-        proposals = [stored.get(sample.path) for sample in track(samples, "proposals", quiet=self.quiet)]
+        caches = Preparation(self.work, self.proposer, self.pooled, self.plan.mirrors)
         label = "feature maps" if self.pooled.options.method == "spp" else "warped windows"
+        if self.crew is not None:
+            starts = range(0, len(samples), BLOCK)
+            blocks = [(samples[start : start + BLOCK], keys[start : start + BLOCK]) for start in starts]
+            done = self.crew.map(prepare, [self.crew.put(caches)], blocks)
+            for _ in track(done, f"proposals and {label}", len(samples), self.quiet, int):
+                pass
+        sizes = [image_size(sample.path) for sample in samples]
+        proposals = [caches.proposals(sample) for sample in track(samples, "proposals", quiet=self.quiet)]
         for i, key in track(list(enumerate(keys)), label, quiet=self.quiet):
-            windows = training_windows(samples[i], proposals[i])
-            flipped = flip(windows, sizes[i][1])
-            if cache.has(key, windows) and (not self.plan.mirrors or cache.has(mirrored(key), flipped)):
-                continue
-            image = samples[i].image
-            cache.fill(key, image, windows)
-            if self.plan.mirrors:
-                cache.fill(mirrored(key), np.ascontiguousarray(image[:, ::-1]), flipped)
-        return TrainingImages(samples, keys, sizes, proposals, cache)
+            caches.fill(samples[i], key, proposals[i])
+        return TrainingImages(samples, keys, sizes, proposals, caches.cache)
 
     def _start(self, scale: float) -> Head:
         """Initial fc layers: those of the backbone's own classifier, or random ones."""

@@ -1,161 +1,26 @@
-"""Training images and the selection of their training windows."""
+"""The selection of training windows in training images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from copy import copy
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.ahead import ahead
 from ...data.arrays import Array
-from ...data.boxes import encode, flip, iou, unique
+from ...data.boxes import encode, iou
 from ...data.errors import InputError
-from ...data.sample import Sample
 from ..options import FineTuneOptions
-from ..windows.features import Cells, Features
-from .cache import FeatureCache, mirrored
+from ..windows.features import Cells
+from .images import TrainingImages
 
 #: The largest number of positives of a class, unless it has more objects. For 2,804 blood cells (205 photographs), all
 #: with five extra positives, there would be 12,000 of the red ones, and the SVMs would take minutes.
 MOST_POSITIVES = 5000
-
-#: Images whose maps are read ahead of the one in work.
-AHEAD = 2
-
-Item = TypeVar("Item")
-Read = TypeVar("Read")
-
-
-class TrainingImages:
-    """Samples with their proposals and cached maps.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-    image_keys : sequence of str
-        Content keys of the image files.
-    sizes : sequence of (height, width)
-    proposals : sequence of float32 arrays (N, 4)
-    cache : FeatureCache
-        Cached maps or rows of every image.
-    features : Features, optional
-        Features to train on; by default the cache's own. Both have the same backbone and scales.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        image_keys: Sequence[str],
-        sizes: Sequence[tuple[int, int]],
-        proposals: Sequence[Array],
-        cache: FeatureCache,
-        features: Features[Any] | None = None,
-    ):
-        self.samples, self.image_keys, self.sizes, self.proposals = samples, image_keys, sizes, proposals
-        self.cache, self.features = cache, features or cache.features
-        self._photographs = len(samples)
-
-    def seen_through(self, features: Features[Any]) -> TrainingImages:
-        """Return the same images with another kind of features of the same network."""
-        other = copy(self)
-        other.features = features
-        return other
-
-    def with_mirrors(self) -> TrainingImages:
-        """Return these images, followed by their mirror images in the same order, whose maps must be cached."""
-        widths = [width for _, width in self.sizes]
-        samples = [replace(one, boxes=flip(one.boxes, width)) for one, width in zip(self.samples, widths, strict=True)]
-        proposals = [flip(boxes, width) for boxes, width in zip(self.proposals, widths, strict=True)]
-        both = TrainingImages(
-            [*self.samples, *samples],
-            [*self.image_keys, *map(mirrored, self.image_keys)],
-            [*self.sizes, *self.sizes],
-            [*self.proposals, *proposals],
-            self.cache,
-            self.features,
-        )
-        both._photographs = len(self)
-        return both
-
-    def show(self, indices: Array, photographs: Iterable[int]) -> Array:
-        """Whether each image of ``indices`` (N,) is one of some photographs or a mirror image of one, bool (N,)."""
-        return np.isin(indices % self._photographs, np.fromiter(photographs, np.int64))
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def maps(self, index: int, mirror: bool = False, dtype: torch.dtype = torch.float32) -> Any:
-        """Maps of image ``index``, or the cached maps of its mirror image."""
-        key = self.image_keys[index]
-        return self.cache.load(mirrored(key) if mirror else key, self.sizes[index], dtype)
-
-    def read_ahead(self, indices: Iterable[int]) -> Generator[tuple[int, Any], None, None]:
-        """Each index with its :meth:`maps`, which are read ahead for a GPU (see :func:`read_for`)."""
-        return read_for(self.features.device, lambda index: (index, self.maps(index)), indices)
-
-    def windows(self, index: int) -> Array:
-        """Objects and proposals of image ``index``, float32 (N, 4), without duplicates, objects first."""
-        return training_windows(self.samples[index], self.proposals[index])
-
-    def overlap(self, index: int, windows: Array, label: int) -> Array:
-        """Best IoU (N,) of each window with an object of the class, difficult ones included."""
-        sample = self.samples[index]
-        return iou(windows, sample.boxes[sample.labels == label]).max(axis=1, initial=0)
-
-    def positives(self, index: int) -> tuple[Array, Array]:
-        """Boxes (N, 4) and labels (N,) of the positive objects: all that are not difficult."""
-        sample = self.samples[index]
-        return sample.boxes[~sample.difficult], sample.labels[~sample.difficult]
-
-    def near_positives(self, index: int, most: Array, min_iou: float) -> tuple[Array, Array]:
-        """Proposals that fit each positive best, and fit no other object better.
-
-        Parameters
-        ----------
-        index : int
-        most : int array (classes,)
-            Most proposals per object of each class.
-        min_iou : float
-
-        Returns
-        -------
-        boxes : float32 array (N, 4)
-        labels : int64 array (N,)
-        """
-        boxes, labels = self.positives(index)
-        proposals = self.proposals[index]
-        overlap = iou(proposals, boxes)
-        chosen, of_label = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
-        for column, label in enumerate(labels):
-            own = overlap[:, column]
-            near = np.flatnonzero((own >= min_iou) & (own >= overlap.max(axis=1)))
-            best = near[np.argsort(-own[near], kind="stable")][: most[label]]
-            chosen.append(proposals[best])
-            of_label.append(np.full(len(best), label, np.int64))
-        return np.concatenate(chosen), np.concatenate(of_label)
-
-
-def read_for(device: torch.device, read: Callable[[Item], Read], items: Iterable[Item]) -> Generator[Read, None, None]:
-    """``map(read, items)``; for a GPU the next ones are read while the caller computes.
-
-    A processor has no cores to spare for that: mining took 1.08 times as long.
-    """
-    if device.type == "cpu":
-        yield from map(read, items)
-        return
-    with closing(ahead(read, items, AHEAD)) as read_ahead:
-        yield from read_ahead
-
-
-def training_windows(sample: Sample, proposals: Array) -> Array:
-    """Objects and proposals of an image, float32 (N, 4), without duplicates, objects first."""
-    return unique(np.concatenate([sample.boxes, proposals]))
 
 
 def mean_norm(images: TrainingImages, seed: int, most_images: int = 200, most_windows: int = 200) -> float:
@@ -204,23 +69,40 @@ def regression_windows(
         Image index of each window, ascending.
     """
     shown = [i for i in range(len(images)) if np.any(images.positives(i)[1] == label)]
-    quota = max(1, most // max(1, len(shown)))
+    wanted = _Regression(label, min_iou, max(1, most // max(1, len(shown))), seed)
     width = images.features.pooled_width
     rows, deltas, owner = [np.zeros((0, width), np.float16)], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
-    for index, maps in images.read_ahead(shown):
-        boxes, labels = images.positives(index)
-        objects = boxes[labels == label]
-        windows = images.windows(index)
-        overlaps = iou(windows, objects)
-        near = np.flatnonzero(overlaps.max(axis=1) > min_iou)
-        # Each image has its own seed, so that the choice does not depend on the images before it.
-        chosen = np.sort(np.random.default_rng([seed, label, index]).permutation(near)[:quota])
-        cells = images.features.locate(maps, windows[chosen])
-        pooled = images.features.pool(maps, cells).half().cpu().numpy()
-        rows.append(pooled[cells.inverse])
-        deltas.append(encode(windows[chosen], objects[overlaps[chosen].argmax(axis=1)]))
-        owner.append(np.full(len(chosen), index, np.int64))
+    for index, (of_image, targets) in sorted(images.each(_regression_windows_of, wanted, shown), key=itemgetter(0)):
+        rows.append(of_image)
+        deltas.append(targets)
+        owner.append(np.full(len(of_image), index, np.int64))
     return np.concatenate(rows), np.concatenate(deltas), np.concatenate(owner)
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Windows that are wanted of each image: at most ``quota`` of an IoU above ``min_iou`` with objects of a class."""
+
+    label: int
+    min_iou: float
+    quota: int
+    seed: int
+
+
+def _regression_windows_of(
+    images: TrainingImages, place: int, index: int, maps: Any, wanted: _Regression, own: None
+) -> tuple[Array, Array]:
+    """Pooled features (N, width) and targets (N, 4) of one image."""
+    boxes, labels = images.positives(place)
+    objects = boxes[labels == wanted.label]
+    windows = images.windows(place)
+    overlaps = iou(windows, objects)
+    near = np.flatnonzero(overlaps.max(axis=1) > wanted.min_iou)
+    # Each image has its own seed, so that the choice does not depend on the images before it.
+    chosen = np.sort(np.random.default_rng([wanted.seed, wanted.label, index]).permutation(near)[: wanted.quota])
+    cells = images.features.locate(maps, windows[chosen])
+    pooled = images.features.pool(maps, cells).half().cpu().numpy()
+    return pooled[cells.inverse], encode(windows[chosen], objects[overlaps[chosen].argmax(axis=1)])
 
 
 def labelled_windows(

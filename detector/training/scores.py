@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...data.detections import Detections
 from ...data.errors import InputError
@@ -18,7 +21,8 @@ from ...eval.reliability import Verdicts
 from ...eval.voc_ap import Judged, VOCResult, judge_voc
 from ..detection.bundle import Bundle
 from ..detection.calibration import Calibration, cross_fitted, weight_of_wrong
-from ..detection.detector import detect_each, detector_of
+from ..detection.detector import Detector, detect_each, detector_of
+from .images import TrainingImages
 from .split import Split
 from .stages import Stages
 
@@ -145,17 +149,37 @@ def _found_in_parts(
     stages: Stages, split: Split, candidates: Sequence[Sequence[Bundle]], label: str
 ) -> list[list[Detections]]:
     """For each candidate what its models find in the images of their parts, part after part."""
-    images = stages.images
-    first = detector_of(candidates[0][0], str(images.features.device))
-    detectors = [[first.sharing(model) for model in models] for models in candidates]
-    found: list[list[Detections]] = [[] for _ in candidates]
     part_of = {i: number for number, part in enumerate(split.parts) for i in part}
-    for i, stored in track(images.read_ahead(split.scored), label, len(split.scored), stages.quiet):
-        maps, number = first.features.complete(stored, images.samples[i]), part_of[i]
-        results = detect_each([own[number] for own in detectors], maps, images.proposals[i], threshold=-np.inf)
-        for of_candidate, result in zip(found, results, strict=True):
-            of_candidate.append(result)
-    return found
+    visited = stages.images.each(_found_of, _Models(candidates), split.scored, part_of)
+    found = dict(track(visited, label, len(split.scored), stages.quiet))
+    return [list(of_candidate) for of_candidate in zip(*(found[i] for i in split.scored), strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Models:
+    """Candidates, each with a model for each part of the images; their detectors are built where they are used."""
+
+    candidates: Sequence[Sequence[Bundle]]
+
+    def detectors(self, device: torch.device) -> list[list[Detector]]:
+        """A detector of each model, with the same convolutions."""
+        if not self._built:
+            first = detector_of(self.candidates[0][0], str(device))
+            self._built.extend([first.sharing(model) for model in models] for models in self.candidates)
+        return self._built
+
+    @cached_property
+    def _built(self) -> list[list[Detector]]:
+        return []
+
+
+def _found_of(
+    images: TrainingImages, place: int, index: int, maps: Any, models: _Models, part: int
+) -> list[Detections]:
+    """What the model of each candidate finds in an image of a part."""
+    detectors = models.detectors(images.features.device)
+    complete = detectors[0][0].features.complete(maps, images.samples[place])
+    return detect_each([own[part] for own in detectors], complete, images.proposals[place], threshold=-np.inf)
 
 
 def _average_precision(judged: Sequence[Judged]) -> dict[str, Any]:

@@ -26,8 +26,10 @@ from ..learners.ridge import BoxRegressor
 from ..options import BoxOptions, FineTuneOptions, SVMOptions, TrainOptions
 from ..windows.features import Features, Planes
 from .finetune import FineTuner
+from .images import TrainingImages
 from .mining import Miner
-from .sampling import TrainingImages, mean_norm, regression_windows
+from .rounds import mine_in_rounds
+from .sampling import mean_norm, regression_windows
 from .split import Split
 
 #: Part of every stage's key; increase it when the content or meaning of a checkpoint changes.
@@ -136,7 +138,9 @@ class Stages:
         images, order = self._learnt.seen_through(features), self._order(unseen)
         scale = self._scale(self.images.seen_through(features))
         miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
-        checkpoint = Checkpoint(self.folder, "svm", self._svm_key(features, options, unseen))
+        # Mined in rounds, images have been seen more than once.
+        stage = "svm" if images.visit is None else "svm-rounds"
+        checkpoint = Checkpoint(self.folder, stage, self._svm_key(features, options, unseen))
         shapes: dict[str, tuple[int | None, ...]] = {"origin": (None, miner.origin.shape[1]), "visited": ()}
         for label, machine in enumerate(miner.machines):
             shapes |= {f"{name}{label}": (None,) for name in ("members", "signs", "alpha")}
@@ -144,10 +148,14 @@ class Stages:
         state = checkpoint.load(shapes)
         if state is not None:
             miner.restore(state)
-        if miner.visited < len(order):
+        in_rounds = images.visit is not None
+        if miner.visited < len(order) or (in_rounds and not miner.complete):
             if miner.visited:
                 self._log(f"resuming hard-negative mining after {miner.visited} images")
-            self._mine(miner, order, checkpoint)
+            if in_rounds:
+                mine_in_rounds(miner, order, lambda: checkpoint.save(miner.state()), self._log)
+            else:
+                self._mine(miner, order, checkpoint)
         return miner
 
     def svms(
@@ -159,7 +167,8 @@ class Stages:
         hard negatives, but for the windows of these images. So no window is pooled twice.
         """
         key = content_key(self._svm_key(features, options, unseen), left_out)
-        checkpoint = Checkpoint(self.folder, "svm-parts", key)
+        stage = "svm-parts" if self._learnt.visit is None else "svm-parts-rounds"
+        checkpoint = Checkpoint(self.folder, stage, key)
         shapes: dict[str, tuple[int, ...]] = {}
         for number in range(1 + len(left_out)):
             shapes[f"weights{number}"] = (len(self.class_names), features.width)

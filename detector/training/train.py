@@ -17,6 +17,7 @@ from ..convolutions.weights import best_backbone
 from ..detection.detector import Detector, detector_of
 from ..options import AUTO, STRIDE
 from ..values import check_value
+from .crew import Crew
 from .effort import Choice, fit_to_objects
 from .plan import TrainPlan
 from .run import Run
@@ -31,6 +32,7 @@ def train(
     work: str | Path | None = None,
     device: str = "cpu",
     quiet: bool = False,
+    crew: Crew | None = None,
     **choices: Any,
 ) -> Detector:
     """Train a detector and save it.
@@ -62,6 +64,9 @@ def train(
         ``"cpu"`` or ``"cuda"``.
     quiet : bool
         No progress bars, and only warnings to the logger ``sppnet``.
+    crew : Crew, optional
+        Who does the work on single images, such as :class:`.cluster.crew.RayCrew`; by default this process. Others
+        collect hard negatives in rounds (:mod:`.rounds`), so the SVMs are those of one process but for the tolerance.
     **choices
         Attributes of :class:`.plan.TrainPlan` that override the plan's; None keeps the plan's.
 
@@ -104,6 +109,7 @@ def train(
             work=work,
             quiet=quiet,
             choices=tuple(chosen),
+            crew=crew,
         )
         bundle = run.bundle()
         bundle.save(out)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -156,6 +156,10 @@ class Features(ABC, Generic[Maps]):
         self.backbone, self.options, self.head = backbone, options, head
         self._rooms: list[Tensor] = []
         self._halved = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The memory for rows is no part of what another process needs.
+        return {**self.__dict__, "_rooms": []}
 
     @abstractmethod
     def maps(self, image: Array) -> Maps:

@@ -17,7 +17,7 @@ from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.descent.photographs import Photographs
 from sppnet.detector.options import FeatureOptions
 from sppnet.detector.training.cache import MapCache, mirrored
-from sppnet.detector.training.sampling import TrainingImages
+from sppnet.detector.training.images import TrainingImages
 from sppnet.detector.windows.features import WindowFeatures
 from sppnet.proposals.backends import make_proposer
 from torch import nn

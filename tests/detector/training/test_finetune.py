@@ -13,7 +13,8 @@ from sppnet.detector.descent.curves import history_table, loss_chart
 from sppnet.detector.head.head import Head
 from sppnet.detector.options import FineTuneOptions
 from sppnet.detector.training.finetune import FineTuner
-from sppnet.detector.training.sampling import TrainingImages, labelled_windows, mean_norm
+from sppnet.detector.training.images import TrainingImages
+from sppnet.detector.training.sampling import labelled_windows, mean_norm
 
 CLASSES = 4
 OPTIONS = FineTuneOptions(width=32, epochs=4, batch=16, positives_in_batch=4, batches_in_epoch=1, rate=0.02)

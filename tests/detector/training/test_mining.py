@@ -12,8 +12,9 @@ from sppnet.data.errors import InputError
 from sppnet.detector.learners.svm import LinearSVM, RowStore
 from sppnet.detector.options import SVMOptions
 from sppnet.detector.training import collecting, mining
+from sppnet.detector.training.images import TrainingImages
 from sppnet.detector.training.mining import Miner
-from sppnet.detector.training.sampling import TrainingImages, extra_positives, mean_norm, regression_windows
+from sppnet.detector.training.sampling import extra_positives, mean_norm, regression_windows
 
 CLASSES = 4
 

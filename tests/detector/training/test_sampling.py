@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from sppnet.detector.training.sampling import AHEAD, read_for
+from sppnet.detector.training.images import AHEAD, read_for
 
 
 @pytest.mark.parametrize(("device", "most"), [("cpu", 0), ("cuda", AHEAD)])
