@@ -12,7 +12,7 @@ Section                                 File
 3.2, 3.3 SVMs on features of images     ``classification/transfer.py``, ``representation.py``
 4.1 one pass, features of windows       ``windows/features.py``
 4.1 image scales, the scale of a window ``windows/scales.py``
-4.1 SVMs with hard negatives            ``training/mining.py``, ``learners/svm.py``
+4.1 SVMs with hard negatives            ``training/mining.py``, ``collecting.py``, ``learners/svm.py``
 4.2 fine-tuning of the fc layers        ``training/finetune.py``, ``training/sampling.py``, ``head/``
 4.2 box regression                      ``learners/ridge.py``
 4.2 detection: scores, suppression      ``detection/detector.py``, ``postprocess.py``

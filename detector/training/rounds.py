@@ -20,11 +20,11 @@ from .images import TrainingImages
 from .mining import Miner
 
 #: Images of the first round.
-FIRST = 64
+FIRST = 16
 
 #: Mining ends when a round over all images finds fewer new examples than this share of those that there are, or after
 #: so many such rounds.
-FEW, MOST_ROUNDS = 0.005, 10
+FEW, MOST_ROUNDS = 0.01, 10
 
 
 def mine_in_rounds(
