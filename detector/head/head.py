@@ -120,6 +120,10 @@ class Head(nn.Module):
 
     _products: tuple[list[Product], list[Product]] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Prepared weights have a layout of their own, which another process makes itself.
+        return {**self.__dict__, "_products": None}
+
     def train(self, mode: bool = True) -> Head:
         """Switch between training and eval mode; drops the prepared products, because weights may change."""
         self._products = None

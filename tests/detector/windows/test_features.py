@@ -1,11 +1,14 @@
 """Windows through scales, projection and pooling: the fast path equals one window at a time."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from sppnet.data.boxes import flip
 from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.convolutions.truncation import default_layers
+from sppnet.detector.head.head import Head
 from sppnet.detector.options import FeatureOptions
 from sppnet.detector.pooling.spp import Poolable
 from sppnet.detector.windows import features as features_module
@@ -180,3 +183,16 @@ def test_maps_of_several_images_are_those_of_each(name):
         assert found.image_size == alone.image_size == image.shape[:2]
         for one, other in zip(found.maps, alone.maps, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+def test_used_features_go_to_another_process_whole():
+    """With fc layers that have products prepared; the memory for rows stays here."""
+    options = FeatureOptions(scales=(64,), levels=(1, 2), kind="fc7")
+    features = WindowFeatures(Backbone("squeezenet1_1"), options, Head(512 * 5, 16, 3).eval())
+    maps = features.maps(np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8))
+    cells = features.locate(maps, np.array([[5, 5, 60, 70], [20, 0, 88, 40]], np.float32))
+    rows = features.rows(maps, cells)
+    assert features._rooms
+    other = pickle.loads(pickle.dumps(features))
+    assert not other._rooms
+    assert torch.equal(other.rows(maps, cells), rows)
