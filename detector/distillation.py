@@ -256,15 +256,15 @@ class Distillation(Descent):
         with self._precision():
             return self.teacher(images)
 
-    def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _maps(self, student: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """The student's and the teacher's maps, float32 (B, C, h, w)."""
         wanted = self._targets(images)
         with self._precision():
-            found = self.network(images)
+            found = student(images)
         return found.float(), wanted.float()
 
     def _loss(self, images: Tensor, batch: Batch) -> Tensor:
-        found, wanted = self._maps(images)
+        found, wanted = self._maps(self.learner, images)
         return (found - wanted).square().mean() / self.variance
 
     @torch.no_grad()
@@ -273,7 +273,7 @@ class Distillation(Descent):
         missed, all_of_it, count = 0.0, 0.0, 0
         with closing(self._crops(self.held_out)) as batches:
             for batch in batches:
-                found, wanted = self._maps(self._images(batch.images))
+                found, wanted = self._maps(self.network, self._images(batch.images))
                 missed += float((found - wanted).square().sum())
                 all_of_it += float((wanted - self.mean[:, None, None]).square().sum())
                 count += found.numel()

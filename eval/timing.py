@@ -178,6 +178,10 @@ class StageTimer:
         self._synchronise = synchroniser(device)
         self._seconds: dict[str, list[float]] = {}
 
+    def __reduce__(self) -> tuple[type[StageTimer], tuple[str]]:
+        """Another process has its own times."""
+        return StageTimer, (self.device,)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time the ``with`` block; a block that raises is not counted."""

@@ -177,8 +177,14 @@ class Training(Descent):
 
     def _loss(self, images: Tensor, batch: Batch) -> Tensor:
         with self._precision():
-            logits = self.network(images)
+            logits = self.learner(images)
         return classification_loss(logits.float(), batch.targets.to(self.device), self.options.smoothing)
+
+    def _share(self, batch: Batch) -> float:
+        if not self.network.multi_label:
+            return super()._share(batch)
+        counted, of_all = (int((targets >= 0).sum()) for targets in (batch.targets, batch.whole))
+        return counted / max(of_all, 1)
 
     def _score(self) -> tuple[float | None, float | None, float | None]:
         assert self.held_out is not None

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,10 @@ class Descent(EpochRunner):
         means = 2 if options.optimizer == "adamw" else int(options.momentum > 0)
         return means * learnt + (1 + int(options.average > 0)) * kept
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it scores nothing."""
+        return {**super().__getstate__(), "held_out": None, "_averaged": None}
+
     def _parts(self) -> list[tuple[nn.Module, float]]:
         """Parts of the network, each with the factor on its learning rate."""
         return [(self.network, 1.0)]
@@ -124,15 +129,19 @@ class Descent(EpochRunner):
     def _finished(self) -> bool:
         return len(self.history) >= self.options.epochs
 
-    def _epoch(self) -> None:
+    def _smallest_batch(self) -> int:
+        return min(self.options.batch, len(self.photographs))
+
+    def _learn(self) -> tuple[float, list[Tensor]]:
         done, options = len(self.history), self.options
-        size = self._size(done)
         seed = [options.seed, done]
         losses: list[Tensor] = []
-        batches_in_epoch = len(self.photographs) // min(options.batch, len(self.photographs))
+        batches_in_epoch = len(self.photographs) // self._smallest_batch()
         rate = 0.0
         with self._learning(np.random.default_rng(seed)):
-            batches = self.photographs.training(size, self.augmentation, options.batch, seed, self._workers())
+            batches = self.photographs.training(
+                self._size(done), self.augmentation, options.batch, seed, self._workers(), self._own
+            )
             with closing(batches):
                 for number, batch in enumerate(batches):
                     step_rate = self._rate_at(done + number / batches_in_epoch)
@@ -140,6 +149,11 @@ class Descent(EpochRunner):
                     for group in self.optimizer.param_groups:
                         group["lr"] = step_rate * group["factor"]
                     losses.append(self._step(batch))
+        return rate, losses
+
+    def _judge(self, rate: float, losses: list[Tensor]) -> None:
+        done, options = len(self.history), self.options
+        size = self._size(done)
         mean = float(torch.stack(losses).mean())
         # The losses do not show what the last step did to the weights.
         if not math.isfinite(mean) or not self._all_finite():
@@ -180,15 +194,19 @@ class Descent(EpochRunner):
         return normalised(to_device(images, self.device))
 
     def _step(self, batch: Batch) -> Tensor:
-        loss = self._loss(self._images(batch.images), batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with self._as_one(len(batch.whole)):
+            loss = self._loss(self._images(batch.images), batch)
+        loss = self._backward(loss, self._share(batch))
         self.optimizer.step()
-        if self.options.average:
+        if self.options.average and (self.team is None or self.team.rank == 0):
             if self._averaged is None:
                 self._averaged = self._mean_model()
             self._averaged.update_parameters(self.network)
-        return loss.detach()
+        return loss
+
+    def _share(self, batch: Batch) -> float:
+        """The part of the whole batch's mean loss that a batch has."""
+        return len(batch.targets) / len(batch.whole)
 
     def _mean_model(self) -> AveragedModel:
         """Running mean of the network and its buffers; a plain mean over the first steps."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...data.arrays import Array
+from ...data.errors import InputError
 from ...data.progress import log
 from ...data.store import Checkpoint
 from ..head.compression import bfloat16_is_fast
+from .processes import Team, WholeBatch, noticing_losses, team
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Epoch:
 class EpochRunner(ABC):
     """Train in epochs. Each epoch has its own random numbers, so training can resume after any of them.
 
+    Where there are several processes (:mod:`.processes`), each computes its rows of every batch, and the first one does
+    all the rest.
+
     Parameters
     ----------
     network : nn.Module
@@ -62,9 +68,13 @@ class EpochRunner(ABC):
     Attributes
     ----------
     history : list of Epoch
+    team : Team or None
+        The processes, while several of them train.
     """
 
     optimizer: torch.optim.Optimizer
+    team: Team | None = None
+    _parallel: nn.Module | None = None
 
     def __init__(self, network: nn.Module, report: Callable[[str], None], mixed: bool | None = None) -> None:
         self.network, self.report = network, report
@@ -77,8 +87,22 @@ class EpochRunner(ABC):
         """Whether training is complete."""
 
     @abstractmethod
-    def _epoch(self) -> None:
-        """Run one epoch and append its results to the history."""
+    def _learn(self) -> tuple[float, list[Tensor]]:
+        """Make the steps of the next epoch; return its rate and the results of :meth:`_backward`."""
+
+    @abstractmethod
+    def _judge(self, rate: float, losses: list[Tensor]) -> None:
+        """Append the results of an epoch to the history, given its rate and the loss of each batch.
+
+        Raises
+        ------
+        InputError
+            When training diverges.
+        """
+
+    @abstractmethod
+    def _smallest_batch(self) -> int:
+        """The fewest rows that a batch can have."""
 
     @abstractmethod
     def _result(self) -> dict[str, Tensor] | None:
@@ -92,13 +116,96 @@ class EpochRunner(ABC):
         InputError
             When training diverges.
         """
-        while not self._finished():
-            self._epoch()
-            after_epoch()
+        with self._shared():
+            while not self._finished():
+                self._epoch()
+                after_epoch()
         result = self._result()
         if result is not None:
             self.network.load_state_dict(result)
         self.network.eval()
+
+    def _epoch(self) -> None:
+        """Run one epoch and append its results to the history."""
+        rate, losses = self._learn()
+        if self.team is not None and losses:
+            losses = list(self.team.total(torch.stack(losses)))
+        if self.team is None or self.team.rank == 0:
+            self._judge(rate, losses)
+        if self.team is not None:
+            self.history = self.team.agreed(self.history)
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """In this block all processes train, if there are several."""
+        members = None if self._finished() else team()
+        if members is None:
+            yield
+            return
+        if self._smallest_batch() < members.size:
+            raise InputError(
+                f"a batch of {self._smallest_batch()} cannot be divided among {members.size} processes: start fewer "
+                "processes, or take larger batches"
+            )
+        with noticing_losses(members):
+            members.agreed(self)
+            with self._in(members):
+                yield
+
+    @contextmanager
+    def _in(self, members: Team) -> Iterator[None]:
+        self.team, self._parallel = members, members.parallel(self.network)
+        try:
+            yield
+        finally:
+            self.team = self._parallel = None
+
+    def follow(self, members: Team) -> None:
+        """Train beside the first process, which has handed this out."""
+        with self._in(members):
+            while not self._finished():
+                self._epoch()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to :meth:`follow`."""
+        return {**self.__dict__, "report": None}
+
+    @property
+    def learner(self) -> nn.Module:
+        """The network, to be called in training."""
+        return self.network if self._parallel is None else self._parallel
+
+    def _own(self, rows: Array) -> Array:
+        """The rows of a batch that this process computes."""
+        return rows if self.team is None else rows[self.team.own]
+
+    def _as_one(self, rows: int) -> AbstractContextManager[Any]:
+        """In this block the network sees its rows as a part of a batch of so many."""
+        return nullcontext() if self.team is None else WholeBatch(self.team, rows)
+
+    def _backward(self, loss: Tensor, share: float) -> Tensor:
+        """Compute the gradients of the whole batch's mean loss.
+
+        Parameters
+        ----------
+        loss : Tensor ()
+            Mean loss of the rows of this process.
+        share : float
+            Their part of the whole batch's mean.
+
+        Returns
+        -------
+        Tensor ()
+            What this process adds to the whole batch's mean.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.team is None:
+            loss.backward()
+            return loss.detach()
+        part = loss * share
+        # Gradients become the means over the processes, not the sums.
+        (part * self.team.size).backward()
+        return part.detach()
 
     @contextmanager
     def _learning(self, rng: np.random.Generator) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -36,10 +36,13 @@ class Batch:
     images : uint8 tensor (B, side, side, 3)
     targets : tensor
         int64 (B,); for multi-label sets int8 (B, classes) with 1, 0 and -1 (ignored).
+    whole : tensor
+        Targets of the whole batch, where these are the photographs of one of several processes.
     """
 
     images: Tensor
     targets: Tensor
+    whole: Tensor
 
 
 class Photographs:
@@ -66,7 +69,8 @@ class Photographs:
         self.side = side
         self.failed: dict[str, str] = {}
         self._kept: list[Array | None] = []
-        readable, room = [], _KEPT
+        self._room = _KEPT
+        readable = []
         with closing(ahead(self._read, images, depth=4)) as read:
             for index, pixels in enumerate(track(read, label, len(images), quiet)):
                 if isinstance(pixels, ImageError):
@@ -74,10 +78,17 @@ class Photographs:
                     warn(f"sppnet: {pixels}")
                     continue
                 readable.append(index)
-                room -= pixels.nbytes
-                self._kept.append(pixels if room >= 0 else None)
+                self._kept.append(self._if_room(pixels))
         self.images = images.subset(readable)
         self._targets = torch.from_numpy(self.images.targets if images.multi_label else self.images.labels)
+
+    def _if_room(self, pixels: Array) -> Array | None:
+        self._room -= pixels.nbytes
+        return pixels if self._room >= 0 else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the pixels: another process reads those that it needs."""
+        return {**self.__dict__, "_kept": [None] * len(self), "_room": _KEPT}
 
     def _read(self, image: Any) -> Array | ImageError:
         try:
@@ -101,15 +112,24 @@ class Photographs:
         pixels = self._read(self.images[index])
         if isinstance(pixels, ImageError):  # it was readable before
             raise pixels
+        if self._room >= 0:  # in another process than the first
+            self._kept[index] = self._if_room(pixels)
         return pixels
 
     def training(
-        self, side: int, augmentation: Augmentation, batch: int, seed: Sequence[int], workers: int = 1
+        self,
+        side: int,
+        augmentation: Augmentation,
+        batch: int,
+        seed: Sequence[int],
+        workers: int = 1,
+        own: Callable[[Array], Array] = lambda chosen: chosen,
     ) -> Generator[Batch, None, None]:
         """Yield the batches of one epoch: random crops in random order, made by ``workers`` threads in the background.
 
         Crops are cut at :attr:`side` and resized to ``side``. An incomplete last batch is left out. The number of
-        threads changes nothing: each crop has its own random numbers.
+        threads changes nothing: each crop has its own random numbers. Of each batch only the photographs are read that
+        ``own`` chooses.
         """
         order = np.random.default_rng(seed).permutation(len(self))
         size = min(batch, len(order))
@@ -117,9 +137,9 @@ class Photographs:
         def crops(chosen: Array) -> Batch:
             made = [
                 at_size(training_crop(self[i], self.side, augmentation, np.random.default_rng([*seed, i])), side)
-                for i in map(int, chosen)
+                for i in map(int, own(chosen))
             ]
-            return self._batch(made, chosen)
+            return self._batch(made, own(chosen), chosen)
 
         chosen = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
         return ahead(crops, chosen, depth=2 + workers, workers=workers)
@@ -128,13 +148,14 @@ class Photographs:
         """Yield batches of the centre crops in order; for a network with the fit "warp", the warped photographs."""
 
         def crops(chosen: Array) -> Batch:
-            return self._batch([centre_view(self[i], self.side, fit) for i in map(int, chosen)], chosen)
+            return self._batch([centre_view(self[i], self.side, fit) for i in map(int, chosen)], chosen, chosen)
 
         indices = np.arange(len(self))
         return ahead(crops, [indices[start : start + batch] for start in range(0, len(self), batch)], depth=3)
 
-    def _batch(self, crops: Sequence[Array], chosen: Array) -> Batch:
-        return Batch(torch.from_numpy(np.stack(crops)), self._targets[torch.from_numpy(chosen)])
+    def _batch(self, crops: Sequence[Array], chosen: Array, whole: Array) -> Batch:
+        targets, of_all = (self._targets[torch.from_numpy(rows)] for rows in (chosen, whole))
+        return Batch(torch.from_numpy(np.stack(crops)), targets, of_all)
 
 
 def centre_view(image: Array, side: int, fit: Fit) -> Array:

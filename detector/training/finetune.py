@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -164,7 +164,16 @@ class FineTuner(EpochRunner):
         waited = done - 1 - int(np.argmin(losses)) if losses else 0
         return done >= self.options.epochs or waited >= self.options.patience
 
-    def _epoch(self) -> None:
+    def _smallest_batch(self) -> int:
+        return self.options.positives_in_batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it scores nothing."""
+        state = {**super().__getstate__(), "best": {}}
+        state.pop("_validation", None)
+        return state
+
+    def _learn(self) -> tuple[float, list[Tensor]]:
         done = len(self.history)
         rate = self.options.rate_at(done, self.network.pretrained)
         self.optimizer.param_groups[0]["lr"], self.optimizer.param_groups[1]["lr"] = rate, 2 * rate
@@ -178,6 +187,10 @@ class FineTuner(EpochRunner):
                 if batch is None:
                     break
                 losses.append(self._step(*batch))
+        return rate, losses
+
+    def _judge(self, rate: float, losses: list[Tensor]) -> None:
+        done = len(self.history)
         if not losses:
             raise InputError(
                 f"fine-tuning found fewer than {self.options.positives_in_batch} windows that overlap an object by "
@@ -205,16 +218,15 @@ class FineTuner(EpochRunner):
         parts = ", ".join(f"{name} {100 * part / whole:.0f} %" for name, part in seconds.items())
         return f"{len(self.timer.times()['update'].seconds)} steps in {whole:.0f} s: {parts}"
 
-    def _step(self, rows: Tensor, labels: Tensor) -> Tensor:
+    def _step(self, rows: Tensor, labels: Tensor, windows: int) -> Tensor:
         with self.timer.stage("products"):
-            with self._precision():
-                logits = self.network(rows)
+            with self._precision(), self._as_one(windows):
+                logits = self.learner(rows)
             loss = functional.cross_entropy(logits.float(), labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss = self._backward(loss, len(labels) / windows)
         with self.timer.stage("update"):
             self.optimizer.step()
-        return loss.detach()
+        return loss
 
     def _validate(self, rows: Tensor, labels: Tensor) -> tuple[float, float]:
         """Mean cross-entropy and accuracy."""
@@ -239,8 +251,11 @@ class FineTuner(EpochRunner):
         labels = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *(one.labels for one in drawn)]))
         return (torch.cat(list(self._rows(drawn))), labels) if len(labels) else None
 
-    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield mini-batches with a fixed share of positives, from as many images at a time as fit in memory."""
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield mini-batches with a fixed share of positives, from as many images at a time as fit in memory.
+
+        Of each batch there are the rows and labels that this process computes, and the number of all windows.
+        """
         options, fit = self.options, self.fit
         row_bytes = 2 * self.images.features.pooled_width
         most = options.positives_of_each(len(fit))
@@ -252,12 +267,17 @@ class FineTuner(EpochRunner):
                 self._draw(int(index), rng, most, options.mirror and rng.random() < 0.5)
                 for index in order[start : start + together]
             ]
-            rows = torch.cat(list(self._rows(drawn)))
             labels = np.concatenate([one.labels for one in drawn])
-            for chosen in self._mix(labels, rng):
-                wanted = to_device(torch.from_numpy(labels[chosen]), self.device)
-                mixed = rows.index_select(0, torch.from_numpy(chosen))
-                yield to_device(mixed, self.device).float() - self.mean, wanted
+            batches = list(self._mix(labels, rng))
+            if not batches:
+                continue
+            pooled = np.unique(np.concatenate([*map(self._own, batches)]))
+            rows = torch.cat(list(self._rows(_parts(drawn, pooled))))
+            for chosen in batches:
+                own = self._own(chosen)
+                wanted = to_device(torch.from_numpy(labels[own]), self.device)
+                mixed = rows.index_select(0, torch.from_numpy(np.searchsorted(pooled, own)))
+                yield to_device(mixed, self.device).float() - self.mean, wanted, len(chosen)
 
     def _mix(self, labels: Array, rng: np.random.Generator) -> Iterator[Array]:
         """Yield the row numbers of each batch: every positive once, with the number of negatives that belong to it."""
@@ -310,3 +330,14 @@ class FineTuner(EpochRunner):
     def _restore_more(self, arrays: Mapping[str, Array]) -> None:
         self.best = self._part(arrays, "best")
         self.mean = torch.tensor(arrays["mean"], device=self.device)
+
+
+def _parts(drawn: Sequence[Drawn], places: Array) -> list[Drawn]:
+    """The windows at these places, ascending, of all windows in a row; images with none of them are left out."""
+    ends = np.cumsum([len(one.labels) for one in drawn])
+    parts = []
+    for one, end, kept in zip(drawn, ends, np.split(places, np.searchsorted(places, ends[:-1])), strict=True):
+        if len(kept):
+            chosen = kept - (end - len(one.labels))
+            parts.append(replace(one, boxes=one.boxes[chosen], scales=one.scales[chosen], labels=one.labels[chosen]))
+    return parts

@@ -97,7 +97,7 @@ def test_batches_mix_images_in_the_asked_for_proportion(images, monkeypatch):
     batches = list(tuner._batches(np.random.default_rng(0)))
     assert set(drawn) == set(FIT)
     assert batches
-    for rows, labels in batches:
+    for rows, labels, _ in batches:
         assert rows.dtype == torch.float32
         assert (labels < CLASSES).sum() == 4
         assert len(labels) <= 16
