@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import import_module
 
@@ -65,14 +65,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # The console's encoding may lack characters in the names of classes and files.
             stream.reconfigure(errors="backslashreplace")
+    rank = _torchrun_rank(os.environ) if argv is None else None
+    if rank:
+        from ..detector.descent.processes import follow
+
+        return follow()
     with _stopped_as_interrupted(alone=argv is None) as stops:
-        return _status(sys.argv[1:] if argv is None else list(argv), stops)
+        return _status(sys.argv[1:] if argv is None else list(argv), stops, _run if rank is None else _run_leading)
 
 
-def _status(argv: list[str], stops: list[float]) -> int:
+def _torchrun_rank(environment: Mapping[str, str]) -> int | None:
+    """Number of this process among several of torchrun, from 0 on; None without them."""
+    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
+        return int(environment["RANK"]) if int(environment["WORLD_SIZE"]) > 1 else None
+    return None
+
+
+def _status(argv: list[str], stops: list[float], run: Callable[[list[str]], int]) -> int:
     """Run a command and return the exit status; its errors, or its interruption if ``stops``, are a line on stderr."""
     try:
-        status = _run(argv)
+        status = run(argv)
     except InputError as error:
         status = _complain(str(error))
     except KeyboardInterrupt:
@@ -152,6 +164,14 @@ def _run(argv: list[str]) -> int:
     args.command_line = shlex.join(["sppnet", *argv])
     with messages_on_stderr(args.quiet), _pixel_limit(getattr(args, "max_pixels", None)):
         return int(import_module("." + args.command.replace("-", "_"), __package__).run(args))
+
+
+def _run_leading(argv: list[str]) -> int:
+    """Run a command whose gradient descent the other processes of torchrun share."""
+    from ..detector.descent.processes import leading
+
+    with leading():
+        return _run(argv)
 
 
 def _pixel_limit(most: int | None) -> AbstractContextManager[None]:
