@@ -16,7 +16,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 LANGUAGES = ("sh", "python", "", "text", "json", "xml", "csv", "bibtex")
 
 # Commands that prepare a machine, or look at results. They are not run.
-_OTHER_PROGRAMS = {"python3", "python", "pip", "git", "cd", "export", ".venv/bin/pip", "mkdocs"}
+_OTHER_PROGRAMS = {"python3", "python", "pip", "git", "cd", "export", "torchrun", ".venv/bin/pip", "mkdocs"}
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n`]*\n(?P<text>.*?)^(?P=indent)``` *$", re.M | re.S)
 _DIRECTIVE = re.compile(r"<!-- test: (?P<what>append|skip|needs) (?P<text>[^>]*?) *-->\s*\Z")
@@ -93,8 +93,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def options(page: Path) -> set[str]:
-    """The options that a page names, wherever it does, but in a command of another program, such as `ray start`."""
-    return option_names(re.sub(r"<!--.*?-->|`ray .*?`", "", page.read_text(encoding="utf-8"), flags=re.S))
+    """The options that a page names, wherever it does, but those of another program: `ray start`, torchrun."""
+    others = r"<!--.*?-->|`ray .*?`|torchrun [^`]*? -m "
+    return option_names(re.sub(others, "", page.read_text(encoding="utf-8"), flags=re.S))
 
 
 def option_names(text: str) -> set[str]:
