@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _torchrun_rank(environment: Mapping[str, str]) -> int | None:
     """Number of this process among several of torchrun, from 0 on; None without them."""
-    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
+    # Other launchers set the others, too, also for commands that have nothing to do with each other.
+    if {"TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE"} <= environment.keys():
         return int(environment["RANK"]) if int(environment["WORLD_SIZE"]) > 1 else None
     return None
 

@@ -21,6 +21,26 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+#: The slowest files, a minute or more each. Where files are divided among processes these come first, so that none of
+#: them is left over for one process at the end.
+SLOW = (
+    "detector/training/test_train.py",
+    "docs/test_pages.py",
+    "detector/training/test_effort.py",
+    "detector/cluster/test_crew.py",
+    "detector/descent/test_processes.py",
+    "scripts/benchmark/test_few.py",
+    "detector/training/test_rounds.py",
+    "scripts/classify/test_classify.py",
+    "detector/detection/test_on_device.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {Path(__file__).parent / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path, len(SLOW)))
+
+
 @pytest.fixture
 def messages():
     """What the package tells its logger stands on stderr, as it does for a command."""

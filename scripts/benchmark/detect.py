@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...detector.detection.detector import Detector
 
 HELP = """Time whole detections, from the photograph's file to the file with drawn boxes: medians and quartiles of each
-stage; photographs a second, one after the other and overlapped as in 'sppnet detect'; latency; peak memory.
+stage; photographs a second, one after the other and several at a time as in 'sppnet detect'; latency; peak memory.
 
 Then, with the first photograph: how the time grows with the number of windows (100 to 10,000: proposals, then random
 windows; without the time to propose them) and with the size of the image (0.1 to 12 megapixels: resized; without
@@ -64,7 +64,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "model": args.model,
         "precision": args.precision,
         **measure_stages(detector, paths, args.count, device),
-        "overlapped_per_second": overlapped_rate(detector, paths[: args.count]),
+        "together_per_second": rate_of_many(detector, paths[: args.count]),
         # Before the growth curves, whose largest images need more memory than usual detection.
         "peak_memory": peak_memory(device),
     }
@@ -132,8 +132,8 @@ def measure_stages(detector: Detector, paths: list[Path], count: int, device: st
     }
 
 
-def overlapped_rate(detector: Detector, paths: list[Path]) -> float:
-    """Photographs per second when reading, proposals and drawing run in parallel with the network."""
+def rate_of_many(detector: Detector, paths: list[Path]) -> float:
+    """Photographs per second with several in work at a time."""
     import tempfile
     from time import perf_counter
 
@@ -226,7 +226,7 @@ def _folder(result: dict[str, Any]) -> str:
     whole, memory = result["whole"], result["peak_memory"]
     rows = [
         ["photographs a second, one after the other", f"{result['per_second']:.2f}"],
-        ["photographs a second, overlapped", f"{result['overlapped_per_second']:.2f}"],
+        ["photographs a second, several at a time", f"{result['together_per_second']:.2f}"],
         ["latency, median, ms", f"{1e3 * whole['median']:.1f}"],
         ["latency, 95th percentile, ms", f"{1e3 * whole['percentile_95']:.1f}"],
         *(

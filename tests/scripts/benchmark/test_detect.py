@@ -54,7 +54,7 @@ def test_figures_of_a_folder_and_of_the_growth(folder, capsys, tmp_path):
         assert all(part <= total for part, total in zip(stage["seconds"], whole, strict=True))
     assert result["whole"]["percentile_95"] == pytest.approx(np.percentile(whole, 95))
     assert result["per_second"] == pytest.approx(2 / sum(whole))
-    assert result["overlapped_per_second"] > 0
+    assert result["together_per_second"] > 0
     assert result["peak_memory"]["gpu"] is None or torch.cuda.is_available()
 
     curves = result["growth"]
@@ -67,7 +67,7 @@ def test_figures_of_a_folder_and_of_the_growth(folder, capsys, tmp_path):
         np.testing.assert_allclose(np.sum(parts, axis=0), total)
         assert len(total) == 2
 
-    for text in (*STAGES, "whole", "one after the other", "overlapped", "95th percentile", "peak memory, process"):
+    for text in (*STAGES, "whole", "one after the other", "several at a time", "95th percentile", "peak memory, process"):
         assert text in table
     assert "Growth with the number of windows, proposing left out, milliseconds (median of 2)" in table
     for name, axis in (("windows", "windows"), ("size", "megapixels")):
@@ -107,7 +107,7 @@ def test_each_photograph_is_drawn_after_the_warm_up(folder, monkeypatch):
     drawn = []
     monkeypatch.setattr(bench_detect, "draw", lambda path, image, found: drawn.append(image.shape))
     assert benchmark(folder, "--no-growth", "--count", "2") == 0
-    assert len(drawn) == 2 + 2 + 2  # warm-up, one after the other, overlapped
+    assert len(drawn) == 2 + 2 + 2  # warm-up, one after the other, several at a time
 
 
 @pytest.mark.parametrize(
