@@ -67,7 +67,8 @@ def test_figures_of_a_folder_and_of_the_growth(folder, capsys, tmp_path):
         np.testing.assert_allclose(np.sum(parts, axis=0), total)
         assert len(total) == 2
 
-    for text in (*STAGES, "whole", "one after the other", "several at a time", "95th percentile", "peak memory, process"):
+    told = "one after the other", "several at a time", "95th percentile", "peak memory, process"
+    for text in (*STAGES, "whole", *told):
         assert text in table
     assert "Growth with the number of windows, proposing left out, milliseconds (median of 2)" in table
     for name, axis in (("windows", "windows"), ("size", "megapixels")):
