@@ -1,11 +1,14 @@
-"""Return free memory to the system."""
+"""Return free memory to the system, and ask how much there is."""
 
 from __future__ import annotations
 
 import ctypes
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from math import inf
+from pathlib import Path
 
 #: Number of images between two returns.
 EVERY = 25
@@ -30,3 +33,25 @@ def _trim() -> Callable[[int], object]:
         return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library, or Windows, where CDLL(None) fails
         return lambda pad: None
+
+
+def available() -> float:
+    """Bytes of memory that this process may still take; infinity where the system does not say."""
+    return min(_left(Path("/proc/meminfo")), _left_to_group(Path("/sys/fs/cgroup")))
+
+
+def _left(table: Path) -> float:
+    """Linux's estimate for the whole machine."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in table.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    return inf
+
+
+def _left_to_group(folder: Path) -> float:
+    """What a container may still take, whatever the machine has."""
+    with suppress(OSError, ValueError):
+        most, used = (float((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+        return max(0.0, most - used)
+    return inf

@@ -26,6 +26,7 @@ if not torch.cuda.is_available():
 SLOW = (
     "detector/training/test_train.py",
     "docs/test_pages.py",
+    "test_pipeline.py",
     "detector/training/test_effort.py",
     "detector/cluster/test_crew.py",
     "detector/descent/test_processes.py",

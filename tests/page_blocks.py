@@ -93,8 +93,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def options(page: Path) -> set[str]:
-    """The options that a page names, wherever it does, but those of another program: `ray start`, torchrun."""
-    others = r"<!--.*?-->|`ray .*?`|torchrun [^`]*? -m "
+    """The options that a page names, wherever it does, but those of other programs: ray, torchrun, pytest."""
+    others = r"<!--.*?-->|`ray .*?`|torchrun [^`]*? -m |-m pytest [^\n]*"
     return option_names(re.sub(others, "", page.read_text(encoding="utf-8"), flags=re.S))
 
 

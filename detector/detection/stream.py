@@ -18,6 +18,7 @@ from ...data.detections import Detections
 from ...data.errors import ImageError
 from ...data.formats import ImageDetections
 from ...data.image import as_image
+from ...data.memory import available
 from ..convolutions.threads import divided
 
 Item = TypeVar("Item")
@@ -30,6 +31,9 @@ Finish = Callable[[Photograph, Array, Detections], object]
 #: Most images in work on CPU cores, and images beyond them that are done or wait, so that a core need not wait while
 #: another has a large one.
 MOST, SPARE = 16, 2
+
+#: Bytes that an image in work may take.
+EACH = 1.5e9
 
 #: Images read ahead of those in a network on a GPU, besides one for each further thread that reads. Two, so that the
 #: network does not wait for one slow file.
@@ -82,8 +86,8 @@ def detect_images(
 
     On a CPU each core has an image of its own, from reading to ``conclude``: cores that share an image wait for each
     other. A network on a GPU works on several images at a time; meanwhile, all cores but one read the next images and
-    propose their windows, and conclude the previous ones. :data:`MOST` and :data:`SPARE`, or :data:`AHEAD`,
-    :data:`TOGETHER` and :data:`BEHIND`, bound the number of images in memory. Close the generator
+    propose their windows, and conclude the previous ones. :data:`MOST`, :data:`EACH` and :data:`SPARE`, or
+    :data:`AHEAD`, :data:`TOGETHER` and :data:`BEHIND`, bound the number of images in memory. Close the generator
     (``contextlib.closing``) to stop early.
 
     Parameters
@@ -142,11 +146,12 @@ def detect_images(
 def _on_all_cores(work: Callable[[Source], Result], images: Iterable[Source]) -> Generator[Result, None, None]:
     """``map(work, images)`` with one image for each core, which torch then has for itself.
 
-    Where there are fewer images than cores, each has several. The cores are those of ``torch.get_num_threads()``.
+    Where there are fewer images than cores, or is memory for fewer, each has several. The cores are those of
+    ``torch.get_num_threads()``.
     """
     with divided() as cores:
         rest = iter(images)
-        first = list(islice(rest, min(cores, MOST)))
+        first = list(islice(rest, int(max(1, min(cores, MOST, available() / EACH)))))
         workers = max(1, len(first))
         begin = partial(torch.set_num_threads, cores // workers)
         with closing(ahead(work, chain(first, rest), workers - 1 + SPARE, workers, begin)) as results:

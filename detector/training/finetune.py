@@ -168,8 +168,8 @@ class FineTuner(EpochRunner):
         return self.options.positives_in_batch
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: it scores nothing."""
-        state = {**super().__getstate__(), "best": {}}
+        """What another process needs: it scores nothing, and leaves nothing to others."""
+        state = {**super().__getstate__(), "best": {}, "images": self.images.visited_by(None)}
         state.pop("_validation", None)
         return state
 

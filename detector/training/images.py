@@ -75,12 +75,8 @@ class TrainingImages:
         self._photographs = len(samples)
         self.visit: Visit | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Another process, with which torchrun shares fine-tuning, leaves nothing to others.
-        return {**self.__dict__, "visit": None}
-
-    def visited_by(self, visit: Visit) -> TrainingImages:
-        """Return the same images, with :meth:`each` left to others."""
+    def visited_by(self, visit: Visit | None) -> TrainingImages:
+        """Return the same images, with :meth:`each` left to others, if there are some."""
         other = copy(self)
         other.visit = visit
         return other

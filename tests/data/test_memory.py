@@ -1,5 +1,6 @@
 """Free memory returns to the system, if the C library supports it."""
 
+import math
 import subprocess
 import sys
 
@@ -45,3 +46,16 @@ def test_libraries_without_the_function_do_nothing(monkeypatch):
             memory.after_image()
     finally:
         memory._trim.cache_clear()
+
+
+def test_memory_that_is_left_is_that_of_the_machine_or_of_the_group(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemFree:  1 kB\nMemAvailable:    2000 kB\n")
+    assert memory._left(tmp_path / "meminfo") == 2000 * 1024
+    (tmp_path / "meminfo").write_text("MemFree:  1 kB\n")
+    assert memory._left(tmp_path / "meminfo") == memory._left(tmp_path / "missing") == math.inf
+    assert memory._left_to_group(tmp_path) == math.inf
+    (tmp_path / "memory.current").write_text("300\n")
+    for most, left in (("max\n", math.inf), ("1000\n", 700), ("200\n", 0)):
+        (tmp_path / "memory.max").write_text(most)
+        assert memory._left_to_group(tmp_path) == left
+    assert memory.available() > 0

@@ -1,5 +1,6 @@
 """Pipelined detection in many files: same results as one by one, with few images in memory."""
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,8 +24,9 @@ PATIENCE = 30  # seconds until a test that waits for another thread gives up
 
 
 @pytest.fixture
-def threads():
-    """Sets the number of torch's threads for the test; it must be the same after it."""
+def threads(monkeypatch):
+    """Sets the number of torch's threads for the test, whatever the memory; it must be the same after it."""
+    monkeypatch.setattr(stream, "available", lambda: math.inf)
     before, wanted = torch.get_num_threads(), []
     yield lambda number: torch.set_num_threads(number) or wanted.append(number)
     with ThreadPoolExecutor(1) as another:
@@ -209,6 +211,20 @@ def test_each_core_has_an_image_of_its_own(read, threads, cores, images, of_each
     results = detect_files(Planted(detect=detect), range(images))
     assert [int(result.file) for result in results] == list(range(images))
     assert had == [of_each] * images
+
+
+@pytest.mark.parametrize(("gigabytes", "together"), [(0.1, 1), (1.6, 1), (3.1, 2), (99, 4)])
+def test_where_memory_is_short_fewer_images_share_the_cores(read, threads, monkeypatch, gigabytes, together):
+    threads(4)
+    monkeypatch.setattr(stream, "available", lambda: gigabytes * 1e9)
+    at_once, had = threading.Barrier(together), []
+
+    def detect(number):
+        had.append(torch.get_num_threads())
+        at_once.wait(PATIENCE)
+
+    assert len(list(detect_files(Planted(detect=detect), range(8)))) == 8
+    assert had == [4 // together] * 8
 
 
 def test_cores_are_divided_anew_while_others_are_at_work(read, threads):
