@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rank:
         from ..detector.descent.processes import follow
 
-        return follow()
+        follow()
     with _stopped_as_interrupted(alone=argv is None) as stops:
         return _status(sys.argv[1:] if argv is None else list(argv), stops, _run if rank is None else _run_leading)
 

@@ -11,6 +11,9 @@ from torch import fx, nn
 def trace(model: nn.Module) -> fx.GraphModule:
     """Trace a network in its current mode; modules of torch.nn and torchvision.ops stay single nodes."""
     graph = _Tracer().trace(model)
+    for node in graph.nodes:
+        # Annotations, here as texts, are of no use, and torch 2.6 cannot pickle graphs that have some.
+        node.type = None
     return fx.GraphModule(model, graph).train(model.training)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, distributed, nn
@@ -206,8 +206,8 @@ def noticing_losses(team: Team) -> Iterator[None]:
         ) from error
 
 
-def follow() -> int:
-    """Compute what the first process hands out until it ends; return an exit status.
+def follow() -> NoReturn:
+    """Compute what the first process hands out, and end when it does; with status 1 after an error.
 
     When the first process ends, this one does so at once, whatever it is doing.
     """
@@ -228,8 +228,9 @@ def follow() -> int:
             end.join(_NEWS)  # the first process may have ended
         else:
             said = " ".join(str(error).split()) or type(error).__name__
-            print(f"sppnet: error: process {os.environ['RANK']} of torchrun: {said}", file=sys.stderr)
-    return 1
+            print(f"sppnet: error: process {os.environ['RANK']} of torchrun: {said}", file=sys.stderr, flush=True)
+    # Python's own way out would wait for threads inside of torch, or with torch 2.6 abort for their sake.
+    os._exit(1)
 
 
 def _end_with_the_first() -> None:

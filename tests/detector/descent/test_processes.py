@@ -29,7 +29,7 @@ from sppnet.detector.training.finetune import FineTuner
 TESTS = Path(__file__).parents[2]
 FOLLOW = (
     f"import os, sys; sys.path.insert(0, {str(TESTS)!r}); from sppnet.scripts.cli import prepare; prepare(os.environ); "
-    "from sppnet.detector.descent.processes import follow; sys.exit(follow())"
+    "from sppnet.detector.descent.processes import follow; follow()"
 )
 
 
