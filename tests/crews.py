@@ -1,4 +1,7 @@
-"""Workers of a training in this process, for tests: all that they get and give goes through pickle, as with Ray."""
+"""Workers of a training in this process, for tests: all that they get and give goes through pickle, as with Ray.
+
+As there, arrays cannot be written to afterwards.
+"""
 
 import pickle
 from contextlib import contextmanager
@@ -17,17 +20,27 @@ class PickledCrew:
         yield cls()
 
     def put(self, value):
-        self.values.append(pickle.dumps(value))
+        self.values.append(pickled(value))
         return Reference(len(self.values) - 1)
 
     def map(self, function, common, blocks):
         for block in blocks:
             self.calls.append(function.__name__)
             values = [self._value(one) for one in (*common, *block)]
-            yield pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(*values)))
+            yield unpickled(pickled(unpickled(pickled(function))(*values)))
 
     def _value(self, one):
-        return pickle.loads(self.values[one.number] if isinstance(one, Reference) else pickle.dumps(one))
+        return unpickled(self.values[one.number] if isinstance(one, Reference) else pickled(one))
+
+
+def pickled(value):
+    """The bytes of a value, and those of its arrays."""
+    buffers = []
+    return pickle.dumps(value, protocol=5, buffer_callback=buffers.append), [bytes(one.raw()) for one in buffers]
+
+
+def unpickled(parts):
+    return pickle.loads(parts[0], buffers=parts[1])
 
 
 class Reference:

@@ -192,8 +192,9 @@ class RowStore:
 
     def replace(self, numbers: Array, rows: Array) -> None:
         """Overwrite the rows ``numbers`` with ``rows`` (N, width), float32 or float16."""
-        # torch converts to half precision several times faster than numpy.
-        half = torch.from_numpy(rows).half()
+        # torch converts to half precision several times faster than numpy. It warns of arrays that cannot be written,
+        # such as those from other processes.
+        half = torch.from_numpy(np.require(rows, requirements="W")).half()
         _store(half.numpy().view(np.uint16), numbers, self.rows, self.squares)
 
     def keep(self, used: Array) -> None:

@@ -140,7 +140,9 @@ def keeps_rows(images: TrainingImages) -> bool:
 def scored(images: TrainingImages, maps: Any, cells: Cells, planes: tuple[Array, Array]) -> tuple[Tensor | None, Array]:
     """Scores (U, classes) of distinct windows, and their rows if they are short enough to keep."""
     features = images.features
-    weights, intercepts = (torch.from_numpy(part).to(features.device) for part in planes)
+    # Planes from another process cannot be written to, of which torch warns.
+    writable = (np.require(part, requirements="W") for part in planes)
+    weights, intercepts = (torch.from_numpy(part).to(features.device) for part in writable)
     if not keeps_rows(images):
         return None, features.scores(maps, cells, weights, intercepts).cpu().numpy()
     rows = features.rows(maps, cells)
