@@ -50,8 +50,9 @@ def _left(table: Path) -> float:
 
 
 def _left_to_group(folder: Path) -> float:
-    """What a container may still take, whatever the machine has."""
+    """What a container may still take, whatever the machine has; files that the system keeps in memory make room."""
     with suppress(OSError, ValueError):
         most, used = (float((folder / name).read_text()) for name in ("memory.max", "memory.current"))
-        return max(0.0, most - used)
+        table = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(0.0, most - used + float(table["inactive_file"]) + float(table["active_file"]))
     return inf

@@ -55,7 +55,8 @@ def test_memory_that_is_left_is_that_of_the_machine_or_of_the_group(tmp_path):
     assert memory._left(tmp_path / "meminfo") == memory._left(tmp_path / "missing") == math.inf
     assert memory._left_to_group(tmp_path) == math.inf
     (tmp_path / "memory.current").write_text("300\n")
-    for most, left in (("max\n", math.inf), ("1000\n", 700), ("200\n", 0)):
+    (tmp_path / "memory.stat").write_text("anon 200\nfile 100\ninactive_file 60\nactive_file 30\n")
+    for most, left in (("max\n", math.inf), ("1000\n", 790), ("200\n", 0)):
         (tmp_path / "memory.max").write_text(most)
         assert memory._left_to_group(tmp_path) == left
     assert memory.available() > 0
