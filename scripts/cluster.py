@@ -134,8 +134,8 @@ def refuse_options(args: argparse.Namespace) -> None:
     Raises
     ------
     InputError
-        When Ray is not installed, or an option of ``sppnet detect`` needs all results in one place, or names one of
-        several devices.
+        When there can be no workers (:func:`check_ray`), or an option of ``sppnet detect`` needs all results in one
+        place.
     """
     from ..data.errors import InputError
 

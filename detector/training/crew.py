@@ -96,7 +96,7 @@ class Shared:
         self._blocks = [tuple(order[start : start + BLOCK]) for start in range(0, len(order), BLOCK)]
         self._portions = [crew.put(Portion.of(images, block)) for block in self._blocks]
         self._block_of = {index: number for number, block in enumerate(self._blocks) for index in block}
-        self._seen: dict[int, tuple[Features[Any], Any]] = {}
+        self._seen: tuple[Features[Any], Any] | None = None
 
     def each(
         self,
@@ -119,12 +119,10 @@ class Shared:
             yield from zip(asked, found, strict=True)
 
     def _through(self, images: TrainingImages) -> Any:
-        """What stands for the images' features with the crew."""
-        features = images.features
-        if id(features) not in self._seen:
-            # The features stay, so that no others have their id.
-            self._seen[id(features)] = features, self._crew.put((images.cache, features))
-        return self._seen[id(features)][1]
+        """What stands for the images' cache and features with the crew, which has been given the last ones already."""
+        if self._seen is None or self._seen[0] is not images.features:
+            self._seen = images.features, self._crew.put((images.cache, images.features))
+        return self._seen[1]
 
 
 def _of_block(

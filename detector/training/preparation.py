@@ -57,13 +57,14 @@ class Preparation:
     def fill(self, sample: Sample, key: str, proposals: Array) -> None:
         """Compute the maps of an image, and of its mirror image, that are not there."""
         windows = training_windows(sample, proposals)
-        flipped = flip(windows, image_size(sample.path)[1])
-        if self.cache.has(key, windows) and (not self.mirrors or self.cache.has(mirrored(key), flipped)):
+        wanted = {key: windows}
+        if self.mirrors:
+            wanted[mirrored(key)] = flip(windows, image_size(sample.path)[1])
+        if all(self.cache.has(*one) for one in wanted.items()):
             return
         image = sample.image
-        self.cache.fill(key, image, windows)
-        if self.mirrors:
-            self.cache.fill(mirrored(key), np.ascontiguousarray(image[:, ::-1]), flipped)
+        for one, its_windows in wanted.items():
+            self.cache.fill(one, image if one == key else np.ascontiguousarray(image[:, ::-1]), its_windows)
 
 
 def prepare(preparation: Preparation, samples: Sequence[Sample], keys: Sequence[str]) -> int:

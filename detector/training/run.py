@@ -251,8 +251,10 @@ class Run:
                 pass
         sizes = [image_size(sample.path) for sample in samples]
         proposals = [caches.proposals(sample) for sample in track(samples, "proposals", quiet=self.quiet)]
-        for i, key in track(list(enumerate(keys)), label, quiet=self.quiet):
-            caches.fill(samples[i], key, proposals[i])
+        # A crew has seen to it that all maps are there and whole: to do so again would be to read them all here.
+        if self.crew is None:
+            for i, key in track(list(enumerate(keys)), label, quiet=self.quiet):
+                caches.fill(samples[i], key, proposals[i])
         return TrainingImages(samples, keys, sizes, proposals, caches.cache)
 
     def _start(self, scale: float) -> Head:

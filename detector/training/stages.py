@@ -138,9 +138,7 @@ class Stages:
         images, order = self._learnt.seen_through(features), self._order(unseen)
         scale = self._scale(self.images.seen_through(features))
         miner = Miner(images, len(self.class_names), scale, options, self.options.seed, self._log)
-        # Mined in rounds, images have been seen more than once.
-        stage = "svm" if images.visit is None else "svm-rounds"
-        checkpoint = Checkpoint(self.folder, stage, self._svm_key(features, options, unseen))
+        checkpoint = Checkpoint(self.folder, "svm", self._svm_key(features, options, unseen))
         shapes: dict[str, tuple[int | None, ...]] = {"origin": (None, miner.origin.shape[1]), "visited": ()}
         for label, machine in enumerate(miner.machines):
             shapes |= {f"{name}{label}": (None,) for name in ("members", "signs", "alpha")}
@@ -167,8 +165,7 @@ class Stages:
         hard negatives, but for the windows of these images. So no window is pooled twice.
         """
         key = content_key(self._svm_key(features, options, unseen), left_out)
-        stage = "svm-parts" if self._learnt.visit is None else "svm-parts-rounds"
-        checkpoint = Checkpoint(self.folder, stage, key)
+        checkpoint = Checkpoint(self.folder, "svm-parts", key)
         shapes: dict[str, tuple[int, ...]] = {}
         for number in range(1 + len(left_out)):
             shapes[f"weights{number}"] = (len(self.class_names), features.width)
@@ -192,7 +189,9 @@ class Stages:
         return (*order, *(index + len(self.images) for index in order)) if self.options.mirror else order
 
     def _svm_key(self, features: Features[Any], options: SVMOptions, unseen: Sequence[int]) -> str:
-        return self.key("svm", features.options.to_dict(), head_key(features.head), options.to_dict(), unseen)
+        # Rounds find other hard negatives than one pass.
+        how = [] if self._learnt.visit is None else ["in rounds"]
+        return self.key("svm", *how, features.options.to_dict(), head_key(features.head), options.to_dict(), unseen)
 
     def _mine(self, miner: Miner, order: Sequence[int], checkpoint: Checkpoint) -> None:
         """Mine the images in ``order``, or those of them that are left."""

@@ -15,6 +15,7 @@ from sppnet.detector.training import crew as crews
 from sppnet.detector.training import rounds
 from sppnet.detector.training.crew import Shared
 from sppnet.detector.training.mining import Miner
+from sppnet.detector.training.preparation import Preparation
 from sppnet.detector.training.rounds import mine_in_rounds
 from sppnet.detector.training.sampling import mean_norm, regression_windows
 from sppnet.detector.training.train import train
@@ -199,8 +200,10 @@ def test_a_training_by_a_crew_is_that_of_one_process_but_for_the_rounds(scenes, 
     options = {**SMALL, "svm": EXACT, **options}
     plain, by_crew = tmp_path / "plain.safetensors", tmp_path / "crew.safetensors"
     train(scenes, out=plain, work=tmp_path / "plain", **options)
-    crew = PickledCrew()
+    crew, filled, fill = PickledCrew(), [], Preparation.fill
+    monkeypatch.setattr(Preparation, "fill", lambda self, *args: filled.append(args[1]) or fill(self, *args))
     train(scenes, out=by_crew, work=tmp_path / "crew", crew=crew, **options)
+    assert len(filled) == len(set(filled)) == len(scenes)  # not again by the process that leads
     assert set(crew.calls) == {"prepare", "_of_block"}
     one, other = Bundle.load(plain), Bundle.load(by_crew)
     assert all(torch.equal(values, other.convolutions[name]) for name, values in one.convolutions.items())
