@@ -1,6 +1,7 @@
 """Put the tests' folder on the path, so that ``from reference.x import y`` finds the slow references."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from sppnet.scripts.cli import prepare
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a process that a script has started in the background; tests press Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch is imported: tests compare what is computed here with what commands compute.
 prepare(os.environ)
