@@ -219,7 +219,8 @@ def test_torchrun_runs_a_command_once(labelled, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / image.path.name).write_bytes(image.path.read_bytes())
     out = tmp_path / "model.safetensors"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sppnet"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun += ["--log-dir", str(tmp_path / "log"), "-m", "sppnet"]
     call = ["classify", "train", str(photographs), "--out", str(out), "--backbone", "sppnet_small", "--weights", "none"]
     call += ["--sizes", "64", "--epochs", "1", "--batch", "3", "--device", "cpu", "--held-out", "0.34"]
     done = subprocess.run([*torchrun, *call], capture_output=True, text=True, timeout=120)
