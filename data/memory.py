@@ -54,5 +54,6 @@ def _left_to_group(folder: Path) -> float:
     with suppress(OSError, ValueError):
         most, used = (float((folder / name).read_text()) for name in ("memory.max", "memory.current"))
         table = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return max(0.0, most - used + float(table["inactive_file"]) + float(table["active_file"]))
+        kept = sum(float(table.get(name, 0)) for name in ("inactive_file", "active_file"))
+        return max(0.0, most - used + kept)
     return inf

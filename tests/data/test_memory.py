@@ -59,4 +59,8 @@ def test_memory_that_is_left_is_that_of_the_machine_or_of_the_group(tmp_path):
     for most, left in (("max\n", math.inf), ("1000\n", 790), ("200\n", 0)):
         (tmp_path / "memory.max").write_text(most)
         assert memory._left_to_group(tmp_path) == left
+    (tmp_path / "memory.stat").write_text("anon 200\n")
+    assert memory._left_to_group(tmp_path) == 0
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory._left_to_group(tmp_path) == 700
     assert memory.available() > 0
