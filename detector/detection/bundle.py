@@ -229,4 +229,5 @@ class Bundle:
 
 def _detection(stored: dict[str, Any]) -> DetectOptions:
     """Read the options of detection; models of earlier versions lack some, and detect as they did."""
-    return DetectOptions.from_dict({**RCNN_DETECTION.to_dict(), "nms_before": stored["nms"], **stored})
+    earlier = {"nms_before": stored["nms"], "max_per_class_before": stored.get("max_per_class", 100)}
+    return DetectOptions.from_dict({**RCNN_DETECTION.to_dict(), **earlier, **stored})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -23,7 +24,7 @@ from ..head.compression import for_device
 from ..head.head import Head
 from ..options import PRECISIONS, FeatureOptions, Method, Precision
 from ..pooling.spp import gpu_kernels
-from ..windows.features import Cells, FeatureMaps, Features, WindowFeatures, linear_scores
+from ..windows.features import FeatureMaps, Features, WindowFeatures, linear_scores
 from ..windows.on_device import locate, pooled_chunks
 from ..windows.on_device import scores as scores_on_device
 from ..windows.warping import WarpFeatures
@@ -183,19 +184,10 @@ class Detector(BaseDetector):
         level = self._threshold(threshold)
         size, names, calibration = maps.image_size, self.class_names, self.bundle.calibration
         if self._stays_on_device:
-            look = None if self._box_weights is None else self._look(maps)
-            found = finish_on_device(windows, scores, size, names, options, look)
+            found = finish_on_device(windows, scores, size, names, options, self._look(maps))
             return ranked(judged(found, level, calibration))
-
-        def regress(boxes: Array, labels: Array) -> Array:
-            moved = self.features.locate(maps, boxes)
-            return self._deltas(maps, moved, moved.inverse, labels)
-
-        def rescore(boxes: Array, labels: Array) -> Array:
-            return self.score_on(maps, boxes)[np.arange(len(labels)), labels]
-
-        regressor = None if self._box_weights is None else regress
-        return finish(windows, scores.numpy(), size, names, options, level, regressor, rescore, calibration)
+        look = None if self._box_weights is None else partial(self._look_at, maps)
+        return finish(windows, scores.numpy(), size, names, options, level, look, calibration)
 
     @property
     def _stays_on_device(self) -> bool:
@@ -206,12 +198,12 @@ class Detector(BaseDetector):
         """Log-odds (N, classes) of logits (N, classes + 1), where they are."""
         return log_odds_on_device(logits) if self._stays_on_device else torch.from_numpy(log_odds(logits.numpy()))
 
-    def _look(self, maps: FeatureMaps) -> Look:
-        """Regression outputs and scores of all classes at boxes that are on the device."""
+    def _look(self, maps: FeatureMaps) -> Look | None:
+        """Regression outputs and scores of all classes at boxes that are on the device; None without regressors."""
         assert isinstance(self.features, WindowFeatures)
         box_weights, box_intercepts = self._box_weights, self._box_intercepts
-        assert box_weights is not None
-        assert box_intercepts is not None
+        if box_weights is None or box_intercepts is None:
+            return None
         features = self.features
         classes, width, _ = box_weights.shape
         weights = box_weights.permute(1, 0, 2).reshape(width, 4 * classes)
@@ -244,20 +236,26 @@ class Detector(BaseDetector):
             raise ValueError(f"the model gives probabilities: the threshold must be from 0 to 1, not {given:g}")
         return given
 
-    def _deltas(self, maps: Any, cells: Cells, rows: Array, labels: Array) -> Array:
-        """Regression outputs (M, 4) of distinct windows ``rows`` (M,) for their classes."""
+    def _look_at(self, maps: Any, boxes: Array, labels: Array, scored: bool) -> tuple[Array, Array]:
+        """Regression outputs (M, 4) and, if they are ``scored``, scores (M,) of boxes (M, 4) for their classes (M,)."""
         assert self._box_weights is not None
         assert self._box_intercepts is not None
-        wanted, place = np.unique(rows, return_inverse=True)
-        deltas = np.empty((len(rows), 4), np.float32)
+        cells = self.features.locate(maps, boxes)
+        deltas, scores = np.empty((len(boxes), 4), np.float32), np.zeros(len(boxes), np.float32)
         with torch.inference_mode():
-            pooled = self.features.pool(maps, cells[wanted])
-            for label in np.unique(labels):
-                here = np.flatnonzero(labels == label)
-                chosen = pooled[torch.from_numpy(place.reshape(-1)[here]).to(pooled.device)]
-                moved = torch.addmm(self._box_intercepts[label], chosen, self._box_weights[label])
-                deltas[here] = moved.cpu().numpy()
-        return deltas
+            for part, pooled in self.features.pooled_chunks(maps, cells):
+                here = np.flatnonzero((part.start <= cells.inverse) & (cells.inverse < part.stop))
+                rows = cells.inverse[here] - part.start
+                if scored:
+                    linear = linear_scores(self.features.after_layers(pooled), self._weights, self._intercepts).cpu()
+                    values = self._odds(linear) if self.bundle.scorer == "softmax" else linear
+                    scores[here] = values.numpy()[rows, labels[here]]
+                for label in np.unique(labels[here]):
+                    own = labels[here] == label
+                    chosen = pooled[torch.from_numpy(rows[own]).to(pooled.device)]
+                    moved = torch.addmm(self._box_intercepts[label], chosen, self._box_weights[label])
+                    deltas[here[own]] = moved.cpu().numpy()
+        return deltas, scores
 
 
 def detect_each(

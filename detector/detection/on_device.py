@@ -46,6 +46,12 @@ class Found:
 
         return self[batched_nms(self.boxes.double(), self.scores.double(), self.labels, most)]
 
+    def best_of_each(self, cap: int) -> Found:
+        """:func:`.postprocess.best_of_each`, class after class."""
+        found = self[torch.sort(self.labels, stable=True).indices]
+        place = torch.arange(len(found.labels), device=found.labels.device)
+        return found[place - torch.searchsorted(found.labels, found.labels) < cap]
+
     def to_cpu(self, class_names: tuple[str, ...]) -> Detections:
         """One copy of everything."""
         every = torch.cat([self.boxes, self.scores[:, None], self.labels[:, None].float()], dim=1).cpu().numpy()
@@ -78,7 +84,9 @@ def finish_on_device(
     """
     passes = 0 if look is None else options.regressions
     on_device = torch.from_numpy(windows).to(scores.device, torch.float32, non_blocking=True)
-    found = _selected(on_device, scores, options, options.nms_before if passes else options.nms)
+    label, row = (options.keep_above < scores.T).nonzero(as_tuple=True)
+    found = Found(on_device[row], scores[row, label], label).suppressed(options.nms_before if passes else options.nms)
+    found = found.best_of_each(options.max_per_class_before if passes else options.max_per_class)
     found = Found(_clip(found.boxes, image_size), found.scores, found.labels).solid()
     if not passes or look is None:
         return found.to_cpu(class_names)
@@ -92,17 +100,8 @@ def finish_on_device(
         if options.rescored:
             change = (_own(again, found.labels) - found.scores) / (number + 2)
             found = Found(found.boxes, found.scores + change, found.labels)
-    return vote(found.suppressed(options.nms), found, options.voting).to_cpu(class_names)
-
-
-def _selected(windows: Tensor, scores: Tensor, options: DetectOptions, most: float) -> Found:
-    """:func:`.postprocess.select`: class after class, best first within a class."""
-    label, row = (options.keep_above < scores.T).nonzero(as_tuple=True)
-    found = Found(windows[row], scores[row, label], label).suppressed(most)
-    found = found[torch.sort(found.labels, stable=True).indices]
-    first = torch.searchsorted(found.labels, torch.arange(scores.shape[1], device=scores.device))
-    place = torch.arange(len(found.labels), device=scores.device) - first[found.labels]
-    return found[place < options.max_per_class]
+    kept = found.suppressed(options.nms).best_of_each(options.max_per_class)
+    return vote(kept, found, options.voting).to_cpu(class_names)
 
 
 def _own(values: Tensor, labels: Tensor) -> Tensor:

@@ -29,15 +29,19 @@ def log_odds(logits: Array) -> Array:
     return (values[:, :-1] - np.log(np.maximum(others, smallest))).astype(np.float32)
 
 
-def select(windows: Array, scores: Array, options: DetectOptions, most: float) -> tuple[Array, Array]:
+def select(windows: Array, scores: Array, keep_above: float, most: float, cap: int) -> tuple[Array, Array]:
     """Select the windows (rows) and classes (labels) that survive each class's threshold, suppression and cap.
 
     Parameters
     ----------
     windows : float32 array (N, 4)
     scores : float32 array (N, classes)
+    keep_above : float
+        Lowest score.
     most : float
         Highest IoU of two windows of a class.
+    cap : int
+        Most windows of a class.
 
     Returns
     -------
@@ -45,15 +49,15 @@ def select(windows: Array, scores: Array, options: DetectOptions, most: float) -
     """
     rows, labels = [], []
     for label in range(scores.shape[1]):
-        above = np.flatnonzero(scores[:, label] > options.keep_above)
-        kept = above[nms(windows[above], scores[above, label], most)[: options.max_per_class]]
+        above = np.flatnonzero(scores[:, label] > keep_above)
+        kept = above[nms(windows[above], scores[above, label], most)[:cap]]
         rows.append(kept)
         labels.append(np.full(len(kept), label, np.int64))
     return np.concatenate([np.zeros(0, np.int64), *rows]), np.concatenate([np.zeros(0, np.int64), *labels])
 
 
-#: Maps boxes (M, 4) and their labels (M,) to something for each.
-Look = Callable[[Array, Array], Array]
+#: Maps boxes (M, 4), their labels (M,) and whether scores are wanted to deltas (M, 4) and scores (M,), if wanted.
+Look = Callable[[Array, Array, bool], tuple[Array, Array]]
 
 
 def finish(
@@ -63,8 +67,7 @@ def finish(
     class_names: Sequence[str],
     options: DetectOptions,
     threshold: ArrayLike,
-    regress: Look | None = None,
-    rescore: Look | None = None,
+    look: Look | None = None,
     calibration: Calibration | None = None,
 ) -> Detections:
     """Turn the scored windows of an image into detections, best first.
@@ -77,24 +80,24 @@ def finish(
     threshold : float, or float array (classes,)
         Only detections with a higher score are kept; with a calibration, with a higher probability. The detections
         above a threshold do not depend on it.
-    regress : callable, optional
-        Maps boxes (M, 4) and labels (M,) to deltas (M, 4). Without it windows are suppressed once and stay as they are.
-    rescore : callable, optional
-        Maps boxes (M, 4) and labels (M,) to scores (M,), for ``options.rescored``.
+    look : callable, optional
+        What regresses boxes and scores them again. Without it windows are suppressed once and stay as they are.
     calibration : Calibration, optional
         Adds probabilities to the detections.
     """
-    move = regress if options.regressions else None
-    again = rescore if options.rescored else None
-    rows, labels = select(windows, scores, options, options.nms if move is None else options.nms_before)
+    move = look if options.regressions else None
+    first = (options.nms_before, options.max_per_class_before)
+    limits = first if move is not None else (options.nms, options.max_per_class)
+    rows, labels = select(windows, scores, options.keep_above, *limits)
     boxes = clip(windows[rows].astype(np.float32), *image_size)
     found = _solid(Detections(boxes, scores[rows, labels].astype(np.float32), labels, tuple(class_names), None))
-    if move is None or (options.voting >= 1 and again is None):
+    if move is None or (options.voting >= 1 and not options.rescored):
         # Neither scores nor other boxes matter any more, so there is less to regress.
         found = judged(found, threshold, calibration)
     if move is not None:
-        found = _regressed(found, image_size, options.regressions, move, again)
-        found = judged(vote(found.nms(options.nms), found, options.voting), threshold, calibration)
+        found = _regressed(found, image_size, options, move)
+        kept = best_of_each(found.nms(options.nms), options.max_per_class)
+        found = judged(vote(kept, found, options.voting), threshold, calibration)
     return ranked(found)
 
 
@@ -107,22 +110,31 @@ def judged(found: Detections, threshold: ArrayLike, calibration: Calibration | N
     return found.replace(probabilities=probabilities)[kept]
 
 
+def best_of_each(found: Detections, cap: int) -> Detections:
+    """The first ``cap`` detections of each class, of detections that come best first."""
+    kept = [np.flatnonzero(found.labels == label)[:cap] for label in np.unique(found.labels)]
+    return found[np.sort(np.concatenate([np.zeros(0, np.int64), *kept]))]
+
+
 def ranked(found: Detections) -> Detections:
     """Detections, best first."""
     return found[np.argsort(-found.scores, kind="stable")]
 
 
-def _regressed(
-    found: Detections, image_size: tuple[int, int], passes: int, regress: Look, rescore: Look | None
-) -> Detections:
-    """Regress boxes, and score them again if there is ``rescore``: a score is the mean over all places of its box."""
-    for number in range(passes):
+def _regressed(found: Detections, image_size: tuple[int, int], options: DetectOptions, look: Look) -> Detections:
+    """Regress boxes, and score them again if they are ``rescored``: a score is the mean over all places of its box."""
+    deltas = None
+    for number in range(options.regressions):
         if not len(found):
             break
-        moved = decode(found.boxes, regress(found.boxes, found.labels)).astype(np.float32)
+        if deltas is None:
+            deltas, _ = look(found.boxes, found.labels, False)
+        moved, deltas = decode(found.boxes, deltas).astype(np.float32), None
         found = _solid(found.replace(boxes=clip(moved, *image_size)))
-        if rescore is not None and len(found):
-            change = (rescore(found.boxes, found.labels) - found.scores) / (number + 2)
+        if options.rescored and len(found):
+            # The features of the moved boxes serve for their scores and for the next pass.
+            deltas, scores = look(found.boxes, found.labels, True)
+            change = (scores - found.scores) / (number + 2)
             found = found.replace(scores=found.scores + change.astype(np.float32))
     return found
 

@@ -230,7 +230,7 @@ class Features(ABC, Generic[Maps]):
 
     def chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
         """Yield features in chunks: the slice of ``cells`` and its rows (n, width), which the next chunk overwrites."""
-        for part, pooled in self.pooled_chunks(maps, cells):
+        for part, pooled in self.pooled_chunks(self.for_layers(maps), cells):
             yield part, self.after_layers(pooled)
 
     def after_layers(self, pooled: Tensor) -> Tensor:
@@ -238,11 +238,11 @@ class Features(ABC, Generic[Maps]):
         if self._layers is None:
             return pooled
         with torch.inference_mode():
-            return self._layers.output(pooled, self.options.kind)
+            return self._layers.output(pooled.to(self._layers.dtype), self.options.kind)
 
     def pooled_chunks(self, maps: Maps, cells: Cells) -> Iterator[tuple[slice, Tensor]]:
-        """Like :meth:`chunks`, with pooled rows (n, pooled_width) in the precision of the fc layers, if any."""
-        most, maps = self.chunk, self.for_layers(maps)
+        """Like :meth:`chunks`, with pooled rows (n, pooled_width) in the precision of the maps."""
+        most = self.chunk
         starts = range(0, len(cells), most)
         parts = [part for start in starts for part in self._parts(start, min(start + most, len(cells)))]
         longest = max((part.stop - part.start for part in parts), default=0)

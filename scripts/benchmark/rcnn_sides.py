@@ -66,7 +66,7 @@ class SPPSide:
             maps = self.features.maps(image)
         with timer.stage("pooling"):
             cells = self.features.locate(maps, windows)
-            chunks = self.features.pooled_chunks(maps, cells)
+            chunks = self.features.pooled_chunks(self.features.for_layers(maps), cells)
         scores = torch.empty(len(cells), CLASSES)
         while True:
             with timer.stage("pooling"):
@@ -154,7 +154,7 @@ def time_side(side: Side, image: NDArray[Any], windows: NDArray[Any], device: st
     scores = _realistic(scores, options.keep_above)
     timer.reset()
     with timer.stage("NMS"):
-        select(done, scores, options, options.nms)
+        select(done, scores, options.keep_above, options.nms, options.max_per_class)
     return seconds | {"NMS": timer.times()["NMS"].seconds[0]}
 
 

@@ -9,10 +9,11 @@ def finish(windows, scores, image_size, options, regress, rescore):
     result = []
     moves = options.regressions > 0
     first = options.nms_before if moves else options.nms
+    cap = options.max_per_class_before if moves else options.max_per_class
     for label in range(scores.shape[1]):
         boxes = [[window, float(score)] for window, score in zip(windows, scores[:, label], strict=True)]
         boxes = suppress([pair for pair in boxes if pair[1] > options.keep_above], first)
-        boxes = [[clip(box[None], *image_size)[0], [score]] for box, score in boxes[: options.max_per_class]]
+        boxes = [[clip(box[None], *image_size)[0], [score]] for box, score in boxes[:cap]]
         boxes = [pair for pair in boxes if solid(pair[0])]
         for _ in range(options.regressions):
             for pair in boxes:
@@ -24,7 +25,7 @@ def finish(windows, scores, image_size, options, regress, rescore):
                 for box, known in boxes:
                     known.append(float(rescore(box[None], np.array([label]))[0]))
         boxes = [(box, float(np.mean(known))) for box, known in boxes]
-        for box, score in suppress(boxes, options.nms) if moves else boxes:
+        for box, score in suppress(boxes, options.nms)[: options.max_per_class] if moves else boxes:
             if options.voting < 1 and moves:
                 near = [(other, max(s + 1, 1e-3)) for other, s in boxes]
                 near = [(other, weight) for other, weight in near if overlap(box, other) >= options.voting]

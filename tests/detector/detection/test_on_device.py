@@ -33,13 +33,10 @@ def looks(seed):
         every = torch.sin(boxes.double() @ weights).float().reshape(-1, len(CLASSES), 5)
         return 0.2 * every[..., :4], every[..., 4]
 
-    def regress(boxes, labels):
-        return look(torch.from_numpy(boxes))[0].numpy()[np.arange(len(labels)), labels]
+    def own(boxes, labels, scored):
+        return tuple(values.numpy()[np.arange(len(labels)), labels] for values in look(torch.from_numpy(boxes)))
 
-    def rescore(boxes, labels):
-        return look(torch.from_numpy(boxes))[1].numpy()[np.arange(len(labels)), labels]
-
-    return look, regress, rescore
+    return look, own
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -47,7 +44,7 @@ def looks(seed):
     "options",
     [
         DetectOptions(keep_above=-0.5),
-        DetectOptions(keep_above=-0.5, regressions=3, max_per_class=7),
+        DetectOptions(keep_above=-0.5, regressions=3, max_per_class=7, max_per_class_before=11),
         DetectOptions(keep_above=-0.5, rescored=False, voting=1.0),
         DetectOptions(keep_above=-0.5, regressions=0, nms=0.5),
         RCNN_DETECTION,
@@ -59,8 +56,8 @@ def test_same_detections_as_on_the_cpu(options, seed):
     rng = np.random.default_rng(seed)
     windows, scores = boxes_of(rng, 120, seed % 2 == 0), rng.normal(size=(120, 3)).astype(np.float32)
     scores[:10] = scores[10:20]
-    look, regress, rescore = looks(seed)
-    expected = finish(windows, scores, SIZE, CLASSES, options, -np.inf, regress, rescore)
+    look, own = looks(seed)
+    expected = finish(windows, scores, SIZE, CLASSES, options, -np.inf, own)
     found = ranked(finish_on_device(windows, torch.from_numpy(scores), SIZE, CLASSES, options, look))
     assert found.labels.tolist() == expected.labels.tolist()
     np.testing.assert_allclose(found.boxes, expected.boxes, rtol=0, atol=2e-3)

@@ -14,13 +14,18 @@ WINDOWS = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 50
 SCORES = np.array([[0.9, -2.0], [0.8, 0.5], [-0.2, 0.7], [-1.6, 0.1]], np.float32)
 
 
+def looking(regress, rescore=None):
+    """What ``finish`` asks, of a function for the deltas and one for the scores."""
+    return lambda boxes, labels, scored: (regress(boxes, labels), rescore(boxes, labels) if scored else None)
+
+
 def test_select_suppresses_within_a_class_only():
-    rows, labels = select(WINDOWS, SCORES, DetectOptions(), 0.3)
+    rows, labels = select(WINDOWS, SCORES, -1.5, 0.3, 100)
     assert list(zip(labels.tolist(), rows.tolist(), strict=True)) == [(0, 0), (0, 2), (1, 2), (1, 1), (1, 3)]
 
 
 def test_cap_counts_for_each_class():
-    rows, labels = select(WINDOWS, SCORES, DetectOptions(max_per_class=1), 0.3)
+    rows, labels = select(WINDOWS, SCORES, -1.5, 0.3, 1)
     assert list(zip(labels.tolist(), rows.tolist(), strict=True)) == [(0, 0), (1, 2)]
 
 
@@ -40,7 +45,7 @@ def test_regression_moves_clips_and_suppresses_again():
         shift[moved, :2] = (25 - centres[moved]) / sizes[moved]
         return shift
 
-    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), RCNN_DETECTION, -np.inf, onto_each_other)
+    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), RCNN_DETECTION, -np.inf, looking(onto_each_other))
     assert (found.labels == 1).sum() == 1
     np.testing.assert_array_equal(found.boxes[found.labels == 1], WINDOWS[[2]])
 
@@ -48,7 +53,13 @@ def test_regression_moves_clips_and_suppresses_again():
         return np.tile(np.array([0, 0, 1.5, 1.5], np.float32), (len(boxes), 1))
 
     wide = finish(
-        WINDOWS, SCORES, (32, 35), ("a", "b"), replace(RCNN_DETECTION, nms_before=1.0, nms=1.0), -np.inf, outwards
+        WINDOWS,
+        SCORES,
+        (32, 35),
+        ("a", "b"),
+        replace(RCNN_DETECTION, nms_before=1.0, nms=1.0),
+        -np.inf,
+        looking(outwards),
     )
     assert wide.boxes[:, 0].min() >= 0
     assert wide.boxes[:, 2].max() <= 35
@@ -62,7 +73,7 @@ def test_a_box_is_regressed_from_where_it_was_moved_to():
 
     def lefts(times):
         options = replace(RCNN_DETECTION, nms_before=1.0, nms=1.0, regressions=times)
-        found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, to_the_right)
+        found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, looking(to_the_right))
         return sorted(found.boxes[found.labels == 0, 0].tolist())
 
     # Class a keeps all windows but the last.
@@ -116,7 +127,7 @@ def test_probabilities_survive_regression_and_suppression():
         ("a", "b"),
         RCNN_DETECTION,
         -np.inf,
-        lambda boxes, labels: np.zeros((len(boxes), 4), np.float32),
+        looking(lambda boxes, labels: np.zeros((len(boxes), 4), np.float32)),
         calibration=CALIBRATION,
     )
     np.testing.assert_array_equal(still.probabilities, CALIBRATION.probabilities(still.scores, still.labels))
@@ -155,13 +166,15 @@ def crowd(seed, count=60):
         {"regressions": 0},
         {"regressions": 3, "nms_before": 0.9, "voting": 0.2},
         {"nms_before": 0.3, "max_per_class": 4},
+        {"max_per_class_before": 9, "max_per_class": 2, "nms": 0.8},
+        {"regressions": 0, "max_per_class_before": 1, "max_per_class": 3},
         {"keep_above": 5.0},
     ],
 )
 def test_against_loops_over_single_boxes(seed, changes):
     windows, scores, regress, rescore = crowd(seed)
     options = DetectOptions(**changes)
-    found = finish(windows, scores, (80, 90), ("a", "b"), options, -np.inf, regress, rescore)
+    found = finish(windows, scores, (80, 90), ("a", "b"), options, -np.inf, looking(regress, rescore))
     expected = slow_finish(windows, scores, (80, 90), options, regress, rescore)
     assert len(found) == len(expected)
     np.testing.assert_array_equal(found.labels, [label for _, label, _ in expected])
@@ -173,7 +186,7 @@ def test_against_loops_over_single_boxes(seed, changes):
 @pytest.mark.parametrize("options", [RCNN_DETECTION, DetectOptions(), replace(RCNN_DETECTION, voting=0.5)])
 def test_a_higher_threshold_leaves_the_same_detections(options, calibration):
     windows, scores, regress, rescore = crowd(7)
-    rest = {"regress": regress, "rescore": rescore, "calibration": calibration}
+    rest = {"look": looking(regress, rescore), "calibration": calibration}
     every = finish(windows, scores, (80, 90), ("a", "b"), options, -np.inf, **rest)
     values = every.scores if calibration is None else every.probabilities
     level = float(np.median(values))
@@ -184,18 +197,19 @@ def test_a_higher_threshold_leaves_the_same_detections(options, calibration):
 
 def test_without_regression_windows_stay_as_they_are():
     expected = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), RCNN_DETECTION, -np.inf).to_records()
-    assert finish(WINDOWS, SCORES, (60, 60), ("a", "b"), DetectOptions(), -np.inf).to_records() == expected
-    never = (lambda boxes, labels: 1 / 0,) * 2
-    none = DetectOptions(regressions=0)
-    assert finish(WINDOWS, SCORES, (60, 60), ("a", "b"), none, -np.inf, *never).to_records() == expected
+    today = DetectOptions(keep_above=RCNN_DETECTION.keep_above)
+    assert finish(WINDOWS, SCORES, (60, 60), ("a", "b"), today, -np.inf).to_records() == expected
+    never = looking(lambda boxes, labels: 1 / 0)
+    none = replace(today, regressions=0)
+    assert finish(WINDOWS, SCORES, (60, 60), ("a", "b"), none, -np.inf, never).to_records() == expected
 
 
 def test_boxes_of_a_class_vote_by_their_scores():
-    still = (lambda boxes, labels: np.zeros((len(boxes), 4), np.float32), None)
+    still = looking(lambda boxes, labels: np.zeros((len(boxes), 4), np.float32))
     options = DetectOptions(nms_before=1.0, rescored=False)
-    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, *still)
+    found = finish(WINDOWS, SCORES, (60, 60), ("a", "b"), options, -np.inf, still)
     # 10 and 9 pixels high, 1.9 and 1.8 above -1; class b has only the latter.
     np.testing.assert_allclose(found.boxes[0], [0, 0, 10, (10 * 1.9 + 9 * 1.8) / 3.7], rtol=1e-6)
     np.testing.assert_array_equal(found.boxes[found.labels == 1][1], WINDOWS[1])
-    same = finish(WINDOWS[[0] * 7], SCORES[[0, 1, 0, 1, 0, 1, 0]] / 3, (10, 10), ("a", "b"), options, -np.inf, *still)
+    same = finish(WINDOWS[[0] * 7], SCORES[[0, 1, 0, 1, 0, 1, 0]] / 3, (10, 10), ("a", "b"), options, -np.inf, still)
     assert (same.boxes == WINDOWS[0]).all()  # in the image, to the last bit
