@@ -138,7 +138,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.groups["output"].add_argument(
         "--no-keep",
         action="store_true",
-        help="at the end, delete the intermediate results: they take about 1 MB an image, and would save time in "
+        help="at the end, delete the intermediate results: they take a few MB an image, and would save time in "
         "further runs",
     )
     parser.groups["output"].add_argument(
@@ -157,8 +157,9 @@ def add_effort_argument(parser: CommandParser) -> None:
         choices=EFFORTS,
         default="normal",
         help="what the photographs decide, in place of the defaults of options that are not given: quick: scales and "
-        "proposals that fit the objects; normal: also mirror images, and C and regressions by their scores on other "
-        "photographs; best: more of these, a finer pyramid, and whether fine-tuned fc layers (fc7) are better",
+        "proposals that fit the objects; normal: also a third map, mirror images, and C and regressions by their "
+        "scores on other photographs; best: more of these, a finer pyramid, and whether fine-tuned fc layers (fc7) are "
+        "better",
     )
 
 
@@ -205,9 +206,10 @@ def add_trained_backbone_arguments(parser: CommandParser, backbone: str, start: 
         others=f"{start}{AUTO} (efficientnet_lite0 if its ImageNet weights are installed, otherwise mobilenet_v2; with "
         f"other --weights {BACKBONE}), ",
         stride=None,
-        note=f" (default: {STRIDE} for a layer that is named; the two default maps keep the network's own)",
+        note=f" (default: {STRIDE} for a layer that is named; the default maps keep the network's own)",
         layer_help="layers of the network whose maps are pooled, with commas between them (default: the last before "
-        f"the network's own pooling, and the last whose stride is at most {STRIDE})",
+        f"the network's own pooling, and the last whose stride is at most {STRIDE}; to such two the efforts normal "
+        f"and best add one of stride {STRIDE // 2} for up to {FEW_IMAGES} images)",
     )
 
 

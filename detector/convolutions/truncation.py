@@ -119,11 +119,18 @@ def cut(name: str, layer: str | None = None, stride: int | None = STRIDE) -> Cut
     return Cut(name, ",".join(chosen), tuple(grids), chosen == [default], input_size(name), network)
 
 
-def default_layers(name: str, stride: int | None = STRIDE) -> str:
+def default_layers(name: str, stride: int | None = STRIDE, finer: Sequence[int] = (STRIDE,)) -> str:
     """The default layers of a detector, for :func:`cut`: the last map, and before it the last one of a fine stride.
 
     The last map has seen most and tells classes apart; the last one whose own stride is at most :data:`.options.STRIDE`
     (or ``stride``, if that is less) places boxes better. A network without larger strides has one default layer.
+
+    Parameters
+    ----------
+    name, stride
+        As in :class:`.backbone.Backbone`.
+    finer : sequence of int
+        Own strides of the maps before the last one, ascending: for each the last map that has it or a finer one.
 
     Raises
     ------
@@ -132,8 +139,8 @@ def default_layers(name: str, stride: int | None = STRIDE) -> str:
     """
     last = cut(name, None, stride).layer
     whole, maps = _analyse(name)
-    earlier = _default_layer(whole, maps, STRIDE if stride is None else min(stride, STRIDE))
-    return last if earlier in (None, last) else f"{earlier},{last}"
+    earlier = [_default_layer(whole, maps, one if stride is None else min(stride, one)) for one in finer]
+    return ",".join(dict.fromkeys([*filter(None, earlier), last]))
 
 
 def _analyse(name: str) -> tuple[fx.GraphModule, Maps]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from ..options import (
 )
 
 #: Options that a training can choose by itself, by their names on the command line; where a plan has them.
-CHOICES = {
+CHOICES: dict[str, tuple[str, ...]] = {
+    "layer": ("layer",),
+    "stride": ("stride",),
     "proposals": ("detection", "proposals"),
     "max_windows": ("detection", "max_windows"),
     "scales": ("features", "scales"),
@@ -155,15 +158,14 @@ class TrainPlan:
 
     def choice(self, name: str) -> Any:
         """Value of an option of :data:`CHOICES`."""
-        part, field_name = CHOICES[name]
-        return getattr(getattr(self, part), field_name)
+        return reduce(getattr, CHOICES[name], self)
 
     def changed(self, **values: Any) -> TrainPlan:
         """The plan with other values of options of :data:`CHOICES`."""
         plan = self
         for name, value in values.items():
-            part, field_name = CHOICES[name]
-            plan = replace(plan, **{part: replace(getattr(plan, part), **{field_name: value})})
+            part, *inside = CHOICES[name]
+            plan = replace(plan, **{part: replace(getattr(plan, part), **{inside[0]: value}) if inside else value})
         return plan
 
     def learning(self) -> dict[str, Any]:

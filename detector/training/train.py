@@ -90,15 +90,15 @@ def train(
     # Checked before any download or computation: a class name that no label has is the most common mistake.
     check_classes(list(dataset), dataset.class_names)
     work = Path(work) if work is not None else Path(f"{out}.work")
-    layer = plan.layer or default_layers(plan.backbone, plan.stride)
-    stride = STRIDE if plan.layer and plan.stride is None else plan.stride
-    network = Backbone(plan.backbone, weights=plan.weights, layer=layer, seed=plan.options.seed, stride=stride)
-    network.to(device)
     chosen: list[Choice] = []
+    # Before the first computation, which is for nothing if the weights do not fit.
+    network = _network(plan).to(device)
     with locked(work):
         if plan.effort is not None:
             given = {"proposals", "max_windows"} if proposer is not None else set()
             plan, chosen = fit_to_objects(replace(plan, fixed=plan.fixed | given), list(dataset), work, quiet)
+            if any(one.name == "layer" for one in chosen):
+                network = _network(plan).to(device)
         if plan.features.method == "warp" and plan.features.crop is None:
             plan = replace(plan, features=replace(plan.features, crop=network.input_size))
         run = Run(
@@ -114,6 +114,13 @@ def train(
         bundle = run.bundle()
         bundle.save(out)
     return detector_of(bundle, device)
+
+
+def _network(plan: TrainPlan) -> Backbone:
+    """The network of a plan, up to its layers."""
+    layer = plan.layer or default_layers(plan.backbone, plan.stride)
+    stride = STRIDE if plan.layer and plan.stride is None else plan.stride
+    return Backbone(plan.backbone, weights=plan.weights, layer=layer, seed=plan.options.seed, stride=stride)
 
 
 def check_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> None:

@@ -249,6 +249,7 @@ def _used(detector: Detector) -> dict[str, Any]:
     return {
         "backbone": bundle.backbone,
         "layer": bundle.layer,
+        "stride": bundle.stride,
         "features": bundle.features.to_dict(),
         "detection": bundle.detection.to_dict(),
         **used,

@@ -117,6 +117,20 @@ def test_default_layers_are_the_last_map_and_the_last_of_a_stride_up_to_16(name,
     assert [grid.stride for grid in as_it_is.grids] == ([16, 32] if "," in layers else [16])
 
 
+@pytest.mark.parametrize(
+    ("name", "stride", "layers", "strides"),
+    [
+        ("mobilenet_v2", None, "features.7.conv.0,features.14.conv.0,features.18", [8, 16, 32]),
+        ("mobilenet_v2", 8, "features.7.conv.0,features.18", [8]),
+        ("resnet18", None, "layer2.1.relu_1,layer3.1.relu_1,layer4.1.relu_1", [8, 16, 32]),
+        ("squeezenet1_1", None, "features.7.cat,features.12.cat", [8, 16]),
+    ],
+)
+def test_finer_maps_come_before_the_last_one(name, stride, layers, strides):
+    assert default_layers(name, stride, (8, 16)) == layers
+    assert [grid.stride for grid in Backbone(name, layer=layers, stride=stride).grids] == strides
+
+
 def test_maps_of_different_strides_stay_apart(images):
     backbone = Backbone("mobilenet_v2", layer="features.6,features.18")
     assert [(grid.stride, grid.channels) for grid in backbone.grids] == [(8, 32), (16, 1280)]

@@ -10,6 +10,7 @@ import torch
 from detector_options import SMALL, SMALL_FC
 from sppnet.data.image import write_image
 from sppnet.data.sample import Sample
+from sppnet.detector.convolutions.backbone import Backbone
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.options import DetectOptions, FeatureOptions, SVMOptions, TrainOptions
 from sppnet.detector.training import effort, stages
@@ -24,6 +25,9 @@ from sppnet.eval.voc_ap import VOCResult
 
 #: What is tried.
 ROUNDS = ({"C": (0.001, 0.1)}, {"regressions": (1, 3)})
+
+#: Layers of mobilenet_v2 with strides of 8, 16 and 32 pixels.
+THREE_MAPS = "features.7.conv.0,features.14.conv.0,features.18"
 
 #: Options that take an effort: as small as possible, scored on folds.
 FOLDS = SMALL | {"options": TrainOptions(folds=3)}
@@ -45,7 +49,7 @@ def objects(path, sides, labels=None):
 
 
 def fitted(samples, tmp_path, **options):
-    plan = TrainPlan(effort="quick", **options)
+    plan = TrainPlan("alexnet", effort="quick", **options)
     return fit_to_objects(plan, samples, tmp_path, quiet=True)
 
 
@@ -106,9 +110,31 @@ def test_many_photographs_have_one_scale_and_a_held_out_part_if_it_must_be_quick
     assert not plan.folded(3)
     plan, _ = fitted(samples, tmp_path, fixed=frozenset({"scales"}), options=TrainOptions(folds=3))
     assert (plan.features.scales, plan.options.held_out) == ((320, 480, 688), None)
-    plan, _ = fit_to_objects(replace(TrainPlan(), effort="normal"), samples, tmp_path, quiet=True)
+    plan, _ = fit_to_objects(TrainPlan("alexnet", effort="normal"), samples, tmp_path, quiet=True)
     assert (plan.features.scales, plan.options.held_out) == ((960,), None)
     assert plan.detection.max_windows == 4000
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "layers"),
+    [
+        ("mobilenet_v2", {}, THREE_MAPS),
+        ("mobilenet_v2", {"fixed": frozenset({"layer"})}, None),
+        ("mobilenet_v2", {"stride": 16}, None),
+        ("mobilenet_v2", {"layer": "features.18"}, "features.18"),
+        ("mobilenet_v2", {"features": FeatureOptions(method="warp", crop=224)}, None),
+        ("squeezenet1_1", {}, None),
+    ],
+)
+def test_few_photographs_are_seen_on_a_third_map(photograph, tmp_path, network, options, layers):
+    samples = [objects(photograph, [336])]
+    plan, choices = fit_to_objects(TrainPlan(network, effort="normal", **options), samples, tmp_path, quiet=True)
+    assert plan.layer == layers
+    chosen = {one.name: one.value for one in choices if one.name in ("layer", "stride")}
+    assert chosen == ({"layer": THREE_MAPS, "stride": 32} if layers == THREE_MAPS else {})
+    if chosen:
+        maps = Backbone(network, layer=plan.layer, stride=plan.stride)
+        assert [grid.stride for grid in maps.grids] == [8, 16, 32]
 
 
 def test_photographs_without_an_object_do_no_harm(photograph, tmp_path):
@@ -333,15 +359,17 @@ def test_a_held_out_part_serves_as_well(scenes, searched, tmp_path, monkeypatch)
     assert bundle.card["held_out"]["images"] == 3
 
 
-def test_a_plan_with_another_effort_is_what_that_would_choose(photograph, tmp_path):
+@pytest.mark.parametrize(("network", "layers"), [("alexnet", [None]), ("mobilenet_v2", [None, THREE_MAPS])])
+def test_a_plan_with_another_effort_is_what_that_would_choose(photograph, tmp_path, network, layers):
     many = [objects(photograph, [336])] * 151
-    quick, _ = fitted(many, tmp_path)
-    assert (quick.features.scales, quick.options.held_out) == ((480,), 0.1)
+    quick, _ = fit_to_objects(TrainPlan(network, effort="quick"), many, tmp_path, quiet=True)
+    assert (quick.features.scales, quick.options.held_out, quick.layer) == ((480,), 0.1, layers[0])
     for kind in ("normal", "best"):
-        chosen, _ = fit_to_objects(TrainPlan(effort=kind), many, tmp_path, quiet=True)
+        chosen, _ = fit_to_objects(TrainPlan(network, effort=kind), many, tmp_path, quiet=True)
+        assert chosen.layer == layers[-1]
         assert effort.with_effort(quick, kind, many) == chosen
         assert effort.with_effort(chosen, "quick", many) == quick
-    own = TrainPlan(effort="quick", options=TrainOptions(held_out=0.3), fixed=frozenset({"held_out"}))
+    own = TrainPlan(network, effort="quick", options=TrainOptions(held_out=0.3), fixed=frozenset({"held_out"}))
     assert effort.with_effort(own, "normal", many).options.held_out == 0.3
 
 
