@@ -375,7 +375,7 @@ def quick(monkeypatch):
                 truth[sample.image.tobytes()] = sample
         chosen = plan.changed(scales=(77,), C=0.5)
         options = {"features": chosen.features, "detection": chosen.detection}
-        bundle = SimpleNamespace(backbone="planted", layer="planted", **options)
+        bundle = SimpleNamespace(backbone="planted", layer="planted", stride=32, **options)
         return SimpleNamespace(detect=look, bundle=bundle, card={**chosen.learning(), "choices": []})
 
     def run(self):
