@@ -22,13 +22,12 @@ from ...data.store import file_key
 from ...eval.voc_ap import Judged
 from ...proposals.backends import Proposer
 from ..convolutions.backbone import Backbone
-from ..convolutions.truncation import default_layers
 from ..detection.bundle import Bundle
 from ..detection.detector import features_of
 from ..head.compression import compress, learns_in_bfloat16
 from ..head.head import Head
 from ..head.pretrained import start_from_classifier
-from ..options import EFFORTS, FEW_EARLIER_LAYER, FEW_LAST_LAYER, BoxOptions, Compression, SVMOptions
+from ..options import EFFORTS, BoxOptions, Compression, SVMOptions
 from ..windows.features import Features, Planes
 from .crew import BLOCK, Crew, Shared
 from .effort import Choice, choose_by_scores, open_rounds, searched, with_effort
@@ -51,17 +50,6 @@ _PARTS = ("proposals", "maps", "rows", "stages", HELD_OUT_FOUND, ".lock")
 
 #: ``DetectOptions.keep_above`` of a softmax, log-odds: a probability of 0.1 %.
 SOFTMAX_KEEP_ABOVE = -7.0
-
-
-def _pixels(plan: TrainPlan) -> int:
-    """Pixels of a square photograph at all scales."""
-    return sum(scale**2 for scale in plan.features.scales)
-
-
-def _channels(plan: TrainPlan) -> int:
-    """Channels of all maps, if nothing else is said of them and the photographs are few."""
-    earlier = (plan.layer or default_layers(plan.backbone, plan.stride)).count(",")
-    return FEW_LAST_LAYER + earlier * FEW_EARLIER_LAYER
 
 
 def remove_work(work: Path) -> None:
@@ -136,11 +124,7 @@ class Run:
         stages = {}
         for effort in EFFORTS:
             variant = with_effort(plan, effort, samples)
-            # The convolutions take as long as the images have pixels, all else as long as windows have numbers.
-            pixels, numbers = (of(variant) / of(plan) for of in (_pixels, _channels))
-            windows, products = speed.windows * numbers, speed.products * numbers
-            its_speed = replace(speed, maps=speed.maps * pixels, windows=windows, products=products)
-            rounds = open_rounds(variant, len(samples))
+            its_speed, rounds = speed.for_plan(variant, plan), open_rounds(variant, len(samples))
             stages[effort] = stages_of(variant, its_speed, len(samples), objects, rounds, searched(samples))
         told = ", ".join(f"{readable_time(sum(of for _, of in stages[effort]))} with {effort}" for effort in EFFORTS)
         log(f"time on this machine, if nothing is there yet: about {told}", self.quiet)

@@ -36,6 +36,20 @@ def test_time_grows_with_photographs_and_mirror_images():
     assert (mirrored["proposals"], mirrored["held-out images"]) == (few["proposals"], few["held-out images"])
 
 
+def test_other_efforts_differ_by_their_pixels_and_their_maps():
+    two = TrainPlan("mobilenet_v2", features=FeatureOptions(scales=(300, 400)))
+    three = TrainPlan(
+        "mobilenet_v2", layer="features.7,features.14,features.18", features=FeatureOptions(scales=(250,))
+    )
+    assert SPEED.for_plan(two, two) == SPEED
+    found = SPEED.for_plan(three, two)
+    # A quarter of the pixels, 54 + 54 + 106 channels instead of 54 + 106.
+    more = 214 / 160
+    assert (found.proposals, found.maps, found.width) == (1.0, 0.5, round(1000 * more))
+    assert (found.windows, found.products) == pytest.approx((0.5 * more, 0.01 * more))
+    assert found.for_plan(two, three).windows == pytest.approx(SPEED.windows)
+
+
 def test_regressors_cost_no_more_than_their_windows_at_most():
     few, many, most = (
         seconds(stages_of(TrainPlan(), SPEED, 10, [count], [], 10))["box regressors"] for count in (10, 1000, 10**6)
