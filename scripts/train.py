@@ -11,6 +11,7 @@ from ..detector.options import (
     BACKBONE,
     EFFORTS,
     FEW_IMAGES,
+    FINE_STRIDE,
     FIVE_SCALES,
     FOLDS,
     HELD_OUT,
@@ -209,7 +210,7 @@ def add_trained_backbone_arguments(parser: CommandParser, backbone: str, start: 
         note=f" (default: {STRIDE} for a layer that is named; the default maps keep the network's own)",
         layer_help="layers of the network whose maps are pooled, with commas between them (default: the last before "
         f"the network's own pooling, and the last whose stride is at most {STRIDE}; to such two the efforts normal "
-        f"and best add one of stride {STRIDE // 2} for up to {FEW_IMAGES} images)",
+        f"and best add one of stride {FINE_STRIDE} for up to {FEW_IMAGES} images)",
     )
 
 

@@ -229,5 +229,6 @@ class Bundle:
 
 def _detection(stored: dict[str, Any]) -> DetectOptions:
     """Read the options of detection; models of earlier versions lack some, and detect as they did."""
-    earlier = {"nms_before": stored["nms"], "max_per_class_before": stored.get("max_per_class", 100)}
-    return DetectOptions.from_dict({**RCNN_DETECTION.to_dict(), **earlier, **stored})
+    known = {**RCNN_DETECTION.to_dict(), **stored}
+    earlier = {"nms_before": stored["nms"], "max_per_class_before": known["max_per_class"]}
+    return DetectOptions.from_dict({**known, **earlier, **stored})

@@ -184,9 +184,9 @@ class Detector(BaseDetector):
         level = self._threshold(threshold)
         size, names, calibration = maps.image_size, self.class_names, self.bundle.calibration
         if self._stays_on_device:
-            found = finish_on_device(windows, scores, size, names, options, self._look(maps))
+            found = finish_on_device(windows, scores, size, names, options, self._look_on_device(maps))
             return ranked(judged(found, level, calibration))
-        look = None if self._box_weights is None else partial(self._look_at, maps)
+        look = None if self._box_weights is None else partial(self._look, maps)
         return finish(windows, scores.numpy(), size, names, options, level, look, calibration)
 
     @property
@@ -198,7 +198,7 @@ class Detector(BaseDetector):
         """Log-odds (N, classes) of logits (N, classes + 1), where they are."""
         return log_odds_on_device(logits) if self._stays_on_device else torch.from_numpy(log_odds(logits.numpy()))
 
-    def _look(self, maps: FeatureMaps) -> Look | None:
+    def _look_on_device(self, maps: FeatureMaps) -> Look | None:
         """Regression outputs and scores of all classes at boxes that are on the device; None without regressors."""
         assert isinstance(self.features, WindowFeatures)
         box_weights, box_intercepts = self._box_weights, self._box_intercepts
@@ -236,7 +236,7 @@ class Detector(BaseDetector):
             raise ValueError(f"the model gives probabilities: the threshold must be from 0 to 1, not {given:g}")
         return given
 
-    def _look_at(self, maps: Any, boxes: Array, labels: Array, scored: bool) -> tuple[Array, Array]:
+    def _look(self, maps: Any, boxes: Array, labels: Array, scored: bool) -> tuple[Array, Array]:
         """Regression outputs (M, 4) and, if they are ``scored``, scores (M,) of boxes (M, 4) for their classes (M,)."""
         assert self._box_weights is not None
         assert self._box_intercepts is not None

@@ -20,7 +20,7 @@ from ...eval.voc_ap import Judged
 from ...proposals.backends import make_proposer
 from ...proposals.cache import ProposalCache
 from ..convolutions.truncation import cut, default_layers
-from ..options import ENOUGH, FEW_IMAGES, HELD_OUT, MANY_WINDOWS, STRIDE, Effort, FeatureOptions
+from ..options import ENOUGH, FEW_IMAGES, FINE_STRIDE, HELD_OUT, MANY_WINDOWS, STRIDE, Effort, FeatureOptions
 from ..windows.scales import choose_scale
 from .plan import TrainPlan
 from .search import Round, Trial, search
@@ -42,10 +42,6 @@ SMALL, SCALES_FOR_SMALL = 0.2, (320, 480, 960)
 #: of each class are no longer than so many pixels. White cells of 470 pixels had an AP of 0.989 on BCCD's val set with
 #: the scale 960 alone, 0.990 with 480 and 960; of all classes the mean was 0.869 and 0.866.
 NEGLIGIBLE, LARGEST = 0.1, 500
-
-#: Stride of a third map, in pixels. With it mobilenet_v2 had by cross-validation a mean area AP of 0.809 on cats, cows,
-#: dogs, sheep (100 photographs each) and blood cells (292) instead of 0.776 (docs/reproduction.md).
-FINE_STRIDE = 8
 
 #: What dense windows must cover more to be worth twice the time: no AP can gain more points than that.
 WORTH = 0.03

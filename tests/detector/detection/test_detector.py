@@ -14,8 +14,11 @@ from sppnet.data.errors import InputError
 from sppnet.detector.detection.bundle import Bundle
 from sppnet.detector.detection.calibration import Calibration
 from sppnet.detector.detection.detector import detect_each
+from sppnet.detector.head.compression import compress
 from sppnet.detector.head.head import Head
 from sppnet.detector.modelfile import FORMAT, read_header, write_model
+from sppnet.detector.options import Compression
+from sppnet.detector.windows.features import WindowFeatures
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,34 @@ def test_scores_are_features_times_weights(bundle, features, image):
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores[0], scores[3])
     assert detector.score_windows(np.zeros((0, 4))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", ["pool5", "fc7"])
+def test_boxes_are_regressed_and_scored_as_each_alone(features, image, kind):
+    """From pooled features in single precision, also if the fc layers have another."""
+    width, head = features.pooled_width, {}
+    if kind == "fc7":
+        layers = compress(Head(width, 8, 3), Compression(bfloat16=True))
+        features = WindowFeatures(features.backbone, replace(features.options, kind=kind), layers)
+        head = layers.state(upto=kind)
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    regressors = {
+        "box_weights": 1e-3 * torch.randn(3, width, 4, generator=generator),
+        "box_intercepts": torch.randn(3, 4, generator=generator),
+    }
+    detector = SPPDetector(random_model("abc", features, head=head, **regressors))
+    corners = rng.uniform(0, (110, 70), (900, 2))
+    # More than a chunk, some of them twice and of several classes.
+    boxes = np.hstack([corners, corners + rng.uniform(5, 60, (900, 2))]).astype(np.float32)[rng.integers(0, 900, 1200)]
+    labels, maps = rng.integers(0, 3, 1200), detector.maps(image)
+    deltas, scores = detector._look(maps, boxes, labels, True)
+    cells = features.locate(maps, boxes)
+    assert len(list(detector.features.pooled_chunks(maps, cells))) > 1
+    rows = features.pool(maps, cells)[cells.inverse].double()
+    expected = torch.einsum("nk,nkc->nc", rows, regressors["box_weights"].double()[labels])
+    np.testing.assert_allclose(deltas, expected + regressors["box_intercepts"][labels], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scores, detector.score_on(maps, boxes)[np.arange(1200), labels], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(detector._look(maps, boxes, labels, False)[0], deltas)
 
 
 def test_asking_before_an_image_is_set_raises(bundle):
